@@ -1,0 +1,70 @@
+"""ARNs of functions and layers, taken apart and put together."""
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+_FUNCTION = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account_id>\d{12})"
+    r":function:(?P<name>[A-Za-z0-9_.-]{1,140})"
+)
+_LAYER = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account_id>\d{12})"
+    r":layer:(?P<name>[A-Za-z0-9_-]{1,140}):(?P<version>[0-9]{1,9})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionArn:
+    """An unqualified function ARN."""
+
+    partition: str
+    region: str
+    account_id: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> "FunctionArn | None":
+        """Take an ARN apart; None for anything else, a qualified ARN (version, alias) included."""
+        match = _FUNCTION.fullmatch(text)
+        return cls(**match.groupdict()) if match else None
+
+    def __str__(self) -> str:
+        """Give the ARN back."""
+        return f"arn:{self.partition}:lambda:{self.region}:{self.account_id}:function:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerVersion:
+    """A layer version ARN; its identity is the publisher's account and the layer's name, exactly."""
+
+    partition: str
+    region: str
+    account_id: str
+    name: str
+    version: int
+
+    @classmethod
+    def parse(cls, text: str) -> "LayerVersion | None":
+        """Take a layer version ARN apart; None for anything else."""
+        match = _LAYER.fullmatch(text)
+        if not match:
+            return None
+        return cls(**{**match.groupdict(), "version": int(match["version"])})
+
+    def same_layer(self, other: "LayerVersion") -> bool:
+        """Tell whether both are versions of one layer (publisher account, name and region)."""
+        return (self.account_id, self.name, self.region) == (other.account_id, other.name, other.region)
+
+    def __str__(self) -> str:
+        """Give the ARN back."""
+        return f"arn:{self.partition}:lambda:{self.region}:{self.account_id}:layer:{self.name}:{self.version}"
+
+
+def function_arns(functions: pd.DataFrame, partition: str) -> pd.Series:
+    """Derive each row's function ARN from account_id, region and function_name (no column of its own: memory)."""
+    prefix = f"arn:{partition}:lambda:"
+    region = functions["region"].astype("object")
+    account = functions["account_id"].astype("object")
+    return prefix + region + ":" + account + ":function:" + functions["function_name"].astype("object")

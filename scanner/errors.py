@@ -1,0 +1,34 @@
+"""The errors a user meets. str(error) is one line: what is wrong, where, and what to do."""
+
+
+class AutoDefenderError(Exception):
+    """An ending that the command line knows how to tell; never a bare traceback."""
+
+    exit_code = 1
+
+
+class BadInput(AutoDefenderError):
+    """Usage, configuration, credentials, an opt-out file or a plan that can't be used."""
+
+    exit_code = 2
+
+
+class Defect(AutoDefenderError):
+    """Something that must not happen; the run stops rather than go on in doubt."""
+
+    exit_code = 1
+
+
+class WrongAccount(Defect):
+    """AWS answered for another account than the one asked for."""
+
+
+class GuardStop(AutoDefenderError):
+    """A guard stopped the run before it could do harm."""
+
+    exit_code = 5
+
+    def __init__(self, guard: str, why: str, how_to_go_on: str) -> None:
+        """Name the guard (for summary.json), say why it stopped the run, and how to go on."""
+        super().__init__(f"stopped by the guard '{guard}': {why}. {how_to_go_on}")
+        self.guard = guard

@@ -1,0 +1,216 @@
+"""The configuration sections that the scanner reads; docs/configuration.md tells each key."""
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from scanner.arns import LayerVersion
+from scanner.errors import BadInput
+from scanner.strict_yaml import Document, Path
+
+EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
+
+Family = Literal["python", "nodejs"]
+AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+OuId = Annotated[str, StringConstraints(pattern=r"^(r-[0-9a-z]{4,32}|ou-[0-9a-z]{4,32}-[0-9a-z]{8,32})$")]
+RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$")]
+# CreateFunction API reference, Environment.Variables: the pattern of a key.
+VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]+$")]
+
+
+class Settings(BaseModel):
+    """A section: frozen, no unknown keys, no type coercion (a quoted number is not a number)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+T = TypeVar("T")
+# YAML has lists, frozen settings want tuples: lax here, while the items stay strict.
+Many = Annotated[tuple[T, ...], Field(strict=False)]
+
+
+class Tag(Settings):
+    """A resource tag: key and value, compared exactly."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    value: Annotated[str, StringConstraints(max_length=256)]
+
+
+class OrganizationSettings(Settings):
+    """Who is swept, through which role, in which regions."""
+
+    role_name: Annotated[str, StringConstraints(pattern=r"^[\w+=,.@/-]{1,64}$")]
+    external_id: Annotated[
+        str, StringConstraints(pattern=r"^[\w+=,.@:/-]+$", min_length=2, max_length=1224)
+    ] | None = None
+    regions: Literal["enabled"] | Many[RegionName]
+    include_ous: Many[OuId] = ()
+    exclude_ous: Many[OuId] = ()
+    exclude_accounts: Many[AccountId] = ()
+
+    @field_validator("regions")
+    @classmethod
+    def _some_regions_once(cls, regions: Any) -> Any:
+        if not regions:
+            raise ValueError("name at least one region, or write: enabled")
+        if regions != "enabled" and len(set(regions)) < len(regions):
+            raise ValueError("a region stands twice; keep one")
+        return regions
+
+
+class DefenderSettings(Settings):
+    """What is attached: a layer a runtime family, the wrapper, further variables, a tag."""
+
+    layers: Annotated[dict[Family, str], Field(min_length=1)]
+    wrapper: str | dict[Family, str]
+    environment: dict[VariableName, SecretStr] = {}
+    tag: Tag | None = Tag(key="SecurityProtected", value="True")
+
+    @field_validator("layers")
+    @classmethod
+    def _layer_arns(cls, layers: dict[Family, str]) -> dict[Family, str]:
+        for template in layers.values():
+            if LayerVersion.parse(_fill(template, region="us-east-1", account_id="0" * 12)) is None:
+                raise ValueError(
+                    "expected a layer version ARN such as "
+                    "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4"
+                )
+        return layers
+
+    @field_validator("environment")
+    @classmethod
+    def _not_reserved(cls, environment: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name in environment:
+            if name == EXEC_WRAPPER:
+                raise ValueError(f"{EXEC_WRAPPER} is set by defender.wrapper")
+            if name.startswith(("AWS_", "_", "LAMBDA_")):
+                raise ValueError(f"{name} is a name that AWS Lambda keeps for itself")
+        return environment
+
+    @model_validator(mode="after")
+    def _wrapper_for_each_layer(self) -> "DefenderSettings":
+        for family in self.layers:
+            if isinstance(self.wrapper, dict) and family not in self.wrapper:
+                raise ValueError(f"defender.wrapper has no entry for '{family}', which defender.layers names")
+            if not re.fullmatch(r"/[\w./-]{1,255}", self.wrapper_for(family)):
+                raise ValueError("defender.wrapper must be an absolute path such as /opt/twistlock/wrapper")
+        return self
+
+    def layer_for(self, family: Family, region: str, account_id: str) -> LayerVersion:
+        """Give the layer version that a function of this family, region and account gets."""
+        layer = LayerVersion.parse(_fill(self.layers[family], region=region, account_id=account_id))
+        if layer is None:
+            raise BadInput(f"defender.layers.{family}: no layer version ARN for {region} and {account_id}")
+        return layer
+
+    def wrapper_for(self, family: Family) -> str:
+        """Give the value that AWS_LAMBDA_EXEC_WRAPPER gets."""
+        return self.wrapper if isinstance(self.wrapper, str) else self.wrapper[family]
+
+    def variables_for(
+        self, family: Family, function_name: str, region: str, account_id: str
+    ) -> dict[str, str]:
+        """Give every variable that a protected function carries. The values are secrets: they go to AWS only."""
+        filled = {
+            name: _fill(
+                value.get_secret_value(), function_name=function_name, region=region, account_id=account_id
+            )
+            for name, value in self.environment.items()
+        }
+        return {EXEC_WRAPPER: self.wrapper_for(family), **filled}
+
+    @property
+    def variable_names(self) -> tuple[str, ...]:
+        """Name the variables that a protected function carries."""
+        return (EXEC_WRAPPER, *self.environment)
+
+
+class UtilizationSettings(Settings):
+    """Functions that run close to their limits are left alone (mission 4.3)."""
+
+    enabled: bool = True
+    lookback_days: Annotated[int, Field(ge=1, le=90)] = 14
+    threshold_pct: Annotated[int, Field(ge=1, le=100)] = 95
+    when_unmeasured: Literal["allow", "skip"] = "allow"
+
+
+class RiskSettings(Settings):
+    """The thresholds of the risk engine."""
+
+    runtime_families: Many[Family] = ("python", "nodejs")
+    architectures: Many[Literal["x86_64", "arm64"]] = ("x86_64",)
+    # Lambda quotas: five layers a function, 900 s, 128 to 10,240 MB, 50 MB zipped by upload.
+    max_layers: Annotated[int, Field(ge=1, le=5)] = 5
+    min_memory_mb: Annotated[int, Field(ge=0, le=10_240)] = 256
+    timeout_buffer_sec: Annotated[int, Field(ge=0, le=899)] = 30
+    zipped_size_threshold_mb: Annotated[int, Field(ge=1, le=250)] = 70
+    utilization: UtilizationSettings = UtilizationSettings()
+
+
+class SweepSettings(Settings):
+    """How hard and how long the sweep works."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = 32
+    # Lambda quotas: 15 control plane requests a second in an account and region, shared with its owners.
+    calls_per_second: Annotated[float, Field(gt=0, le=100, strict=False)] = 10.0
+    unit_timeout_sec: Annotated[float, Field(ge=1, strict=False)] = 120.0
+    run_timeout_sec: Annotated[float, Field(ge=1, strict=False)] | None = None
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def _fill(template: str, **values: str) -> str:
+    for name, value in values.items():
+        template = template.replace("{" + name + "}", value)
+    return template
+
+
+def validated(model: type[S], document: Document) -> S:
+    """Hold a document against its model; BadInput names the file, the line, the key and what is expected."""
+    if not isinstance(document.data, dict):
+        raise BadInput(f"{document.source}: empty, or not a mapping; expected the keys of {model.__name__}")
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False, include_input=False)
+        path = _path_in(document, first["loc"])
+        more = f" (and {len(others)} more)" if others else ""
+        key = ".".join(str(part) for part in path) or "the whole file"
+        raise BadInput(f"{document.where(path)}: {key}: {_expected(first['type'], first['msg'])}{more}") from None
+
+
+def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:
+    """Leave out what pydantic adds to a location (union members, '[key]') and the text does not have."""
+    path: Path = ()
+    data: Any = document.data
+    for part in location:
+        if isinstance(data, dict) and (part in data or part == location[-1]):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            continue
+        path = (*path, part)
+    return path
+
+
+def _expected(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key; remove it or mend its spelling"
+    if kind == "missing":
+        return "missing; it has no default"
+    if kind == "string_type":
+        return "expected text; put it in quotes"
+    plain = message.removeprefix("Value error, ").replace("Input should be", "expected")
+    return plain.replace("Tuple", "the list").replace("tuple", "list")
