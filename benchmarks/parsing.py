@@ -1,0 +1,148 @@
+"""What parsing a ListFunctions page costs: botocore's own parser beside ways around it, all inside a client call.
+
+The network is left out (``before-send`` gives the answer), so that a row's figure is the CPU of building,
+signing and parsing one call. The first row's page is empty: what is above it is parsing.
+
+    python -m benchmarks.parsing [--json]
+"""
+
+import gc
+import json
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import botocore.session
+import typer
+from botocore.awsrequest import AWSResponse
+from botocore.client import BaseClient
+from botocore.config import Config
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.answers import functions_page
+
+Handler = Callable[..., None]
+Loads = Callable[[bytes], dict[str, Any]]
+
+
+class _Body:
+    """The part of urllib3's response that botocore reads."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._body
+
+
+def client_answering(body: bytes, handler: Handler | None) -> BaseClient:
+    """A real Lambda client whose every ListFunctions is answered with ``body`` and parsed by ``handler``."""
+    session = botocore.session.Session()
+    session.set_credentials("AKIAIOSFODNN7EXAMPLE", "secret", "token")
+    client = session.create_client("lambda", region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}))
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, 200, headers, _Body(body))
+
+    client.meta.events.register("before-send.lambda.ListFunctions", answer)
+    if handler is not None:
+        client.meta.events.register("before-parse.lambda.ListFunctions", handler)
+    return client
+
+
+def parsed_by(loads: Loads) -> Handler:
+    """A ``before-parse`` handler that takes the body from botocore's parser and hands over what ``loads`` makes."""
+
+    def handler(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+        customized_response_dict.update(loads(response_dict["body"]))
+        response_dict["body"] = b"{}"
+
+    return handler
+
+
+def msgspec_loads() -> Loads:
+    """msgspec with a typed Struct of only what the functions frame reads; the rest of the JSON is skipped over."""
+    import msgspec
+
+    environment = msgspec.defstruct("Environment", [("Variables", dict[str, str], {})])
+    layer = msgspec.defstruct("Layer", [("Arn", str)])
+    fields: list[Any] = [("FunctionName", str), ("FunctionArn", str)]
+    fields += [(name, str, "") for name in ("Runtime", "PackageType", "RevisionId", "State", "LastUpdateStatus")]
+    fields += [(name, int, -1) for name in ("CodeSize", "Timeout", "MemorySize")]
+    fields += [("Architectures", list[str], []), ("Layers", list[layer], []), ("Environment", environment | None, None)]
+    function = msgspec.defstruct("Function", fields)
+    page = msgspec.defstruct("Page", [("Functions", list[function]), ("NextMarker", str, "")])  # type: ignore[valid-type]
+    decoder = msgspec.json.Decoder(page)
+
+    def loads(body: bytes) -> dict[str, Any]:
+        answer = decoder.decode(body)
+        return {"Functions": answer.Functions, "NextMarker": answer.NextMarker}
+
+    return loads
+
+
+def ways() -> dict[str, Handler | None]:
+    """Every way of parsing, by name; a library that is not installed is left out."""
+    found: dict[str, Handler | None] = {"botocore": None, "json": parsed_by(json.loads)}
+    if find_spec("orjson"):
+        import orjson
+
+        found["orjson"] = parsed_by(orjson.loads)
+    if find_spec("msgspec"):
+        import msgspec
+
+        found["msgspec, untyped"] = parsed_by(msgspec.json.decode)
+        found["msgspec, typed"] = parsed_by(msgspec_loads())
+    return found
+
+
+def microseconds_a_call(client: BaseClient, calls: int, rounds: int = 5) -> float:
+    """CPU microseconds of one ListFunctions: the best of several rounds, the collector running as it always does."""
+    best = float("inf")
+    client.list_functions()  # type: ignore[attr-defined]
+    for _ in range(rounds):
+        gc.collect()
+        started = time.process_time()
+        for _ in range(calls):
+            client.list_functions()  # type: ignore[attr-defined]
+        best = min(best, (time.process_time() - started) / calls)
+    return best * 1e6
+
+
+def measure(functions: int, calls: int) -> list[dict[str, Any]]:
+    """Rows of page, parser, call_us and parse_us (call_us without what a call with an empty page takes)."""
+    empty = microseconds_a_call(client_answering(b'{"Functions":[]}', None), calls)
+    body = functions_page("us-east-1", 0, functions, functions)
+    rows = []
+    for name, handler in ways().items():
+        client = client_answering(body, handler)
+        found = client.list_functions()["Functions"]  # type: ignore[attr-defined]
+        if len(found) != functions:
+            raise AssertionError(f"{name} gave {len(found)} functions of {functions}")
+        call = microseconds_a_call(client, calls)
+        rows.append({"page": functions, "bytes": len(body), "parser": name, "call_us": call, "parse_us": call - empty})
+    return rows
+
+
+def main(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    calls: Annotated[int, typer.Option(min=1, help="Calls a round.")] = 200,
+) -> None:
+    """Time each way of parsing pages of 50 and 25 functions."""
+    rows = measure(50, calls) + measure(25, calls)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("functions", "bytes", "parser", "call µs", "of it parsing µs", "parsing, × botocore's")
+    for row in rows:
+        own = next(r["parse_us"] for r in rows if r["page"] == row["page"] and r["parser"] == "botocore")
+        figures = (f"{row['call_us']:,.0f}", f"{row['parse_us']:,.0f}", f"{own / row['parse_us']:.1f}")
+        table.add_row(str(row["page"]), f"{row['bytes']:,}", row["parser"], *figures)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
