@@ -69,7 +69,10 @@ def function_configuration(region: str, number: int, account: str = PLACEHOLDER)
     runtime = dice.choice(_RUNTIMES)
     name = f"{dice.choice(_TEAMS)}-{dice.choice(_JOBS)}-{number}-{account}"
     layers = [
-        {"Arn": f"arn:aws:lambda:{region}:{account}:layer:shared-{index}:{dice.randint(1, 40)}", "CodeSize": 1234567}
+        {
+            "Arn": f"arn:aws:lambda:{region}:{account}:layer:shared-{index}:{dice.randint(1, 40)}",
+            "CodeSize": 1234567,
+        }
         for index in range(dice.choice([0, 0, 1, 2]))
     ]
     return {
@@ -91,7 +94,9 @@ def function_configuration(region: str, number: int, account: str = PLACEHOLDER)
             "VpcId": "vpc-0a1b2c3d4e5f60718",
             "Ipv6AllowedForDualStack": False,
         },
-        "Environment": {"Variables": {"STAGE": "production", "LOG_LEVEL": "INFO", "TABLE_NAME": f"table-{name}"}},
+        "Environment": {
+            "Variables": {"STAGE": "production", "LOG_LEVEL": "INFO", "TABLE_NAME": f"table-{name}"}
+        },
         "TracingConfig": {"Mode": "PassThrough"},
         "RevisionId": str(uuid.UUID(int=dice.getrandbits(128)))[:24] + account,
         **({"Layers": layers} if layers else {}),

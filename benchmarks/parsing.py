@@ -41,7 +41,9 @@ def client_answering(body: bytes, handler: Handler | None) -> BaseClient:
     """A real Lambda client whose every ListFunctions is answered with ``body`` and parsed by ``handler``."""
     session = botocore.session.Session()
     session.set_credentials("AKIAIOSFODNN7EXAMPLE", "secret", "token")
-    client = session.create_client("lambda", region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}))
+    client = session.create_client(
+        "lambda", region_name="us-east-1", config=Config(retries={"total_max_attempts": 1})
+    )
     headers = {"content-type": "application/json", "content-length": str(len(body))}
 
     def answer(request: Any, **_: Any) -> AWSResponse:
@@ -70,9 +72,15 @@ def msgspec_loads() -> Loads:
     environment = msgspec.defstruct("Environment", [("Variables", dict[str, str], {})])
     layer = msgspec.defstruct("Layer", [("Arn", str)])
     fields: list[Any] = [("FunctionName", str), ("FunctionArn", str)]
-    fields += [(name, str, "") for name in ("Runtime", "PackageType", "RevisionId", "State", "LastUpdateStatus")]
+    fields += [
+        (name, str, "") for name in ("Runtime", "PackageType", "RevisionId", "State", "LastUpdateStatus")
+    ]
     fields += [(name, int, -1) for name in ("CodeSize", "Timeout", "MemorySize")]
-    fields += [("Architectures", list[str], []), ("Layers", list[layer], []), ("Environment", environment | None, None)]
+    fields += [
+        ("Architectures", list[str], []),
+        ("Layers", list[layer], []),
+        ("Environment", environment | None, None),
+    ]
     function = msgspec.defstruct("Function", fields)
     page = msgspec.defstruct("Page", [("Functions", list[function]), ("NextMarker", str, "")])  # type: ignore[valid-type]
     decoder = msgspec.json.Decoder(page)
@@ -123,7 +131,9 @@ def measure(functions: int, calls: int) -> list[dict[str, Any]]:
         if len(found) != functions:
             raise AssertionError(f"{name} gave {len(found)} functions of {functions}")
         call = microseconds_a_call(client, calls)
-        rows.append({"page": functions, "bytes": len(body), "parser": name, "call_us": call, "parse_us": call - empty})
+        rows.append(
+            {"page": functions, "bytes": len(body), "parser": name, "call_us": call, "parse_us": call - empty}
+        )
     return rows
 
 

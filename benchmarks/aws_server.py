@@ -1,0 +1,193 @@
+"""A loopback server that answers as AWS would, with faults on demand; benchmarks and tests share it.
+
+It runs in a process of its own (see ``server_process``) and does as little a request as it can: the pages are
+rendered once, and the account that signed is put in with one ``bytes.replace``. The account, region and service
+of a call come from its Authorization header, as they do at AWS; the access key says whose it is.
+
+    GET /__stats__    what was seen so far        POST /__faults__    a new fault plan (see ``faults.read_plan``)
+    POST /__reset__   forget it, and the plan
+"""
+
+import asyncio
+import json
+import re
+import ssl
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote
+
+import typer
+
+from benchmarks import organization_answers as org
+from benchmarks.answers import (
+    LAMBDA_PAGE,
+    PLACEHOLDER,
+    Organization,
+    function_configuration,
+    functions_page,
+    to_json,
+)
+from benchmarks.faults import FaultPlan, disabled_regions, find_fault, read_plan
+from benchmarks.wire import Answer, Connection, Request, refusal
+
+_LIST = re.compile(r"/2015-03-31/functions/?$")
+_ONE = re.compile(r"/2015-03-31/functions/(.+)/configuration$")
+
+
+@dataclass
+class Stats:
+    """What the server saw. ``signed``: Lambda calls by the signer's "account/region"."""
+
+    connections: int = 0
+    requests: int = 0
+    operations: Counter[str] = field(default_factory=Counter)
+    signed: Counter[str] = field(default_factory=Counter)
+    for_another_account: int = 0  # the ARN in the path is not of the account that signed
+    unknown_keys: int = 0  # no account's key, or a session token of another key
+    bad_signatures: int = 0  # only counted when signatures are checked
+
+
+class AwsServer:
+    """Answers requests; holds the organization, the fault plan and the counts."""
+
+    def __init__(self, organization: Organization, regions: list[str], latency: float, check: bool) -> None:
+        self.organization = organization
+        self.regions = regions
+        self.latency = latency
+        self.check_signatures = check
+        self._pages: dict[tuple[str, int, int], bytes] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every count, session and fault."""
+        self.stats = Stats()
+        self.plan: FaultPlan = {}
+        self._sessions: Counter[str] = Counter()
+
+    def control(self, request: Request) -> Answer:
+        """The server's own paths."""
+        if request.path == "/__faults__":
+            self.plan = read_plan(json.loads(request.body))
+        elif request.path == "/__reset__":
+            self.reset()
+        return Answer(json.dumps(vars(self.stats)).encode())
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to an AWS call, faults included."""
+        self.stats.requests += 1
+        trouble = self._credentials_trouble(request)
+        if trouble is not None:
+            return trouble
+        operation, subject = self._operation(request)
+        self.stats.operations[f"{request.service}.{operation}"] += 1
+        if request.service == "lambda":
+            self.stats.signed[f"{request.account}/{request.region}"] += 1
+            self.stats.for_another_account += subject != request.account
+        fault = find_fault(self.plan, subject, request.region, request.service) if self.plan else None
+        if fault is not None and fault.kind == "wrong_account":
+            request.account = PLACEHOLDER
+        answer = self._right_answer(request, operation, subject)
+        return answer if fault is None else refusal(fault, request, answer)
+
+    def _credentials_trouble(self, request: Request) -> Answer | None:
+        if not request.key_is_whole():
+            self.stats.unknown_keys += 1
+            code = "InvalidClientTokenId" if request.service == "sts" else "UnrecognizedClientException"
+            return Answer.error(request, 403, code, "The security token included in the request is invalid.")
+        if self.check_signatures and not request.signature_matches():
+            self.stats.bad_signatures += 1
+            return Answer.error(
+                request, 403, "InvalidSignatureException", "The request signature does not match."
+            )
+        return None
+
+    def _operation(self, request: Request) -> tuple[str, str]:
+        """The operation's name, and the account that it is about: the fault plan goes by that one."""
+        if request.service == "lambda":
+            if _LIST.match(request.path):
+                return "ListFunctions", request.account
+            one = _ONE.match(unquote(request.path))
+            if one:
+                parts = one[1].split(":")
+                return "GetFunctionConfiguration", parts[4] if len(parts) > 4 else request.account
+            return ("ListTags" if request.path.startswith("/2017-03-31/tags/") else "?"), request.account
+        if request.service == "organizations":
+            return request.header("x-amz-target").rpartition(".")[2], request.account
+        if request.service == "account":
+            return request.path.strip("/"), request.account
+        operation = request.form("Action")
+        role = request.form("RoleArn")
+        return operation, role.split(":")[4] if role else request.account
+
+    def _right_answer(self, request: Request, operation: str, subject: str) -> Answer:
+        body: bytes | None = None
+        if operation == "ListFunctions":
+            body = self._functions(request)
+        elif operation == "GetFunctionConfiguration":
+            name = unquote(request.path).split("/")[3].rpartition(":")[2]
+            number = int(name.rsplit("-", 2)[1])
+            body = to_json(function_configuration(request.region, number, request.account))
+        elif operation == "ListTags":
+            body = b'{"Tags":{}}'
+        elif operation == "AssumeRole":
+            self._sessions[subject] += 1
+            seconds = int(request.form("DurationSeconds") or 3600)
+            body = org.assumed_role(subject, self._sessions[subject], seconds)
+        elif operation == "GetCallerIdentity":
+            body = org.caller_identity(request.account)
+        elif operation == "listRegions":
+            body = to_json(org.regions_answer(self.regions, disabled_regions(self.plan, request.account)))
+        elif operation == "DescribeRegions":
+            body = org.described_regions(self.regions, disabled_regions(self.plan, request.account))
+        elif request.service == "organizations":
+            found = org.organizations_answer(self.organization, operation, request.body)
+            body = None if found is None else to_json(found)
+        if body is None:
+            return Answer.error(request, 404, "UnknownOperationException", f"not known here: {operation}")
+        return Answer(body, content_type=request.content_type())
+
+    def _functions(self, request: Request) -> bytes:
+        first = int(request.query_value("Marker") or 0)
+        asked = int(request.query_value("MaxItems") or LAMBDA_PAGE)
+        total = self.organization.functions
+        count = max(0, min(self.organization.page_size, asked, total - first))
+        key = (request.region, first, count)
+        if key not in self._pages:
+            self._pages[key] = functions_page(request.region, first, count, total)
+        return self._pages[key].replace(PLACEHOLDER.encode(), request.account.encode())
+
+
+async def serve(server: AwsServer, tls: ssl.SSLContext | None) -> None:
+    """Listen on a free loopback port, print it as a line of JSON, and end when stdin does."""
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, ssl=tls, backlog=1024)
+    print(json.dumps({"port": listening.sockets[0].getsockname()[1]}), flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+def main(
+    accounts: int = 100,
+    functions: int = 25,
+    regions: str = "us-east-1,us-west-2",
+    page_size: int = LAMBDA_PAGE,
+    latency_ms: float = 0,
+    check_signatures: bool = False,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM with the key and certificate: serve TLS.")
+    ] = None,
+) -> None:
+    """Serve until stdin ends."""
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    organization = Organization(accounts, functions, page_size)
+    server = AwsServer(organization, regions.split(","), latency_ms / 1000, check_signatures)
+    asyncio.run(serve(server, tls))
+
+
+if __name__ == "__main__":
+    typer.run(main)
