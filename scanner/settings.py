@@ -154,6 +154,8 @@ class RiskSettings(Settings):
     min_memory_mb: Annotated[int, Field(ge=0, le=10_240)] = 256
     timeout_buffer_sec: Annotated[int, Field(ge=0, le=899)] = 30
     zipped_size_threshold_mb: Annotated[int, Field(ge=1, le=250)] = 70
+    # Kinds of function and fields of FunctionConfiguration that somebody tried the Defender on (check function_kind).
+    allowed_kinds: Many[str] = ()
     utilization: UtilizationSettings = UtilizationSettings()
 
 

@@ -1,0 +1,51 @@
+"""The risk engine: every check on every function at once, and the verdict that follows."""
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from scanner.checks import CHECKS
+from scanner.defender_match import PROTECTIONS, DefenderMatch
+from scanner.rules import Rules
+
+VERDICTS = ("protected", "eligible", "skipped", "excluded")
+_PROTECTED, _ELIGIBLE, _SKIPPED, _EXCLUDED = range(4)
+_POLICY_BITS = sum(1 << bit for bit, check in enumerate(CHECKS) if check.kind == "policy")
+
+
+def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFrame:
+    """Judge every function of a functions frame (see frame.py).
+
+    Adds: family (category, "" where no layer of ours fits), protection, verdict, reasons (categories; codes of the
+    failed checks in the catalogue's order, joined by ";", "" for a protected function) and fails_<code> (bool), one
+    a check. The frame's own columns are shared, not copied.
+    """
+    match = DefenderMatch(functions, rules)
+    failed = {check.code: check.fails(match, today) for check in CHECKS}
+    mask = np.zeros(len(functions), dtype=np.int32)
+    for bit, flags in enumerate(failed.values()):
+        mask |= flags.astype(np.int32) << bit
+    protection = match.protection
+    verdict = np.select(
+        [protection == _PROTECTED, (mask & _POLICY_BITS) != 0, mask != 0],
+        [_PROTECTED, _EXCLUDED, _SKIPPED],
+        default=_ELIGIBLE,
+    ).astype(np.int8)
+    mask[verdict == _PROTECTED] = 0
+    return functions.assign(
+        family=pd.Categorical.from_codes((match.family + 1).astype(np.int8), ["", *match.families]),
+        protection=pd.Categorical.from_codes(protection, list(PROTECTIONS)),
+        verdict=pd.Categorical.from_codes(verdict, list(VERDICTS)),
+        reasons=_reasons(mask),
+        **{f"fails_{code}": flags for code, flags in failed.items()},
+    )
+
+
+def _reasons(mask: np.ndarray) -> pd.Categorical:
+    """Name each distinct set of failed checks once; a million rows have a few hundred."""
+    codes, sets = pd.factorize(mask)
+    names = [
+        ";".join(check.code for bit, check in enumerate(CHECKS) if reasons >> bit & 1) for reasons in sets.tolist()
+    ]
+    return pd.Categorical.from_codes(codes, names)
