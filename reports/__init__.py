@@ -1,0 +1,1 @@
+"""Tells: coverage, CSV, HTML, the weekly report, and where files go."""

@@ -1,0 +1,106 @@
+"""Writes a run's files: first on this machine, then into the store, then `latest`."""
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import csv_files
+from reports.coverage import by_account
+from reports.run_result import RunResult
+from reports.store import Store
+from reports.store_base import StoreFailed
+from reports.summary import Previous, summarize
+
+LATEST = "latest"
+_SUMMARY = "summary.json"
+_CONTENT_TYPES = {
+    ".csv": "text/csv; charset=utf-8",
+    ".gz": "application/gzip",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+}
+
+
+def write_run(store: Store, result: RunResult) -> dict[str, Any]:
+    """Write every file of a run and give its summary.
+
+    `latest` moves only after all of them are up, and only for a run that swept (a rollback leaves it).
+    Raises StoreFailed, which names the local folder that then still holds the files.
+    """
+    previous = read_previous(store) if _swept(result) else None
+    staging = Path(tempfile.mkdtemp(prefix=f"auto-defender-{result.run_id}-"))
+    summary = _stage(result, previous, staging)
+    try:
+        for path in _summary_last(staging):
+            store.upload(f"{result.folder}/{path.name}", path, _CONTENT_TYPES[path.suffix])
+        if _swept(result):
+            _publish(store, result.folder)
+    except StoreFailed as error:
+        raise StoreFailed(f"{error}; the run's files are kept in {staging}") from error
+    shutil.rmtree(staging)
+    return summary
+
+
+def read_previous(store: Store) -> Previous | None:
+    """Read the newest complete run's summary and units, or None before the first run."""
+    summary = store.read(f"{LATEST}/{_SUMMARY}")
+    if summary is None:
+        return None
+    units = read_csv(store, LATEST, "units")
+    return None if units is None else Previous(json.loads(summary), units)
+
+
+def read_csv(store: Store, folder: str, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+    """Read one of a run's CSV files, plain or zipped; None if the run has none. Every text stays text."""
+    body = store.read(f"{folder}/{name}.csv")
+    if body is None:
+        packed = store.read(f"{folder}/{name}.csv.gz")
+        if packed is None:
+            return None
+        body = gzip.decompress(packed)
+    # An account id is text: its leading zeros count. 'NA' and the like are names here, not absent values.
+    text = {"account_id": "str", "account_name": "str", "ou_path": "str"}
+    return pd.read_csv(io.BytesIO(body), dtype=text, keep_default_na=False, usecols=columns)
+
+
+def _swept(result: RunResult) -> bool:
+    return result.mode != "rollback" and not result.units.empty
+
+
+def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[str, Any]:
+    """Write all files into a local folder, summary.json last: it lists the others."""
+    summary = summarize(result, previous)
+    accounts = by_account(result.accounts, result.units, result.functions)
+    functions = csv_files.functions_table(result.functions, result.accounts, result.partition)
+    csv_files.write_csv(functions, csv_files.FUNCTIONS, folder, "functions")
+    csv_files.write_csv(accounts, csv_files.ACCOUNTS, folder, "accounts")
+    csv_files.write_csv(result.units, csv_files.UNITS, folder, "units")
+    csv_files.write_csv(result.changes, csv_files.CHANGES, folder, "changes")
+    if result.plan_json is not None:
+        (folder / "plan.json").write_bytes(result.plan_json)
+    summary["files"] = {path.name: _described(path) for path in sorted(folder.iterdir())}
+    (folder / _SUMMARY).write_text(json.dumps(summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+    return summary
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _summary_last(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda path: (path.name == _SUMMARY, path.name))
+
+
+def _publish(store: Store, folder: str) -> None:
+    """Move `latest` to this run: everything in its folder, the journal included, summary.json last."""
+    names = {path.removeprefix(f"{folder}/") for path in store.list(f"{folder}/")} - {_SUMMARY}
+    store.publish(folder, LATEST, [*sorted(names), _SUMMARY])

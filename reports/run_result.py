@@ -1,0 +1,47 @@
+"""What a finished run hands to the reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pandas as pd
+
+from scanner.optouts import OptOut
+
+Mode = Literal["scan", "dry_run", "apply", "rollback"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run, whole.
+
+    accounts, units, functions (assessed), changes: frames as docs/schema.md tells; functions may be empty.
+    plan_json: the plan as it is saved, or None where no plan was made.
+    quarantine: one mapping a function that is left alone: function_arn, and since, run_id, reason where known.
+    stages: seconds by stage. calls: counts by service and operation.
+    version: this program's version.
+    """
+
+    run_id: str
+    mode: Mode
+    started: datetime
+    ended: datetime
+    partition: str
+    accounts: pd.DataFrame
+    units: pd.DataFrame
+    functions: pd.DataFrame
+    changes: pd.DataFrame
+    exit_code: int
+    stopped_by: str | None = None
+    plan_json: bytes | None = None
+    optouts: Sequence[OptOut] = ()
+    quarantine: Sequence[Mapping[str, Any]] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
+    calls: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Give the run's folder in the store, by the date it started (UTC): runs/YYYY/MM/DD/RUN_ID."""
+        return f"runs/{self.started:%Y/%m/%d}/{self.run_id}"
