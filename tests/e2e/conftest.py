@@ -1,0 +1,39 @@
+"""One emulator for all end-to-end tests; each test module founds its own organization in it."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import emulator, organization
+from tests.e2e.emulator import Emulator
+from tests.e2e.organization import Organization
+
+HERE = Path(__file__).parent
+_central_accounts = count(111_122_223_333)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Emulator]:
+    """The emulator. Where it is missing a developer's run skips; in CI that is a failure."""
+    if not emulator.PROGRAM.is_file():
+        missing = f"ministack is not at {emulator.PROGRAM}; run `make test`, or set AUTO_DEFENDER_MINISTACK"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with emulator.running() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def founded(aws: Emulator) -> Organization:
+    """An organization of its own for the test module: the central account, and no member yet."""
+    return organization.found(aws, str(next(_central_accounts)))

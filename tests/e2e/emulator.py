@@ -1,0 +1,103 @@
+"""ministack as a process: an AWS on the loopback that really enforces roles (AUTH=true)."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).parents[2]
+# The emulator has requirements of its own, so it lives in its own environment; `make` sets that up.
+PROGRAM = Path(os.environ.get("AUTO_DEFENDER_MINISTACK", ROOT / ".venv-ministack" / "bin" / "ministack"))
+SECRET = "test"
+START_TIMEOUT_SEC = 60.0
+
+
+class Emulator:
+    """A running ministack. Twelve digits as an access key are the root of the account of that number."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def root(self, account_id: str, service: str, region: str = "us-east-1") -> Any:
+        """Give a client of the service that calls as the account's root."""
+        return self.client(service, region, access_key=account_id, secret_key=SECRET, token=None)
+
+    def client(
+        self, service: str, region: str, *, access_key: str, secret_key: str, token: str | None
+    ) -> Any:
+        """Give a client of the service that calls with these credentials."""
+        return boto3.client(
+            service,
+            region_name=region,
+            endpoint_url=self.url,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            aws_session_token=token,
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+
+
+@contextmanager
+def running() -> Iterator[Emulator]:
+    """Start ministack on a free port, and stop it at the end."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="ministack-") as home, open(f"{home}/log", "w+b") as log:
+        process = subprocess.Popen(
+            [str(PROGRAM)], env=_environment(port, home), cwd=home, stdout=log, stderr=log
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_healthy(url, process, Path(home) / "log")
+            yield Emulator(url)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _environment(port: int, home: str) -> dict[str, str]:
+    """Nothing of the developer's own AWS settings reaches the emulator."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": home,
+        "TMPDIR": home,
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "AWS_ACCESS_KEY_ID": "no-such-key",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "LOG_LEVEL": "WARNING",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SEC
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise RuntimeError(f"ministack did not start; its log ends:\n{log.read_text()[-2000:]}")
