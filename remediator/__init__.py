@@ -1,0 +1,1 @@
+"""Changes: plan, apply, journal, rollback, guards."""

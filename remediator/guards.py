@@ -1,0 +1,87 @@
+"""What stops a run before it does harm. Each stop is a GuardStop: which guard, why, and how to go on."""
+
+import time
+from collections.abc import Mapping
+
+from remediator.lock import RunLock
+from remediator.settings import RolloutSettings
+from remediator.state import STOP, Store
+from scanner.errors import AutoDefenderError, GuardStop
+
+# Functions that AWS's own landing zones run on; their stacks break when something else changes them.
+BUILT_IN_EXCLUSIONS = (
+    "aws-controltower-*",  # AWS Control Tower: notification forwarder
+    "AWSControlTower*",  # AWS Control Tower, Customizations and Account Factory
+    "CustomControlTower*",  # Customizations for AWS Control Tower
+    "aft-*",  # Account Factory for Terraform
+    "AWSAccelerator-*",  # Landing Zone Accelerator on AWS
+    "AWSLandingZone*",  # AWS Landing Zone
+    "LandingZone*",
+    "StackSet-*",  # helpers that StackSets deploy for other tools, these included
+)
+# "stop when more than stop_after_failure_pct of at least 20 changes failed": fewer prove nothing.
+BREAKER_FROM = 20
+# The kill switch and the lock are read before each batch: all changes that begin within one second.
+BATCH_SECONDS = 1.0
+
+
+def exclusions(rollout: RolloutSettings) -> tuple[str, ...]:
+    """Give the globs of all function names that are never touched, for Rules.exclusion_list."""
+    return (*BUILT_IN_EXCLUSIONS, *rollout.exclusion_list)
+
+
+def own_function(environ: Mapping[str, str], partition: str, account_id: str) -> str | None:
+    """Give the ARN of the Lambda function that this code runs in, None elsewhere: it must never change itself."""
+    name, region = environ.get("AWS_LAMBDA_FUNCTION_NAME"), environ.get("AWS_REGION")
+    return f"arn:{partition}:lambda:{region}:{account_id}:function:{name}" if name and region else None
+
+
+class Guards:
+    """Kill switch, lock and failure breaker of one run."""
+
+    def __init__(self, store: Store, lock: RunLock, stop_after_failure_pct: float) -> None:
+        """Take where the kill switch is kept, the lock that the run holds, and the breaker's threshold."""
+        self._store = store
+        self._lock = lock
+        self._failure_pct = stop_after_failure_pct
+        self._sent = 0
+        self._failed = 0
+        self._next_look = 0.0
+
+    def count(self, failed: bool) -> None:
+        """Count a change that was sent to AWS and has ended."""
+        self._sent += 1
+        self._failed += failed
+
+    def check(self) -> None:
+        """Raise GuardStop if no further change may begin. Called before each."""
+        self._check_breaker()
+        if time.monotonic() >= self._next_look:
+            self._lock.check()
+            check_kill_switch(self._store)
+            self._next_look = time.monotonic() + BATCH_SECONDS
+
+    def _check_breaker(self) -> None:
+        if self._sent >= BREAKER_FROM and 100 * self._failed > self._failure_pct * self._sent:
+            raise GuardStop(
+                "stop_after_failure_pct",
+                f"{self._failed} of {self._sent} changes failed, more than {self._failure_pct:g} %",
+                "See changes.csv for what failed and why, mend that, then run again",
+            )
+
+
+def check_kill_switch(store: Store) -> None:
+    """Raise GuardStop while state/stop is there, or where nobody can tell whether it is."""
+    try:
+        note = store.read(STOP)
+    except AutoDefenderError as error:
+        raise GuardStop(
+            "kill_switch", f"it could not be read ({error})", "Restore access to it, then run again"
+        ) from error
+    if note is not None:
+        why = " ".join(note[:200].decode(errors="replace").split())
+        raise GuardStop(
+            "kill_switch",
+            f"{store.url(STOP)} is there" + (f" and says: {why}" if why.isprintable() and why else ""),
+            "Delete it to go on",
+        )

@@ -1,0 +1,177 @@
+"""The journal: what is about to be done, before; what became of it, after. One JSON line each, no secrets.
+
+Lines, by `event`:
+  intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
+           layers_before, wrapper_before ("" absent); a rollback's intent has `undoes`: [[run_id, id], ...]
+  outcome  id, at, outcome, detail, attempts
+  undone   id, at, by: a later run has taken this change back
+
+An entry without an outcome is open: the run was killed, or its time ended, before the change was settled. While a
+run's journal may have open entries, state/open/RUN_ID.json says so.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from remediator.merge import Delta
+from remediator.state import Store, run_folder
+from scanner.errors import BadInput
+from scanner.settings import Family
+
+log = logging.getLogger(__name__)
+
+Action = Literal["protect", "repair", "upgrade", "rollback"]
+Outcome = Literal["planned", "changed", "deferred", "dropped", "failed", "rolled_back"]
+_OPEN = "state/open/"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One change that is about to be sent. `delta` is what it puts in, or for a rollback what it takes out."""
+
+    id: str
+    run_id: str
+    action: Action
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    family: Family
+    revision_id: str
+    delta: Delta
+    layers_before: tuple[str, ...]
+    wrapper_before: str
+    undoes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of an intent."""
+
+    id: str
+    outcome: Outcome
+    detail: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An intent with what is known of it since; `settled` is None while it is open."""
+
+    intent: Intent
+    settled: Settled | None
+    undone_by: str | None
+
+    @property
+    def stands(self) -> bool:
+        """Tell whether the change may be on the function: made and not taken back, or never found out."""
+        made = self.settled is None or self.settled.outcome == "changed"
+        return self.intent.action != "rollback" and made and self.undone_by is None
+
+
+class Journal:
+    """One run's journal; any thread may write. Lines that belong together are written in one append."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        """Take where it is kept and whose it is; nothing is written before the first intent."""
+        self.run_id = run_id
+        self._store = store
+        self._path = f"{run_folder(run_id)}/journal.jsonl"
+        self._announced = False
+
+    def intend(self, intents: Sequence[Intent]) -> None:
+        """Write intents; on return they are durable, and the changes may be sent."""
+        if not intents:
+            return
+        if not self._announced:
+            self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
+            self._announced = True
+        self._append("intent", [asdict(intent) for intent in intents])
+
+    def settle(self, outcomes: Sequence[Settled]) -> None:
+        """Write outcomes."""
+        self._append("outcome", [asdict(outcome) for outcome in outcomes])
+
+    def undone(self, ids: Iterable[str], by: str) -> None:
+        """Write that a later run has taken these changes back."""
+        self._append("undone", [{"id": identity, "by": by} for identity in ids])
+
+    def close(self) -> bool:
+        """Take the marker away if no entry is open; say whether it is gone."""
+        if any(entry.settled is None for entry in self.entries()):
+            return False
+        self._store.delete(_open_marker(self.run_id))
+        return True
+
+    def entries(self) -> list[Entry]:
+        """Read all entries, in the order of their intents.
+
+        A last line that was cut off by the kill is left out: what it was to announce was never sent. Raises
+        BadInput for any other line that can't be understood.
+        """
+        return _entries(self._whole_lines()[0], self._store.url(self._path))
+
+    def mend(self) -> None:
+        """Take a line that was cut off away, so that lines can follow. The run must have ended."""
+        lines, cut = self._whole_lines()
+        if cut:
+            log.warning("%s: its last line was cut off, and goes", self._store.url(self._path))
+            self._store.write(self._path, b"".join(lines), "application/x-ndjson")
+
+    def _whole_lines(self) -> tuple[list[bytes], bool]:
+        lines = (self._store.read(self._path) or b"").splitlines(keepends=True)
+        cut = bool(lines) and not lines[-1].endswith(b"\n")
+        return (lines[:-1] if cut else lines), cut
+
+    def _append(self, event: str, records: list[dict[str, object]]) -> None:
+        if not records:
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        lines = [json.dumps({"event": event, "at": at, **record}) for record in records]
+        self._store.append(self._path, "\n".join(lines).encode() + b"\n")
+
+
+def _open_marker(run_id: str) -> str:
+    return f"{_OPEN}{run_id}.json"
+
+
+def open_runs(store: Store) -> list[str]:
+    """Give the ids of the runs whose journals may have open entries, oldest first."""
+    return [path.removeprefix(_OPEN).removesuffix(".json") for path in store.list(_OPEN)]
+
+
+def runs_with_journal(store: Store) -> list[str]:
+    """Give the ids of all runs that have changed anything, oldest first."""
+    paths = store.list("runs/")
+    return sorted(path.split("/")[-2] for path in paths if path.endswith("/journal.jsonl"))
+
+
+_INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
+_SETTLED: TypeAdapter[Settled] = TypeAdapter(Settled)
+
+
+def _entries(lines: Sequence[bytes], source: str) -> list[Entry]:
+    intents: dict[str, Intent] = {}
+    settled: dict[str, Settled] = {}
+    undone: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            event = record.pop("event")
+            if event == "intent":
+                intents[record["id"]] = _INTENT.validate_python(record)
+            elif event == "outcome":
+                settled[record["id"]] = _SETTLED.validate_python(record)
+            elif event == "undone":
+                undone[record["id"]] = record["by"]
+        except (ValueError, ValidationError, KeyError, AttributeError, TypeError):
+            raise BadInput(
+                f"{source}, line {number}: not a line of a journal; restore an older version"
+            ) from None
+    return [Entry(intent, settled.get(key), undone.get(key)) for key, intent in intents.items()]

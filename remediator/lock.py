@@ -1,0 +1,113 @@
+"""One writing run at a time: a lock in the store that expires when its holder dies, and is then taken over.
+
+Each holder creates the next file of state/lock/; creating is exclusive, so of several takers one wins. A holder
+rewrites only its own file, to renew it, and has lost the lock when a higher one is there.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+
+from remediator.state import Store
+from scanner.errors import GuardStop
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "state/lock/"
+# Long enough for a store that answers slowly, short enough that the next hourly run takes over.
+EXPIRES = timedelta(minutes=5)
+
+
+class RunLock:
+    """A context manager; a daemon thread renews it. Entering raises GuardStop where another run holds it."""
+
+    def __init__(self, store: Store, run_id: str, *, expires: timedelta = EXPIRES) -> None:
+        """Take where it is kept, who holds it, and after how long without a sign of life it is anyone's."""
+        self._store = store
+        self._expires = expires
+        self._holder = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid()}
+        self._number = 0
+        self._renewed = 0.0
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="run-lock", daemon=True)
+
+    def __enter__(self) -> "RunLock":
+        """Take the lock, over from a dead holder if need be."""
+        last = self._last()
+        if last:
+            self._refuse_while_held(last)
+        self._number = last + 1
+        if (
+            not self._store.create_exclusive(self._path(self._number), self._body())
+            or self._last() != self._number
+        ):
+            raise GuardStop(
+                "lock", "another run took the lock just now", "Wait until it has ended, then run again"
+            )
+        self._renewed = time.monotonic()
+        for path in self._store.list(_FOLDER):
+            if _number(path) < self._number:
+                self._store.delete(path)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the lock go; the next run need not wait."""
+        self._released.set()
+        self._thread.join()
+        if self._last() == self._number:
+            self._store.delete(self._path(self._number))
+
+    def check(self) -> None:
+        """Raise GuardStop where the lock was lost, or may have been because it could not be renewed in time."""
+        if time.monotonic() - self._renewed > self._expires.total_seconds():
+            raise GuardStop("lock", "the lock could not be renewed and has expired", "Run again")
+        if self._last() != self._number:
+            raise GuardStop(
+                "lock", "another run has taken the lock over", "Wait until it has ended, then run again"
+            )
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._expires.total_seconds() / 5):
+            started = time.monotonic()
+            try:
+                self._store.write(self._path(self._number), self._body(), "application/json")
+                self._renewed = started
+            except Exception as error:  # noqa: BLE001 - check() turns a lock that is not renewed into a stop
+                log.warning("the run lock could not be renewed: %s", type(error).__name__)
+
+    def _refuse_while_held(self, number: int) -> None:
+        holder = json.loads(self._store.read(self._path(number)) or b"{}")
+        until = datetime.fromisoformat(holder["until"]) if "until" in holder else datetime.now(UTC)
+        if datetime.now(UTC) < until:
+            raise GuardStop(
+                "lock",
+                f"run {holder.get('run_id')} on {holder.get('host')} (process {holder.get('pid')}) is under way",
+                f"Wait until it has ended; if it died, its lock is free at {until:%H:%M:%S} UTC",
+            )
+        if holder:
+            log.warning(
+                "taking the lock over from run %s, which has ended without letting it go",
+                holder.get("run_id"),
+            )
+
+    def _last(self) -> int:
+        return max(map(_number, self._store.list(_FOLDER)), default=0)
+
+    def _path(self, number: int) -> str:
+        return f"{_FOLDER}{number:08}.json"
+
+    def _body(self) -> bytes:
+        until = (datetime.now(UTC) + self._expires).isoformat(timespec="milliseconds")
+        return json.dumps({**self._holder, "until": until}).encode() + b"\n"
+
+
+def _number(path: str) -> int:
+    return int(path.removeprefix(_FOLDER).removesuffix(".json"))
