@@ -1,0 +1,299 @@
+"""The one way a member account is called: signed as it, below its rates, retried where that is safe."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.credentials import Credentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_when_event_set
+from tenacity.wait import wait_random_exponential
+
+from scanner.clients import Clients
+from scanner.credentials import MemberCredentials, acting_as, session_policy
+from scanner.errors import AutoDefenderError, BadInput
+from scanner.frame import BrokenAnswer
+from scanner.rates import Buckets, CallCounts
+from scanner.settings import OrganizationSettings, SweepSettings
+
+log = logging.getLogger(__name__)
+
+THROTTLES = frozenset(
+    "Throttling ThrottlingException ThrottledException TooManyRequestsException RequestLimitExceeded "
+    "RequestThrottled RequestThrottledException EC2ThrottledException SlowDown".split()
+)
+EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "RequestExpired"))
+# What these operations always carry. botocore turns a body cut short into a success that lacks it.
+ALWAYS_CARRIED = {
+    "assume_role": "Credentials",
+    "get_caller_identity": "Account",
+    "get_function_configuration": "FunctionArn",
+    "get_metric_data": "MetricDataResults",
+    "get_resources": "ResourceTagMappingList",
+    "list_accounts": "Accounts",
+    "list_accounts_for_parent": "Accounts",
+    "list_functions": "Functions",
+    "list_organizational_units_for_parent": "OrganizationalUnits",
+    "list_regions": "Regions",
+    "list_roots": "Roots",
+    "update_function_configuration": "FunctionArn",
+}
+MAX_ATTEMPTS = 6
+MAX_BACKOFF_SECONDS = 20.0
+
+
+class Throttled(AutoDefenderError):
+    """AWS asked to slow down until the attempts ran out."""
+
+
+class TimedOut(AutoDefenderError):
+    """The deadline came, the run was stopped, or AWS did not answer in time."""
+
+
+class Unreachable(AutoDefenderError):
+    """No answer, or a server's error, after every attempt."""
+
+
+class LostAnswer(AutoDefenderError):
+    """A write was sent and its answer never came: it may have happened or not. Read again to find out."""
+
+
+def error_code(error: ClientError) -> str:
+    """Give AWS's error code."""
+    return str(error.response.get("Error", {}).get("Code", "Unknown"))
+
+
+def describe(error: Exception) -> str:
+    """Describe an error in one line that is safe to log and report.
+
+    AWS quotes the whole environment where it is too large ("String measured: {...}"): that part is left out.
+    """
+    if isinstance(error, ClientError):
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        text = f"{error.operation_name}: {error_code(error)}: {message.partition('String measured')[0]}"
+    elif isinstance(error, AutoDefenderError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}" if isinstance(error, BotoCoreError) else type(error).__name__
+    return " ".join(text.split())[:500]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who runs this: the central account."""
+
+    partition: str
+    account_id: str
+    arn: str
+
+
+class Aws:
+    """Calls AWS as any account of the organization."""
+
+    def __init__(
+        self,
+        session: boto3.Session,
+        organization: OrganizationSettings,
+        sweep: SweepSettings,
+        run_id: str,
+        writes: bool = False,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Find out who runs this.
+
+        `writes` widens the member sessions beyond what the sweep reads; `stop` ends waits and retries when set.
+        Raises BadInput without usable credentials.
+        """
+        self.home_region = _home_region(session, organization)
+        self.run_id = run_id
+        self.calls = CallCounts()
+        self.stop = stop or threading.Event()
+        self.clients = Clients(session, sweep.workers, f"auto-defender/{run_id}")
+        self._organization = organization
+        self._policy = session_policy(writes)
+        self._buckets = Buckets(sweep.calls_per_second)
+        self._members = MemberCredentials(self._assume_role)
+        central = session.get_credentials()
+        if central is None:
+            raise BadInput("no AWS credentials found; set a profile, a role or AWS_ACCESS_KEY_ID for the central account")
+        self._central: Credentials = central
+        self.identity = self._who_am_i()
+        self.partition = self.identity.partition
+        self.central_account_id = self.identity.account_id
+
+    def _who_am_i(self) -> Identity:
+        try:
+            answer = self._call(None, "", self.home_region, "sts", "get_caller_identity", None, False, {})
+        except (ClientError, BotoCoreError, Unreachable, TimedOut) as error:
+            raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None
+        arn = str(answer["Arn"])
+        return Identity(arn.split(":")[1], str(answer["Account"]), arn)
+
+    def _assume_role(self, account_id: str) -> dict[str, Any]:
+        parameters = {
+            "RoleArn": f"arn:{self.partition}:iam::{account_id}:role/{self._organization.role_name}",
+            "RoleSessionName": f"AutoDefender-{self.run_id}"[:64],
+            "Policy": self._policy,
+        }
+        if self._organization.external_id:
+            parameters["ExternalId"] = self._organization.external_id
+        return self._call(None, self.central_account_id, self.home_region, "sts", "assume_role", None, False, parameters)
+
+    def call(
+        self,
+        account_id: str,
+        region: str,
+        service: str,
+        method: str,
+        *,
+        deadline: float | None = None,
+        write: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Call a method of a boto3 client as an account, and give the answer.
+
+        `deadline` is a time.monotonic() moment. Throttling is retried always, faults of the server or the connection
+        only where nothing was written. Raises ClientError where AWS refused for good, Throttled, TimedOut,
+        Unreachable, BrokenAnswer, and LostAnswer where a write's answer was lost.
+        """
+        member = None if account_id == self.central_account_id else account_id
+        return self._call(member, account_id, region, service, method, deadline, write, parameters)
+
+    def _call(
+        self,
+        member: str | None,
+        account_id: str,
+        region: str,
+        service: str,
+        method: str,
+        deadline: float | None,
+        write: bool,
+        parameters: dict[str, Any],
+    ) -> dict[str, Any]:
+        operation = getattr(self.clients.get(service, region), method)
+        label = f"{service}.{method}"
+
+        def attempt() -> dict[str, Any]:
+            self._wait(self._buckets.reserve(account_id, region, service), deadline)
+            credentials = self._members.of(member) if member else self._central
+            self.calls.add(label, "calls")
+            try:
+                with acting_as(credentials):
+                    return _whole(operation(**parameters), method)
+            except ClientError as error:
+                if member and error_code(error) in EXPIRED:
+                    self._members.forget(member, credentials)
+                raise
+
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: _may_retry(error, write)),
+            wait=_wait_full_jitter,
+            stop=stop_after_attempt(MAX_ATTEMPTS) | stop_when_event_set(self.stop) | _out_of_time(deadline),
+            sleep=lambda seconds: self._wait(seconds, deadline),
+            before_sleep=lambda state: self._count_retry(label, state),
+            reraise=True,
+        )
+        try:
+            answer: dict[str, Any] = retrying(attempt)
+        except Exception as error:
+            raise _final(error, write) from error
+        return answer
+
+    def _wait(self, seconds: float, deadline: float | None) -> None:
+        """Wait, but not past the deadline, and not once the run is told to stop."""
+        if deadline is not None and time.monotonic() + seconds > deadline:
+            raise TimedOut("the deadline came before AWS could be asked")
+        if self.stop.is_set() or (seconds > 0 and self.stop.wait(seconds)):
+            raise TimedOut("the run was stopped")
+
+    def _count_retry(self, label: str, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self.calls.add(label, "retries")
+        if isinstance(error, ClientError) and _is_throttle(error):
+            self.calls.add(label, "throttles")
+        log.debug("retry %s after %s", label, describe(error) if isinstance(error, Exception) else "?")
+
+
+def _home_region(session: boto3.Session, organization: OrganizationSettings) -> str:
+    if session.region_name:
+        return session.region_name
+    if organization.regions != "enabled":
+        return organization.regions[0]
+    raise BadInput("no home region; set AWS_REGION, or list organization.regions")
+
+
+def _whole(answer: dict[str, Any], method: str) -> dict[str, Any]:
+    key = ALWAYS_CARRIED.get(method)
+    if key is not None and answer.get(key) is None:
+        raise BrokenAnswer(f"{method}: the answer lacks {key}")
+    return answer
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_throttle(error: ClientError) -> bool:
+    return error_code(error) in THROTTLES or _status(error) == 429
+
+
+def _answer_unknown(error: BaseException) -> bool:
+    """Tell whether AWS may have done what was asked although no good answer came."""
+    if isinstance(error, ClientError):
+        return _status(error) >= 500
+    return isinstance(
+        error, (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError, BrokenAnswer)
+    )
+
+
+def _never_sent(error: BaseException) -> bool:
+    return isinstance(error, (ConnectTimeoutError, EndpointConnectionError))
+
+
+def _may_retry(error: BaseException, write: bool) -> bool:
+    if isinstance(error, ClientError) and (_is_throttle(error) or error_code(error) in EXPIRED):
+        return True
+    return _never_sent(error) or (not write and _answer_unknown(error))
+
+
+def _final(error: Exception, write: bool) -> Exception:
+    """Turn what the last attempt raised into what the caller is promised."""
+    if isinstance(error, ClientError) and _is_throttle(error):
+        return Throttled(describe(error))
+    if write and _answer_unknown(error) and not _never_sent(error):
+        return LostAnswer(describe(error))
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
+        return TimedOut(describe(error))
+    if _answer_unknown(error) and not isinstance(error, BrokenAnswer):
+        return Unreachable(describe(error))
+    return error
+
+
+_full_jitter = wait_random_exponential(multiplier=0.2, max=MAX_BACKOFF_SECONDS)
+
+
+def _wait_full_jitter(state: RetryCallState) -> float:
+    """Wait a random time up to the exponential bound, and at least as long as AWS asked for (Retry-After)."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = 0.0
+    if isinstance(error, ClientError):
+        header = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", "")
+        asked = float(header) if header.isdigit() else 0.0
+    return max(asked, float(_full_jitter(state)))
+
+
+def _out_of_time(deadline: float | None) -> Any:
+    return lambda state: deadline is not None and time.monotonic() >= deadline

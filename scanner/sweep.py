@@ -1,0 +1,192 @@
+"""The sweep: reads every expected unit in parallel, and says of each what became of it."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import pandas as pd
+from botocore.exceptions import ClientError
+
+from scanner import units as ledger_of
+from scanner.accounts import ACTIVE
+from scanner.calls import Aws, Throttled, TimedOut, describe, error_code
+from scanner.errors import Defect
+from scanner.frame import BrokenAnswer, FunctionsFrame, facts
+from scanner.optouts import OptOuts
+from scanner.regions import TOKEN_UNKNOWN, enabled_regions, is_disabled
+from scanner.settings import OrganizationSettings, SweepSettings
+from scanner.units import ANY_REGION, Ledger, Outcome, Unit, UnitResult
+from scanner.workers import Done, Workers
+
+log = logging.getLogger(__name__)
+
+# Lambda API reference, ListFunctions: at most 50 functions a page.
+MAX_ITEMS = 50
+_DENIED = frozenset(
+    "AccessDenied AccessDeniedException UnauthorizedOperation AuthFailure UnrecognizedClientException "
+    "InvalidClientTokenId SignatureDoesNotMatch InvalidSignatureException OptInRequired".split()
+)
+
+
+@dataclass
+class Progress:
+    """How far the sweep is: units done of those to be read, functions seen, unread units by outcome."""
+
+    total: int
+    done: int = 0
+    functions: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What the sweep saw: the functions frame (frame.py) and the units ledger (units.py)."""
+
+    functions: pd.DataFrame
+    units: pd.DataFrame
+
+
+Rows = list[tuple[Any, ...]]
+
+
+class Sweep:
+    """One sweep of an organization."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        organization: OrganizationSettings,
+        settings: SweepSettings,
+        watched_variables: tuple[str, ...],
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        """Take who calls AWS, what to sweep and how, the variables that we would set, and who hears of progress."""
+        self._aws = aws
+        self._organization = organization
+        self._settings = settings
+        self._watched = watched_variables
+        self._on_progress = on_progress
+
+    def run(self, accounts: pd.DataFrame, optouts: OptOuts, today: date, deadline: float | None = None) -> Swept:
+        """Read every account in scope in each of its regions.
+
+        `deadline` is a time.monotonic() moment; what was not reached by then, or when aws.stop is set, is timed_out.
+        Raises WrongAccount where AWS answers for another account, and nothing else: every fault is an outcome.
+        """
+        ledger = Ledger()
+        regions_of = self._regions_of(accounts, deadline, ledger)
+        ledger_of.settle_without_calls(ledger, accounts, regions_of, optouts, today)
+        self._prepare_clients(ledger)
+        frame = FunctionsFrame(self._aws.partition, self._watched)
+        todo = ledger.open_units()
+        progress = Progress(total=len(todo))
+        workers = Workers(self._read, self._settings.workers, self._settings.unit_timeout_sec)
+        for done in workers.run(todo, deadline, self._aws.stop):
+            result = self._settled(done, frame)
+            ledger.settle(result)
+            _count(progress, result)
+            self._on_progress(progress)
+        return Swept(frame.finish(), ledger.frame())
+
+    def _prepare_clients(self, ledger: Ledger) -> None:
+        """Make the clients here, on one thread: made on demand, every worker would wait for the same lock."""
+        for region in sorted({unit.region for unit in ledger.open_units()}):
+            self._aws.clients.get("lambda", region)
+
+    def _regions_of(
+        self, accounts: pd.DataFrame, deadline: float | None, ledger: Ledger
+    ) -> dict[str, list[str]]:
+        regions = self._organization.regions
+        if regions != "enabled":
+            return dict.fromkeys(accounts["account_id"], list(regions))
+        reading = (accounts["state"] == ACTIVE) & accounts["in_scope"]
+        regions_of = {account_id: [ANY_REGION] for account_id in accounts.loc[~reading, "account_id"]}
+        ask = Workers(
+            lambda account_id: enabled_regions(self._aws, account_id),
+            self._settings.workers,
+            self._settings.unit_timeout_sec,
+        )
+        for done in ask.run(list(accounts.loc[reading, "account_id"]), deadline, self._aws.stop):
+            regions_of[done.task] = done.result or []
+            if not done.result:
+                unit = Unit(done.task, ANY_REGION)
+                outcome, detail = _outcome_of(done.error or BrokenAnswer("no region is enabled"))
+                ledger.expect(unit)
+                ledger.settle(UnitResult(unit, outcome, detail=f"its regions could not be listed: {detail}"))
+        return regions_of
+
+    def _read(self, unit: Unit) -> Rows:
+        """Read a unit to its last page, on a worker."""
+        deadline = time.monotonic() + self._settings.unit_timeout_sec
+        rows: Rows = []
+        marker: str | None = None
+        seen: set[str] = set()
+        while True:
+            more = {"Marker": marker} if marker else {}
+            page = self._aws.call(
+                unit.account_id, unit.region, "lambda", "list_functions", deadline=deadline, MaxItems=MAX_ITEMS, **more
+            )
+            if not isinstance(page["Functions"], list):
+                raise BrokenAnswer("list_functions: Functions is no list")
+            rows += facts(page["Functions"], self._aws.partition, unit.account_id, unit.region, self._watched)
+            marker = page.get("NextMarker")
+            if not marker:
+                return rows
+            if marker in seen:
+                raise BrokenAnswer("list_functions: the same Marker came twice")
+            seen.add(marker)
+
+    def _settled(self, done: Done[Unit, Rows], frame: FunctionsFrame) -> UnitResult:
+        if done.error is None:
+            rows = done.result or []
+            frame.add(done.task.account_id, done.task.region, rows)
+            return UnitResult(done.task, "read", len(rows))
+        if isinstance(done.error, Defect):
+            self._aws.stop.set()
+            raise done.error
+        outcome, detail = self._explained(done.task, done.error)
+        log.error(
+            "unit not read: %s",
+            detail,
+            extra={"account_id": done.task.account_id, "region": done.task.region, "outcome": outcome},
+        )
+        return UnitResult(done.task, outcome, detail=detail)
+
+    def _explained(self, unit: Unit, error: BaseException) -> tuple[Outcome, str]:
+        outcome, detail = _outcome_of(error)
+        refused_token = isinstance(error, ClientError) and error_code(error) in TOKEN_UNKNOWN
+        if not refused_token or error.operation_name == "AssumeRole":  # type: ignore[attr-defined]
+            return outcome, detail
+        disabled = is_disabled(self._aws, unit.account_id, unit.region)
+        if disabled:
+            return "region_disabled", "the account has not enabled this region"
+        if disabled is None:
+            return "access_denied", f"{detail} (whether the region is enabled could not be found out)"
+        return outcome, detail
+
+
+def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    """Name the outcome that an error means for a unit."""
+    if isinstance(error, Throttled):
+        return "throttled", describe(error)
+    if isinstance(error, (TimedOut, TimeoutError)):
+        return "timed_out", str(error)
+    if isinstance(error, ClientError) and error_code(error) in _DENIED:
+        return "access_denied", describe(error)
+    if not isinstance(error, Exception):
+        raise error
+    if not isinstance(error, ClientError):
+        log.debug("unit failed", exc_info=error)
+    return "error", describe(error)
+
+
+def _count(progress: Progress, result: UnitResult) -> None:
+    progress.done += 1
+    progress.functions += result.functions
+    if result.outcome != "read":
+        progress.unread[result.outcome] += 1
