@@ -1,11 +1,12 @@
-"""ministack as a process: an AWS on the loopback that really enforces roles (AUTH=true)."""
+"""ministack as a process: an AWS on the loopback that enforces roles (AUTH=true) and speaks TLS (USE_SSL=1)."""
 
 import os
+import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +26,9 @@ START_TIMEOUT_SEC = 60.0
 class Emulator:
     """A running ministack. Twelve digits as an access key are the root of the account of that number."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, certificate: Path) -> None:
         self.url = url
+        self.certificate = certificate
 
     def root(self, account_id: str, service: str, region: str = "us-east-1") -> Any:
         """Give a client of the service that calls as the account's root."""
@@ -40,6 +42,7 @@ class Emulator:
             service,
             region_name=region,
             endpoint_url=self.url,
+            verify=str(self.certificate),
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
             aws_session_token=token,
@@ -53,19 +56,16 @@ def running() -> Iterator[Emulator]:
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="ministack-") as home, open(f"{home}/log", "w+b") as log:
         process = subprocess.Popen(
-            [str(PROGRAM)], env=_environment(port, home), cwd=home, stdout=log, stderr=log
+            [str(PROGRAM)], env=_environment(port, home), cwd=home, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_healthy(url, process, Path(home) / "log")
-            yield Emulator(url)
+            emulator = Emulator(f"https://127.0.0.1:{port}", Path(home) / "ministack-tls" / "server.crt")
+            _wait_until_healthy(emulator, process, Path(home) / "log")
+            yield emulator
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            # At once, and its functions' processes with it: there is nothing to save.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _environment(port: int, home: str) -> dict[str, str]:
@@ -75,6 +75,7 @@ def _environment(port: int, home: str) -> dict[str, str]:
         "HOME": home,
         "TMPDIR": home,
         "AUTH": "true",
+        "USE_SSL": "1",  # the report bucket refuses plain HTTP
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "AWS_ACCESS_KEY_ID": "no-such-key",
@@ -90,14 +91,13 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_healthy(emulator: Emulator, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SEC
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):
+            trusted = ssl.create_default_context(cafile=str(emulator.certificate))
+            with urllib.request.urlopen(f"{emulator.url}/_ministack/health", timeout=5, context=trusted):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:  # no certificate yet, nobody listens yet
             time.sleep(0.1)
     raise RuntimeError(f"ministack did not start; its log ends:\n{log.read_text()[-2000:]}")
