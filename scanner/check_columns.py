@@ -14,7 +14,7 @@ from scanner.arns import FunctionArn
 from scanner.defender_match import NO_LAYER, DefenderMatch, Flags, by_category, family_of
 from scanner.frame import measured_bytes
 from scanner.optouts import glob_regex
-from scanner.settings import EXEC_WRAPPER
+from scanner.units import rows_by_unit
 
 # Lambda quotas: function timeout 900 s, environment variables 4 KB in all; sizes there are powers of two.
 MAX_TIMEOUT_SEC = 900
@@ -180,15 +180,11 @@ def opted_out(match: DefenderMatch, today: date) -> Flags:
     if match.rules.optout_tag is not None:
         result |= _tag_column(match, "optout_tag") | ~_tag_column(match, "tags_read")
     entries = match.rules.optouts.entries
-    if not any(entry.in_force(today) for entry in entries) or match.functions.empty:
+    if not any(entry.in_force(today) for entry in entries):
         return result
-    account, region = match.functions["account_id"].cat, match.functions["region"].cat
-    units = account.codes.to_numpy().astype(np.int64) * len(region.categories) + region.codes.to_numpy()
-    for unit in pd.unique(units).tolist():
-        account_id, region_name = account.categories[unit // len(region.categories)], region.categories[unit % len(region.categories)]
-        patterns = match.rules.optouts.patterns(account_id, region_name, today)
+    for unit, rows in rows_by_unit(match.functions).items():
+        patterns = match.rules.optouts.patterns(unit.account_id, unit.region, today)
         if patterns:
-            rows = np.flatnonzero(units == unit)
             result[rows] |= _names_match(match.functions["function_name"].iloc[rows], patterns)
     return result
 

@@ -189,7 +189,7 @@ def validated(model: type[S], document: Document) -> S:
         path = _path_in(document, first["loc"])
         more = f" (and {len(others)} more)" if others else ""
         key = ".".join(str(part) for part in path) or "the whole file"
-        raise BadInput(f"{document.where(path)}: {key}: {_expected(first['type'], first['msg'])}{more}") from None
+        raise BadInput(f"{document.where(path)}: {key}: {expected(first['type'], first['msg'])}{more}") from None
 
 
 def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:
@@ -207,7 +207,8 @@ def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:
     return path
 
 
-def _expected(kind: str, message: str) -> str:
+def expected(kind: str, message: str) -> str:
+    """Word one of pydantic's findings for the person who wrote the text."""
     if kind == "extra_forbidden":
         return "unknown key; remove it or mend its spelling"
     if kind == "missing":

@@ -66,7 +66,7 @@ class _Reader:
         try:
             return self.scalars.construct_object(node)  # type: ignore[no-untyped-call]
         except (ValueError, yaml.YAMLError):
-            raise self.fail(node, f"'{node.value[:60]}' is no valid date, number or word; quote it if it is text") from None
+            raise self.fail(node, "a value that is no valid date, number or word; quote it if it is text") from None
 
 
 def read_yaml(text: bytes, source: str) -> Document:

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from scanner import units as ledger_of
 from scanner.accounts import ACTIVE
 from scanner.calls import Aws, Throttled, TimedOut, describe, error_code
-from scanner.errors import Defect
+from scanner.errors import AutoDefenderError, Defect
 from scanner.frame import BrokenAnswer, FunctionsFrame, facts
 from scanner.optouts import OptOuts
 from scanner.regions import TOKEN_UNKNOWN, enabled_regions, is_disabled
@@ -49,6 +49,10 @@ class Swept:
 
     functions: pd.DataFrame
     units: pd.DataFrame
+
+
+class RegionDisabled(AutoDefenderError):
+    """The account has not enabled the region; there is nothing to read."""
 
 
 Rows = list[tuple[Any, ...]]
@@ -121,7 +125,20 @@ class Sweep:
         return regions_of
 
     def _read(self, unit: Unit) -> Rows:
-        """Read a unit to its last page, on a worker."""
+        """Read a unit, on a worker; a token that only this region does not know is looked into."""
+        try:
+            return self._read_pages(unit)
+        except ClientError as error:
+            if error_code(error) not in TOKEN_UNKNOWN or error.operation_name == "AssumeRole":
+                raise
+            disabled = is_disabled(self._aws, unit.account_id, unit.region)
+            if disabled:
+                raise RegionDisabled("the account has not enabled this region") from None
+            if disabled is None:
+                log.warning("neither account nor ec2 would say whether %s is enabled in %s", unit.region, unit.account_id)
+            raise
+
+    def _read_pages(self, unit: Unit) -> Rows:
         deadline = time.monotonic() + self._settings.unit_timeout_sec
         rows: Rows = []
         marker: str | None = None
@@ -149,29 +166,22 @@ class Sweep:
         if isinstance(done.error, Defect):
             self._aws.stop.set()
             raise done.error
-        outcome, detail = self._explained(done.task, done.error)
+        outcome, detail = _outcome_of(done.error)
         log.error(
-            "unit not read: %s",
+            "not read: %s in %s: %s: %s",
+            done.task.account_id,
+            done.task.region,
+            outcome,
             detail,
             extra={"account_id": done.task.account_id, "region": done.task.region, "outcome": outcome},
         )
         return UnitResult(done.task, outcome, detail=detail)
 
-    def _explained(self, unit: Unit, error: BaseException) -> tuple[Outcome, str]:
-        outcome, detail = _outcome_of(error)
-        refused_token = isinstance(error, ClientError) and error_code(error) in TOKEN_UNKNOWN
-        if not refused_token or error.operation_name == "AssumeRole":  # type: ignore[attr-defined]
-            return outcome, detail
-        disabled = is_disabled(self._aws, unit.account_id, unit.region)
-        if disabled:
-            return "region_disabled", "the account has not enabled this region"
-        if disabled is None:
-            return "access_denied", f"{detail} (whether the region is enabled could not be found out)"
-        return outcome, detail
-
 
 def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
     """Name the outcome that an error means for a unit."""
+    if isinstance(error, RegionDisabled):
+        return "region_disabled", str(error)
     if isinstance(error, Throttled):
         return "throttled", describe(error)
     if isinstance(error, (TimedOut, TimeoutError)):

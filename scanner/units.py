@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scanner.accounts import ACTIVE
@@ -96,3 +98,18 @@ def settle_without_calls(
                 until = f", until {entry.expires}" if entry.expires else ""
                 detail = f"{entry.reason} ({entry.owner}{until})"
                 ledger.settle(UnitResult(unit, "opted_out", detail=detail))
+
+
+def rows_by_unit(functions: pd.DataFrame) -> dict[Unit, npt.NDArray[np.intp]]:
+    """Give the row positions of each unit of a functions frame."""
+    if functions.empty:
+        return {}
+    accounts, regions = functions["account_id"].cat, functions["region"].cat
+    width = len(regions.categories)
+    keys = accounts.codes.to_numpy().astype(np.int64) * width + regions.codes.to_numpy()
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    return {
+        Unit(accounts.categories[keys[rows[0]] // width], regions.categories[keys[rows[0]] % width]): rows
+        for rows in np.split(order, starts[1:])
+    }

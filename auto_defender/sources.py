@@ -1,0 +1,45 @@
+"""Reads a small text from where the user keeps it: a file, s3://bucket/key or ssm:NAME."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scanner.calls import describe
+from scanner.errors import BadInput
+from scanner.strict_yaml import MAX_BYTES
+
+
+def read_source(source: str, session: boto3.Session, what: str) -> bytes:
+    """Read a configuration, an opt-out file or a plan; BadInput in one line where that is not possible.
+
+    `what` names the thing in the message, such as "configuration".
+    """
+    try:
+        if source.startswith("s3://"):
+            return _from_s3(source, session)
+        if source.startswith("ssm:"):
+            return _from_ssm(source.removeprefix("ssm:"), session)
+        return _from_file(Path(source).expanduser())
+    except OSError as error:
+        raise BadInput(f"{what} {source}: {error.strerror or error}") from None
+    except (ClientError, BotoCoreError) as error:
+        raise BadInput(f"{what} {source}: {describe(error)}") from None
+
+
+def _from_file(path: Path) -> bytes:
+    # A byte more than is read anywhere: the reader of the text refuses it, and 100 MB never enter memory.
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _from_s3(source: str, session: boto3.Session) -> bytes:
+    address = urlsplit(source)
+    answer = session.client("s3").get_object(Bucket=address.netloc, Key=address.path.lstrip("/"))
+    return bytes(answer["Body"].read(MAX_BYTES + 1))
+
+
+def _from_ssm(name: str, session: boto3.Session) -> bytes:
+    answer = session.client("ssm").get_parameter(Name=name, WithDecryption=True)
+    return str(answer["Parameter"].get("Value", "")).encode()

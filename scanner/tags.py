@@ -1,0 +1,94 @@
+"""Tags, where a rule needs them: a Resource Groups Tagging sweep a unit, never a call a function."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from scanner.calls import Aws, describe
+from scanner.rules import Rules
+from scanner.settings import SweepSettings, Tag
+from scanner.units import Unit, rows_by_unit
+from scanner.workers import Workers
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = ("required_tag", "optout_tag")
+
+
+def add_tags(
+    functions: pd.DataFrame, aws: Aws, rules: Rules, settings: SweepSettings, deadline: float | None = None
+) -> pd.DataFrame:
+    """Add required_tag, optout_tag (does the function carry it?) and tags_read, all bool, where a rule needs them.
+
+    A unit whose tags could not be read has tags_read False: the checks then fail closed.
+    """
+    if not rules.need_tags:
+        return functions
+    columns = {name: np.zeros(len(functions), dtype=bool) for name in (*_COLUMNS, "tags_read")}
+    rows_of = rows_by_unit(functions)
+    workers = Workers(
+        lambda unit: _carriers(aws, unit, rules), settings.workers, settings.unit_timeout_sec
+    )
+    for done in workers.run(list(rows_of), deadline, aws.stop):
+        rows = rows_of[done.task]
+        if done.result is None:
+            _log_unread(done.task, done.error)
+            continue
+        columns["tags_read"][rows] = True
+        names = functions["function_name"].iloc[rows]
+        for column, carriers in zip(_COLUMNS, done.result, strict=True):
+            columns[column][rows] = names.isin(carriers).to_numpy()
+    return functions.assign(**columns)
+
+
+def add_tags_of_one(function: pd.DataFrame, aws: Aws, rules: Rules) -> pd.DataFrame:
+    """Add the same columns to a frame of one function that was read again, from Lambda's ListTags."""
+    if not rules.need_tags:
+        return function
+    row = function.iloc[0]
+    arn = f"arn:{rules.partition}:lambda:{row['region']}:{row['account_id']}:function:{row['function_name']}"
+    tags = aws.call(row["account_id"], row["region"], "lambda", "list_tags", Resource=arn).get("Tags", {})
+    carried = {
+        name: tag is not None and tags.get(tag.key) == tag.value
+        for name, tag in zip(_COLUMNS, (rules.require_tag, rules.optout_tag), strict=True)
+    }
+    return function.assign(**carried, tags_read=True)
+
+
+def _carriers(aws: Aws, unit: Unit, rules: Rules) -> tuple[set[str], set[str]]:
+    """Name the functions of a unit that carry the required tag, and those that carry the opt-out tag."""
+    return _named(aws, unit, rules.require_tag), _named(aws, unit, rules.optout_tag)
+
+
+def _named(aws: Aws, unit: Unit, tag: Tag | None) -> set[str]:
+    names: set[str] = set()
+    token = ""
+    while tag is not None:
+        # GetResources API reference: at most 100 resources a page; an empty PaginationToken ends the list.
+        page = aws.call(
+            unit.account_id,
+            unit.region,
+            "resourcegroupstaggingapi",
+            "get_resources",
+            ResourceTypeFilters=["lambda:function"],
+            TagFilters=[{"Key": tag.key, "Values": [tag.value]}],
+            ResourcesPerPage=100,
+            PaginationToken=token,
+        )
+        names.update(item["ResourceARN"].rsplit(":", 1)[1] for item in page["ResourceTagMappingList"])
+        token = page.get("PaginationToken", "")
+        if not token:
+            break
+    return names
+
+
+def _log_unread(unit: Unit, error: BaseException | None) -> None:
+    detail = describe(error) if isinstance(error, Exception) else repr(error)
+    log.error(
+        "tags not read: %s in %s: %s",
+        unit.account_id,
+        unit.region,
+        detail,
+        extra={"account_id": unit.account_id, "region": unit.region},
+    )
