@@ -1,0 +1,81 @@
+# From a clone with Python 3.11 and nothing else: `make demo`, `make test`, `make lint`, `make package`.
+# Every environment below is built from a lock with hashes, and rebuilt when its lock changes.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
+BIN = .venv/bin
+
+# make package: what the Lambda function runs on
+RUNTIME ?= python3.11
+ARCH ?= x86_64
+
+.PHONY: help demo test lint format lock runtimes package clean
+
+help:
+	@echo 'make demo       sweep, judge and protect a simulated organization, and print the path of its report'
+	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
+	@echo 'make lint       formatting, rules, types, import contract, templates, known vulnerabilities, licences'
+	@echo 'make format     let ruff format and fix'
+	@echo 'make lock       write the locks again from pyproject.toml; UPGRADE=--upgrade moves every version'
+	@echo 'make runtimes   write the table of Lambda runtimes again from the locked cfn-lint'
+	@echo 'make package    the Lambda zip and its SBOM; RUNTIME=python3.11|python3.13 ARCH=x86_64|arm64'
+	@echo 'make clean      remove what was built, environments too'
+
+demo: .venv/.demo
+	$(BIN)/auto-defender demo $(DEMO)
+
+test: .venv/.dev .venv-ministack/.ready
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	$(BIN)/cfn-lint $(wildcard stacksets/*.yaml)
+	$(BIN)/python -m tools.licences
+	$(BIN)/python -m tools.audit requirements.txt requirements-dev.txt
+
+format: .venv/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# Resolved for Linux with the oldest Python served; a test holds that the locks name no index and miss no hash.
+LOCK = $(BIN)/uv pip compile --quiet --no-config $(UPGRADE) --default-index https://pypi.org/simple \
+	--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	--generate-hashes --no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
+
+lock: .venv/.dev
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra demo --group build -c requirements.txt -o requirements-demo.txt
+	$(LOCK) pyproject.toml --extra demo --group dev -c requirements-demo.txt -o requirements-dev.txt
+	$(LOCK) --group ministack -o requirements-ministack.txt
+
+runtimes: .venv/.dev
+	$(BIN)/python -m tools.lambda_runtimes
+
+package: .venv/.dev
+	$(BIN)/python -m tools.package --runtime $(RUNTIME) --arch $(ARCH)
+
+clean:
+	rm -rf .venv .venv-ministack build dist demo-out *.egg-info \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo 'Auto-Defender needs Python 3.11, 3.12 or 3.13; name one with make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: requirements-demo.txt pyproject.toml | .venv/bin/python
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-demo.txt
+	$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
+	touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.demo
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	touch $@
+
+.venv-ministack/.ready: requirements-ministack.txt .venv/bin/python
+	$(BIN)/python -m venv .venv-ministack
+	.venv-ministack/bin/python $(PIP_INSTALL) --require-hashes -r requirements-ministack.txt
+	touch $@
