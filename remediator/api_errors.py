@@ -116,7 +116,7 @@ _BY_TYPE: tuple[tuple[type[Exception], ApiError], ...] = (
     (BrokenAnswer, ApiError("fault", "AWS gave a broken answer", "deferred")),
 )
 # What aws.call raises and what a change takes as its own failure; anything else is a defect of ours.
-CALL_ERRORS = (ClientError, *(kind for kind, _ in _BY_TYPE))
+CALL_ERRORS: tuple[type[Exception], ...] = (ClientError, *(kind for kind, _ in _BY_TYPE))
 
 
 def told_apart(error: Exception, values: Iterable[str] = ()) -> ApiError:

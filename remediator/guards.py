@@ -1,5 +1,6 @@
 """What stops a run before it does harm. Each stop is a GuardStop: which guard, why, and how to go on."""
 
+import threading
 import time
 from collections.abc import Mapping
 
@@ -37,21 +38,27 @@ def own_function(environ: Mapping[str, str], partition: str, account_id: str) ->
 
 
 class Guards:
-    """Kill switch, lock and failure breaker of one run."""
+    """Kill switch, lock and failure breaker of one run; any thread may count."""
 
     def __init__(self, store: Store, lock: RunLock, stop_after_failure_pct: float) -> None:
         """Take where the kill switch is kept, the lock that the run holds, and the breaker's threshold."""
         self._store = store
         self._lock = lock
         self._failure_pct = stop_after_failure_pct
-        self._sent = 0
+        self._counting = threading.Lock()
+        self.tried = 0
         self._failed = 0
         self._next_look = 0.0
 
-    def count(self, failed: bool) -> None:
-        """Count a change that was sent to AWS and has ended."""
-        self._sent += 1
-        self._failed += failed
+    def count(self, *, tried: int = 0, failed: int = 0) -> None:
+        """Count changes that AWS has answered for, and changes that failed, then or later.
+
+        A refusal is known at once and a success only seconds later: counted when they end, the first refusals of
+        a large run would look like a run of nothing else.
+        """
+        with self._counting:
+            self.tried += tried
+            self._failed += failed
 
     def check(self) -> None:
         """Raise GuardStop if no further change may begin. Called before each."""
@@ -62,10 +69,12 @@ class Guards:
             self._next_look = time.monotonic() + BATCH_SECONDS
 
     def _check_breaker(self) -> None:
-        if self._sent >= BREAKER_FROM and 100 * self._failed > self._failure_pct * self._sent:
+        with self._counting:
+            tried, failed = self.tried, self._failed
+        if tried >= BREAKER_FROM and 100 * failed > self._failure_pct * tried:
             raise GuardStop(
                 "stop_after_failure_pct",
-                f"{self._failed} of {self._sent} changes failed, more than {self._failure_pct:g} %",
+                f"{failed} of {tried} changes failed, more than {self._failure_pct:g} %",
                 "See changes.csv for what failed and why, mend that, then run again",
             )
 

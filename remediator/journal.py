@@ -3,7 +3,7 @@
 Lines, by `event`:
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
            layers_before, wrapper_before ("" absent); a rollback's intent has `undoes`: [[run_id, id], ...]
-  outcome  id, at, outcome, detail, attempts
+  outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function)
   undone   id, at, by: a later run has taken this change back
 
 An entry without an outcome is open: the run was killed, or its time ended, before the change was settled. While a
@@ -52,12 +52,13 @@ class Intent:
 
 @dataclass(frozen=True)
 class Settled:
-    """What became of an intent."""
+    """What became of an intent. `left`: it failed, and what was put in could not be taken out again."""
 
     id: str
     outcome: Outcome
     detail: str
     attempts: int
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Entry:
     @property
     def stands(self) -> bool:
         """Tell whether the change may be on the function: made and not taken back, or never found out."""
-        made = self.settled is None or self.settled.outcome == "changed"
+        made = self.settled is None or self.settled.outcome == "changed" or self.settled.left
         return self.intent.action != "rollback" and made and self.undone_by is None
 
 

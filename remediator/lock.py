@@ -7,14 +7,16 @@ rewrites only its own file, to renew it, and has lost the lock when a higher one
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
+from typing import Self
 
 from remediator.state import Store
-from scanner.errors import GuardStop
+from scanner.errors import AutoDefenderError, BadInput, GuardStop
 
 log = logging.getLogger(__name__)
 
@@ -36,21 +38,21 @@ class RunLock:
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="run-lock", daemon=True)
 
-    def __enter__(self) -> "RunLock":
+    def __enter__(self) -> Self:
         """Take the lock, over from a dead holder if need be."""
         last = self._last()
         if last:
             self._refuse_while_held(last)
         self._number = last + 1
-        if (
-            not self._store.create_exclusive(self._path(self._number), self._body())
-            or self._last() != self._number
-        ):
+        taken = self._store.create_exclusive(self._path(self._number), self._body())
+        if not taken or self._last() != self._number:
+            if taken:
+                self._store.delete(self._path(self._number))
             raise GuardStop(
                 "lock", "another run took the lock just now", "Wait until it has ended, then run again"
             )
         self._renewed = time.monotonic()
-        for path in self._store.list(_FOLDER):
+        for path in self._files():
             if _number(path) < self._number:
                 self._store.delete(path)
         self._thread.start()
@@ -67,25 +69,36 @@ class RunLock:
 
     def check(self) -> None:
         """Raise GuardStop where the lock was lost, or may have been because it could not be renewed in time."""
-        if time.monotonic() - self._renewed > self._expires.total_seconds():
+        if self._expired():
             raise GuardStop("lock", "the lock could not be renewed and has expired", "Run again")
         if self._last() != self._number:
             raise GuardStop(
                 "lock", "another run has taken the lock over", "Wait until it has ended, then run again"
             )
 
+    def _expired(self) -> bool:
+        return time.monotonic() - self._renewed > self._expires.total_seconds()
+
     def _keep(self) -> None:
         while not self._released.wait(self._expires.total_seconds() / 5):
             started = time.monotonic()
             try:
+                if self._expired() or self._last() != self._number:
+                    return  # a lock that is someone else's by now is not renewed; check() tells
                 self._store.write(self._path(self._number), self._body(), "application/json")
                 self._renewed = started
-            except Exception as error:  # noqa: BLE001 - check() turns a lock that is not renewed into a stop
-                log.warning("the run lock could not be renewed: %s", type(error).__name__)
+            except AutoDefenderError as error:
+                log.warning("the run lock could not be renewed: %s", error)
 
     def _refuse_while_held(self, number: int) -> None:
-        holder = json.loads(self._store.read(self._path(number)) or b"{}")
-        until = datetime.fromisoformat(holder["until"]) if "until" in holder else datetime.now(UTC)
+        text = self._store.read(self._path(number))
+        if text is None:
+            return  # let go since it was listed
+        try:
+            holder = json.loads(text)
+            until = datetime.fromisoformat(holder["until"])
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(f"{self._store.url(self._path(number))}: not a lock file; delete it") from None
         if datetime.now(UTC) < until:
             raise GuardStop(
                 "lock",
@@ -99,7 +112,14 @@ class RunLock:
             )
 
     def _last(self) -> int:
-        return max(map(_number, self._store.list(_FOLDER)), default=0)
+        return max(map(_number, self._files()), default=0)
+
+    def _files(self) -> list[str]:
+        return [
+            path
+            for path in self._store.list(_FOLDER)
+            if re.fullmatch(r"\d{8}\.json", path.removeprefix(_FOLDER))
+        ]
 
     def _path(self, number: int) -> str:
         return f"{_FOLDER}{number:08}.json"
