@@ -21,6 +21,7 @@ from scanner.optouts import OptOuts
 from scanner.regions import TOKEN_UNKNOWN, enabled_regions, is_disabled
 from scanner.settings import OrganizationSettings, SweepSettings
 from scanner.units import ANY_REGION, Ledger, Outcome, Unit, UnitResult
+from scanner.unread import log_unread
 from scanner.workers import Done, Workers
 
 log = logging.getLogger(__name__)
@@ -167,14 +168,7 @@ class Sweep:
             self._aws.stop.set()
             raise done.error
         outcome, detail = _outcome_of(done.error)
-        log.error(
-            "not read: %s in %s: %s: %s",
-            done.task.account_id,
-            done.task.region,
-            outcome,
-            detail,
-            extra={"account_id": done.task.account_id, "region": done.task.region, "outcome": outcome},
-        )
+        log_unread("functions", done.task, f"{outcome}: {detail}", outcome=outcome)
         return UnitResult(done.task, outcome, detail=detail)
 
 

@@ -1,17 +1,14 @@
 """Tags, where a rule needs them: a Resource Groups Tagging sweep a unit, never a call a function."""
 
-import logging
-
 import numpy as np
 import pandas as pd
 
-from scanner.calls import Aws, describe
+from scanner.calls import Aws
 from scanner.rules import Rules
 from scanner.settings import SweepSettings, Tag
 from scanner.units import Unit, rows_by_unit
+from scanner.unread import log_unread
 from scanner.workers import Workers
-
-log = logging.getLogger(__name__)
 
 _COLUMNS = ("required_tag", "optout_tag")
 
@@ -33,7 +30,7 @@ def add_tags(
     for done in workers.run(list(rows_of), deadline, aws.stop):
         rows = rows_of[done.task]
         if done.result is None:
-            _log_unread(done.task, done.error)
+            log_unread("tags", done.task, done.error)
             continue
         columns["tags_read"][rows] = True
         names = functions["function_name"].iloc[rows]
@@ -81,14 +78,3 @@ def _named(aws: Aws, unit: Unit, tag: Tag | None) -> set[str]:
         if not token:
             break
     return names
-
-
-def _log_unread(unit: Unit, error: BaseException | None) -> None:
-    detail = describe(error) if isinstance(error, Exception) else repr(error)
-    log.error(
-        "tags not read: %s in %s: %s",
-        unit.account_id,
-        unit.region,
-        detail,
-        extra={"account_id": unit.account_id, "region": unit.region},
-    )

@@ -6,7 +6,6 @@ the Lambda Insights layer. Both in percent, float32: NaN where there is nothing 
 infinite where CloudWatch could not be read, which no threshold passes.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scanner.calls import Aws, describe
+from scanner.calls import Aws
 from scanner.settings import SweepSettings, UtilizationSettings
 from scanner.units import Unit, rows_by_unit
+from scanner.unread import log_unread
 from scanner.workers import Workers
-
-log = logging.getLogger(__name__)
 
 # GetMetricData API reference: up to 500 metric queries a request.
 QUERIES_A_CALL = 500
@@ -59,7 +57,7 @@ def add_utilization(
     )
     for done in workers.run(list(rows_of), deadline, aws.stop):
         if done.result is None:
-            _log_unread(done.task, done.error)
+            log_unread("utilization", done.task, done.error)
             values["timeout_utilization_pct"][rows_of[done.task]] = COULD_NOT_BE_READ
             continue
         for query, value in done.result:
@@ -129,14 +127,3 @@ def _highest(
         token = page.get("NextToken")
         if not token:
             return highest
-
-
-def _log_unread(unit: Unit, error: BaseException | None) -> None:
-    detail = describe(error) if isinstance(error, Exception) else repr(error)
-    log.error(
-        "utilization not read: %s in %s: %s",
-        unit.account_id,
-        unit.region,
-        detail,
-        extra={"account_id": unit.account_id, "region": unit.region},
-    )

@@ -1,0 +1,130 @@
+"""What every job needs, opened once: who calls AWS, where files go, what was opted out, how long it may take."""
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import boto3
+
+from auto_defender.configuration import Configuration
+from auto_defender.progress import Display
+from auto_defender.sources import read_source
+from remediator.guards import exclusions
+from remediator.quarantine import Quarantined, quarantined
+from reports.run_result import Mode
+from reports.store import Store, open_store
+from scanner.calls import Aws
+from scanner.errors import BadInput
+from scanner.optouts import OptOuts, read_optouts
+from scanner.rules import Rules
+
+
+def new_run_id(now: datetime) -> str:
+    """Make a run id: when it began (UTC), and enough chance to tell two of one second apart."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run's surroundings. deadline: a time.monotonic() moment."""
+
+    run_id: str
+    mode: Mode
+    started: datetime
+    configuration: Configuration
+    aws: Aws
+    store: Store
+    optouts: OptOuts
+    quarantine: tuple[Quarantined, ...]
+    display: Display
+    deadline: float | None
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> Rules:
+        """Give what the risk engine judges by."""
+        rollout = self.configuration.rollout
+        return Rules(
+            partition=self.aws.partition,
+            risk=self.configuration.risk,
+            defender=self.configuration.defender,
+            optouts=self.optouts,
+            require_tag=rollout.require_tag,
+            optout_tag=rollout.optout_tag,
+            exclusion_list=exclusions(rollout),
+            quarantined=frozenset(entry.function_arn for entry in self.quarantine),
+        )
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the run, for summary.json."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.monotonic() - begun
+
+
+def open_context(
+    configuration: Configuration,
+    session: boto3.Session,
+    *,
+    run_id: str,
+    mode: Mode,
+    display: Display,
+    stop: threading.Event,
+    output: str | None = None,
+    seconds: float | None = None,
+) -> Context:
+    """Open everything a run needs, or raise BadInput before anything is read or written.
+
+    output: overrides the configuration's. seconds: how long the run may take (AWS Lambda's remaining time).
+    """
+    sweep = configuration.sweep
+    limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
+    optouts = (
+        read_optouts(read_source(configuration.optouts, session, "opt-out file"), configuration.optouts)
+        if configuration.optouts
+        else OptOuts()
+    )
+    _check_regions(configuration, session)
+    store = open_store(output or configuration.output, session)
+    aws = Aws(session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop)
+    store.check_writable()
+    return Context(
+        run_id=run_id,
+        mode=mode,
+        started=datetime.now(UTC),
+        configuration=configuration,
+        aws=aws,
+        store=store,
+        optouts=optouts,
+        quarantine=quarantined(store),
+        display=display,
+        deadline=time.monotonic() + min(limits) if limits else None,
+    )
+
+
+def _check_regions(configuration: Configuration, session: boto3.Session) -> None:
+    """Refuse a region that no partition has: a misspelt one would only ever be unread."""
+    known = {
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("lambda", partition_name=partition)
+    }
+    regions = configuration.organization.regions
+    for region in regions if regions != "enabled" else ():
+        if region not in known:
+            raise BadInput(
+                f"organization.regions: AWS Lambda has no region '{region}'; mend its spelling, or bring botocore up to date"
+            )
+
+
+def in_lambda() -> bool:
+    """Tell whether this process is an AWS Lambda function."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ

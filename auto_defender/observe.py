@@ -1,0 +1,67 @@
+"""The part that every job begins with: accounts, sweep, tags, verdicts. Reads only."""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from auto_defender.context import Context
+from auto_defender.logs import SKIPS
+from scanner.accounts import list_accounts
+from scanner.arns import function_arns
+from scanner.risk import assess_risk
+from scanner.sweep import Sweep
+from scanner.tags import add_tags
+from scanner.utilization import add_utilization
+
+log = logging.getLogger(__name__)
+verdicts = logging.getLogger(SKIPS)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen: accounts (accounts.py), units (units.py) and assessed functions (risk.py)."""
+
+    accounts: pd.DataFrame
+    units: pd.DataFrame
+    functions: pd.DataFrame
+
+
+def observe(context: Context) -> Observed:
+    """Sweep the organization and judge every function that was read."""
+    settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
+    with context.stage("accounts"):
+        accounts = list_accounts(aws, settings.organization)
+    log.info("%d accounts, %d in scope", len(accounts), int(accounts["in_scope"].sum()))
+    watched = settings.defender.variable_names
+    with context.stage("sweep"):
+        sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)
+        swept = sweep.run(accounts, context.optouts, today, context.deadline)
+    with context.stage("tags"):
+        functions = add_tags(swept.functions, aws, context.rules, settings.sweep, context.deadline)
+    with context.stage("assess"):
+        assessed = assess_risk(functions, context.rules, today)
+    if settings.risk.utilization.enabled:
+        with context.stage("utilization"):
+            functions = add_utilization(
+                assessed, aws, settings.risk.utilization, settings.sweep, context.deadline
+            )
+            assessed = assess_risk(functions, context.rules, today)
+    log_verdicts(assessed, aws.partition)
+    return Observed(accounts, swept.units, assessed)
+
+
+def log_verdicts(assessed: pd.DataFrame, partition: str) -> None:
+    """Log each function that is left alone, and why: a risk as WARNING, somebody's wish as INFO."""
+    left_alone = assessed[assessed["verdict"].isin(["skipped", "excluded"])]
+    arns = function_arns(left_alone, partition)
+    for arn, verdict, reasons in zip(arns, left_alone["verdict"], left_alone["reasons"], strict=True):
+        verdicts.log(
+            logging.WARNING if verdict == "skipped" else logging.INFO,
+            "%s %s: %s",
+            verdict,
+            arn,
+            reasons,
+            extra={"function_arn": arn, "verdict": verdict, "reasons": reasons},
+        )
