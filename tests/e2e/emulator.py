@@ -38,7 +38,9 @@ class Emulator:
         self, service: str, region: str, *, access_key: str, secret_key: str, token: str | None
     ) -> Any:
         """Give a client of the service that calls with these credentials."""
-        return boto3.client(
+        # The stubs know no service whose name is only known at run time.
+        make: Any = boto3.client
+        return make(
             service,
             region_name=region,
             endpoint_url=self.url,
@@ -54,9 +56,14 @@ class Emulator:
 def running() -> Iterator[Emulator]:
     """Start ministack on a free port, and stop it at the end."""
     port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="ministack-") as home, open(f"{home}/log", "w+b") as log:
+    with tempfile.TemporaryDirectory(prefix="ministack-") as home, (Path(home) / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(PROGRAM)], env=_environment(port, home), cwd=home, stdout=log, stderr=log, start_new_session=True
+            [str(PROGRAM)],
+            env=_environment(port, home),
+            cwd=home,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             emulator = Emulator(f"https://127.0.0.1:{port}", Path(home) / "ministack-tls" / "server.crt")

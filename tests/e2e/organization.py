@@ -52,7 +52,9 @@ class Organization:
         self.members[name] = status["AccountId"]
         return self.members[name]
 
-    def deploy(self, account_id: str, template: str, parameters: dict[str, str], **where: str) -> dict[str, str]:
+    def deploy(
+        self, account_id: str, template: str, parameters: dict[str, str], **where: str
+    ) -> dict[str, str]:
         """Deploy a template of stacksets/ (or its next version) and give the stack's outputs."""
         region = where.get("region", REGIONS[0])
         stack = where.get("stack", template.removesuffix(".yaml"))
@@ -74,25 +76,22 @@ class Organization:
         s3.create_bucket(Bucket=bucket)
         key = f"{hashlib.sha256(package).hexdigest()}.zip"
         s3.put_object(Bucket=bucket, Key=key, Body=package)
-        return self.deploy(
-            self.central, "central.yaml", {"CodeBucket": bucket, "CodeKey": key, **parameters}
-        )
+        return self.deploy(self.central, "central.yaml", {"CodeBucket": bucket, "CodeKey": key, **parameters})
+
+    def member_parameters(self, phase: str) -> dict[str, str]:
+        """Give the parameters of the member stack in a phase of the rollout."""
+        return {
+            "CentralAccountId": self.central,
+            "CentralRoleName": self.central_role,
+            "OrganizationId": self.id,
+            "ExternalId": EXTERNAL_ID,
+            "RolloutPhase": phase,
+            "DefenderLayers": f"arn:aws:lambda:*:{self.central}:layer:twistlock-*:*",
+        }
 
     def deploy_member(self, account_id: str, phase: str, **parameters: str) -> None:
         """Deploy the member stack in a phase of the rollout."""
-        self.deploy(
-            account_id,
-            "member-role.yaml",
-            {
-                "CentralAccountId": self.central,
-                "CentralRoleName": self.central_role,
-                "OrganizationId": self.id,
-                "ExternalId": EXTERNAL_ID,
-                "RolloutPhase": phase,
-                "DefenderLayers": f"arn:aws:lambda:*:{self.central}:layer:twistlock-*:*",
-                **parameters,
-            },
-        )
+        self.deploy(account_id, "member-role.yaml", {**self.member_parameters(phase), **parameters})
 
     def share_layer(self, region: str) -> str:
         """Publish the Defender layer in a region, share it with the members, and give its version's ARN."""
@@ -100,7 +99,9 @@ class Organization:
         s3 = self.emulator.root(self.central, "s3", region)
         where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=f"{bucket}-{region}", **where)
-        s3.put_object(Bucket=f"{bucket}-{region}", Key="defender-1.zip", Body=archive("twistlock/wrapper", "#!/bin/sh"))
+        s3.put_object(
+            Bucket=f"{bucket}-{region}", Key="defender-1.zip", Body=archive("twistlock/wrapper", "#!/bin/sh")
+        )
         parameters = {
             "LayerName": LAYER,
             "Description": "Defender 1, Python",
@@ -205,12 +206,12 @@ def settle(client: Any, name: str) -> None:
 
 
 def _outputs(cloudformation: Any, stack: str) -> dict[str, str]:
+    """Wait for a stack and give its outputs; where it failed, say which resource and why."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_SEC
-    while time.monotonic() < deadline:
-        described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        if not described["StackStatus"].endswith("_IN_PROGRESS"):
-            break
+    described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    while described["StackStatus"].endswith("_IN_PROGRESS") and time.monotonic() < deadline:
         time.sleep(0.05)
+        described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     if described["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
         events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
         reasons = [f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason')}" for e in events]

@@ -1,6 +1,7 @@
 """The templates of stacksets/, as CloudFormation reads them and as the emulator can."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ STACKSETS = Path(__file__).parents[2] / "stacksets"
 
 def read(name: str) -> dict[str, Any]:
     """Read a template; short functions (!Ref) come as long ones (Ref, Fn::Sub)."""
+    template: dict[str, Any] = json.loads(_as_json(name))
+    return template
+
+
+@cache
+def _as_json(name: str) -> str:
     template, problems = decode(str(STACKSETS / name))
     if problems:
         raise ValueError(f"{name}: {problems}")
-    plain: dict[str, Any] = json.loads(json.dumps(template))
-    return plain
+    return json.dumps(template)
 
 
 def deployable(name: str, account_id: str) -> str:

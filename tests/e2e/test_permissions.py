@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.e2e.organization import EXTERNAL_ID, LAYER, Organization, archive, settle, trust
+from tests.unit.stacksets.render import render
 
 PHASES = ("DryRun", "TagGated", "General")
 REGION = "us-east-1"
@@ -21,7 +22,9 @@ REGION = "us-east-1"
 @pytest.fixture(scope="module")
 def organization(founded: Organization) -> Organization:
     """Give an organization with a member account in each phase, which has a plain and a tagged function."""
-    founded.deploy_central(archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n"))
+    founded.deploy_central(
+        archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
+    )
     for phase in PHASES:
         account_id = founded.add_account(phase)
         founded.deploy_member(account_id, phase)
@@ -67,7 +70,9 @@ def test_the_sweep_may_read_in_every_phase(organization: Organization, phase: st
     client.get_function_configuration(FunctionName="plain")
     client.get_function_code_signing_config(FunctionName="plain")
     assert member(organization, phase, "account").list_regions()["Regions"]
-    member(organization, phase, "resourcegroupstaggingapi").get_resources(ResourceTypeFilters=["lambda:function"])
+    member(organization, phase, "resourcegroupstaggingapi").get_resources(
+        ResourceTypeFilters=["lambda:function"]
+    )
     member(organization, phase, "cloudwatch").get_metric_data(
         MetricDataQueries=[
             {
@@ -120,24 +125,48 @@ def test_no_phase_lets_the_role_touch_code_or_run_it(organization: Organization,
     assert refused(client.create_alias, **function, Name="live", FunctionVersion="1")
     assert refused(client.publish_layer_version, LayerName=LAYER, Content={"ZipFile": code})
     assert refused(
-        client.create_function, FunctionName="new", Role=role, Runtime="python3.11", Handler="a.b", Code={"ZipFile": code}
+        client.create_function,
+        FunctionName="new",
+        Role=role,
+        Runtime="python3.11",
+        Handler="a.b",
+        Code={"ZipFile": code},
     )
     assert refused(
         client.add_permission, **function, StatementId="all", Action="lambda:InvokeFunction", Principal="*"
     )
     assert refused(
-        member(organization, phase, "iam").create_role, RoleName="mine", AssumeRolePolicyDocument=trust("ec2.amazonaws.com")
+        member(organization, phase, "iam").create_role,
+        RoleName="mine",
+        AssumeRolePolicyDocument=trust("ec2.amazonaws.com"),
     )
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_the_role_cannot_admit_functions_to_the_tag_gated_phase(organization: Organization, phase: str) -> None:
+def test_the_role_cannot_admit_functions_to_the_tag_gated_phase(
+    organization: Organization, phase: str
+) -> None:
     client = member(organization, phase)
     for function in ("plain", "tagged"):
         arn = client.get_function_configuration(FunctionName=function)["FunctionArn"]
         assert refused(client.tag_resource, Resource=arn, Tags={"SecurityScan": "true"})
-        assert refused(client.tag_resource, Resource=arn, Tags={"SecurityScan": "true", "SecurityProtected": "True"})
+        assert refused(
+            client.tag_resource, Resource=arn, Tags={"SecurityScan": "true", "SecurityProtected": "True"}
+        )
         assert refused(client.untag_resource, Resource=arn, TagKeys=["SecurityScan"])
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_policy_that_the_unit_tests_evaluate_is_the_one_deployed(
+    organization: Organization, phase: str
+) -> None:
+    account_id = organization.members[phase]
+    iam = organization.emulator.root(account_id, "iam")
+    (attached,) = iam.list_attached_role_policies(RoleName="AutoDefenderMember")["AttachedPolicies"]
+    version = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]["DefaultVersionId"]
+    policy = iam.get_policy_version(PolicyArn=attached["PolicyArn"], VersionId=version)["PolicyVersion"]
+    rendered = render("member-role.yaml", account_id, **organization.member_parameters(phase))
+    assert policy["Document"] == rendered["Permissions"]["Properties"]["PolicyDocument"]
 
 
 def test_the_member_role_asks_for_the_external_id(organization: Organization) -> None:
@@ -145,14 +174,20 @@ def test_the_member_role_asks_for_the_external_id(organization: Organization) ->
     assume, central = organization.assume, organization.as_central()
     assert refused(assume, role_name="AutoDefenderMember", account_id=account_id, by=central)
     assert refused(
-        assume, role_name="AutoDefenderMember", account_id=account_id, by=central, ExternalId=EXTERNAL_ID.upper()
+        assume,
+        role_name="AutoDefenderMember",
+        account_id=account_id,
+        by=central,
+        ExternalId=EXTERNAL_ID.upper(),
     )
     assert not refused(
         assume, role_name="AutoDefenderMember", account_id=account_id, by=central, ExternalId=EXTERNAL_ID
     )
 
 
-def test_no_other_principal_of_the_central_account_may_assume_the_member_role(organization: Organization) -> None:
+def test_no_other_principal_of_the_central_account_may_assume_the_member_role(
+    organization: Organization,
+) -> None:
     iam = organization.emulator.root(organization.central, "iam")
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     iam.create_role(RoleName="Administrator", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
@@ -177,7 +212,9 @@ def test_a_role_of_that_name_in_another_organization_is_a_stranger(organization:
     assert refused(organization.as_member_role, account_id=account_id)
 
 
-def test_the_central_role_protects_its_own_account_through_the_same_template(organization: Organization) -> None:
+def test_the_central_role_protects_its_own_account_through_the_same_template(
+    organization: Organization,
+) -> None:
     central = organization.client("lambda", organization.as_central(), REGION)
     organization.add_function(organization.central, REGION, "central-function")
     assert refused(central.list_functions)
@@ -201,7 +238,9 @@ def test_the_central_role_keeps_reports_and_deletes_only_state(organization: Org
     assert refused(s3.put_bucket_policy, Bucket=bucket, Policy="{}")
 
 
-def test_the_central_role_reads_the_organization_and_changes_nothing_in_it(organization: Organization) -> None:
+def test_the_central_role_reads_the_organization_and_changes_nothing_in_it(
+    organization: Organization,
+) -> None:
     organizations = organization.client("organizations", organization.as_central(), REGION)
     assert {"DryRun", "General"} <= {account["Name"] for account in organizations.list_accounts()["Accounts"]}
     root = organizations.list_roots()["Roots"][0]["Id"]
@@ -214,7 +253,9 @@ def test_the_kill_switch_stops_the_schedules(organization: Organization) -> None
     package = archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
 
     def states() -> set[str]:
-        schedules = organization.emulator.root(organization.central, "scheduler").list_schedules()["Schedules"]
+        schedules = organization.emulator.root(organization.central, "scheduler").list_schedules()[
+            "Schedules"
+        ]
         return {schedule["State"] for schedule in schedules}
 
     assert states() == {"ENABLED"}
@@ -225,6 +266,8 @@ def test_the_kill_switch_stops_the_schedules(organization: Organization) -> None
 
 
 def _output(organization: Organization, key: str) -> str:
-    stack = organization.emulator.root(organization.central, "cloudformation").describe_stacks(StackName="central")
+    stack = organization.emulator.root(organization.central, "cloudformation").describe_stacks(
+        StackName="central"
+    )
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Stacks"][0]["Outputs"]}
     return str(outputs[key])
