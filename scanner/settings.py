@@ -185,7 +185,10 @@ def validated(model: type[S], document: Document) -> S:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False, include_input=False)
+        # A misspelt key is also missing under its right name: the misspelling tells more.
+        first, *others = sorted(
+            error.errors(include_url=False, include_input=False), key=lambda e: e["type"] != "extra_forbidden"
+        )
         path = _path_in(document, first["loc"])
         more = f" (and {len(others)} more)" if others else ""
         key = ".".join(str(part) for part in path) or "the whole file"

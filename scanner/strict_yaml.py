@@ -93,6 +93,8 @@ def _compose(text: str, source: str) -> Node | None:
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise BadInput(f"{source}, line {event.start_mark.line + 1}: anchors and aliases are not taken")
+            if getattr(event, "tag", None):
+                raise BadInput(f"{source}, line {event.start_mark.line + 1}: tags such as {event.tag} are not taken")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise BadInput(f"{source}, line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")

@@ -39,20 +39,6 @@ def add_tags(
     return functions.assign(**columns)
 
 
-def add_tags_of_one(function: pd.DataFrame, aws: Aws, rules: Rules) -> pd.DataFrame:
-    """Add the same columns to a frame of one function that was read again, from Lambda's ListTags."""
-    if not rules.need_tags:
-        return function
-    row = function.iloc[0]
-    arn = f"arn:{rules.partition}:lambda:{row['region']}:{row['account_id']}:function:{row['function_name']}"
-    tags = aws.call(row["account_id"], row["region"], "lambda", "list_tags", Resource=arn).get("Tags", {})
-    carried = {
-        name: tag is not None and tags.get(tag.key) == tag.value
-        for name, tag in zip(_COLUMNS, (rules.require_tag, rules.optout_tag), strict=True)
-    }
-    return function.assign(**carried, tags_read=True)
-
-
 def _carriers(aws: Aws, unit: Unit, rules: Rules) -> tuple[set[str], set[str]]:
     """Name the functions of a unit that carry the required tag, and those that carry the opt-out tag."""
     return _named(aws, unit, rules.require_tag), _named(aws, unit, rules.optout_tag)

@@ -1,0 +1,285 @@
+"""The command line: what each command takes, and how its ending is told. The work is in the jobs."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Annotated, Any, Iterator, Literal
+
+import boto3
+import typer
+from botocore.exceptions import BotoCoreError
+from rich.console import Console
+
+from auto_defender import __version__, logs
+from auto_defender.configuration import Configuration, read_configuration
+from auto_defender.context import Context, new_run_id, open_context
+from auto_defender.endings import Ending
+from auto_defender.progress import Display
+from auto_defender.sources import read_source
+from reports.run_result import Mode
+from scanner.errors import AutoDefenderError, BadInput
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="auto-defender",
+    help="Keeps the Prisma Cloud Serverless Defender on every Lambda function that can carry it safely.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+report_app = typer.Typer(help="Reports over many runs.", no_args_is_help=True)
+optouts_app = typer.Typer(help="The opt-out file.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
+app.add_typer(optouts_app, name="optouts")
+
+ConfigOption = Annotated[str, typer.Option("--config", help="A file, s3://bucket/key or ssm:NAME.")]
+OutputOption = Annotated[
+    str | None, typer.Option("--output", help="A folder or s3://bucket/prefix; the configuration's otherwise.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log every verdict and retry.")]
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Make the changes; otherwise they are only shown.")]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the options of one command come to."""
+
+    config: str
+    json: bool
+    verbose: bool
+    output: str | None = None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"auto-defender {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command()
+def demo(
+    accounts: Annotated[int, typer.Option(min=3, max=200, help="How many accounts.")] = 24,
+    output: Annotated[str, typer.Option(help="A folder or s3://bucket/prefix.")] = "./demo-out",
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Sweep an organization simulated in this process: a dry run, then the same with changes."""
+    from auto_defender.demo import run_demo  # moto, which only the demo needs, takes seconds to import
+
+    with _opened(verbose) as (run_id, display, stop):
+        ending = run_demo(accounts, output, display, stop)
+    _finish(ending, as_json)
+
+
+@app.command()
+def scan(
+    config: ConfigOption, output: OutputOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Sweep and judge; read only."""
+    from auto_defender.hourly import scan as job
+
+    _run(_Call(config, as_json, verbose, output), lambda settings: "scan", job)
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    output: OutputOption = None,
+    apply: ApplyOption = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Sweep, judge and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
+    from auto_defender.hourly import run as job
+
+    def mode(settings: Configuration) -> Mode:
+        return "apply" if apply or not settings.rollout.dry_run else "dry_run"
+
+    _run(_Call(config, as_json, verbose, output), mode, job)
+
+
+@app.command()
+def plan(
+    config: ConfigOption,
+    out: Annotated[str, typer.Option("--out", help="Where the plan is written.")],
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write down what a run would change, for approval."""
+    from auto_defender.planned import write_plan
+
+    _run(_Call(config, as_json, verbose), lambda settings: "dry_run", lambda context: write_plan(context, out))
+
+
+@app.command(name="apply")
+def apply_command(
+    config: ConfigOption,
+    plan_file: Annotated[str, typer.Argument(metavar="PLAN.json", help="A plan that was approved.")],
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Make the changes of a saved plan, and nothing else."""
+    from auto_defender.planned import apply_saved
+
+    _run(_Call(config, as_json, verbose), lambda settings: "apply", lambda context: apply_saved(context, plan_file))
+
+
+@app.command()
+def rollback(
+    config: ConfigOption,
+    run_ids: Annotated[list[str] | None, typer.Option("--run", help="Every change of this run.")] = None,
+    functions: Annotated[list[str] | None, typer.Option("--function", help="This function's ARN.")] = None,
+    apply: ApplyOption = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take back exactly what we added, and keep whatever came later."""
+    from auto_defender.taken_back import rollback as job
+
+    if not run_ids and not functions:
+        _fail(BadInput("rollback: name at least one --run RUN_ID or --function ARN"))
+    _run(
+        _Call(config, as_json, verbose),
+        lambda settings: "rollback",
+        lambda context: job(context, run_ids or [], functions or [], apply),
+    )
+
+
+@app.command()
+def explain(
+    config: ConfigOption,
+    function_arn: Annotated[str, typer.Argument(metavar="FUNCTION_ARN")],
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show every check of one function: its value, its threshold, its result."""
+    from auto_defender.explained import explain_function
+
+    _run(_Call(config, as_json, verbose), lambda settings: "scan", lambda context: explain_function(context, function_arn))
+
+
+@app.command()
+def doctor(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Tell what would stop a run, before it runs."""
+    from auto_defender.doctor import examine
+
+    _run(_Call(config, as_json, verbose), lambda settings: "scan", examine)
+
+
+@report_app.command()
+def weekly(
+    config: ConfigOption,
+    week: Annotated[str | None, typer.Option(help="An ISO week such as 2026-W48; last week otherwise.")] = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write the weekly report for leadership."""
+    from auto_defender.weekly import report_week
+
+    with _opened(verbose):
+        settings, session = _configured(config)
+        ending = report_week(settings, session, week)
+    _finish(ending, as_json)
+
+
+@optouts_app.command()
+def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Read the opt-out file and tell what is in force, what soon expires, and what has expired."""
+    from auto_defender.optouts_check import check_optouts
+
+    with _opened(verbose):
+        settings, session = _configured(config)
+        ending = check_optouts(settings, session)
+    _finish(ending, as_json)
+
+
+def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Context], Ending]) -> None:
+    """Open the context, do the job, tell its ending."""
+    with _opened(call.verbose) as (run_id, display, stop):
+        settings, session = _configured(call.config)
+        context = open_context(
+            settings,
+            session,
+            run_id=run_id,
+            mode=mode(settings),
+            display=display,
+            stop=stop,
+            output=call.output,
+        )
+        ending = job(context)
+    _finish(ending, call.json)
+
+
+@contextmanager
+def _opened(verbose: bool) -> Iterator[tuple[str, Display, threading.Event]]:
+    """Set up the log, the progress and the signals; turn the project's errors into a line and an exit code."""
+    console = Console(stderr=True)
+    run_id = new_run_id(datetime.now(UTC))
+    logs.set_up(run_id, verbose=verbose, console=console)
+    try:
+        with Display(console) as display:
+            yield run_id, display, _stop_on_signals()
+    except AutoDefenderError as error:
+        _fail(error)
+
+
+def _configured(source: str) -> tuple[Configuration, boto3.Session]:
+    try:
+        session = boto3.Session()
+    except BotoCoreError as error:
+        raise BadInput(f"the AWS configuration can't be used: {error}") from None
+    text = read_source(source, session, "configuration")
+    return read_configuration(text, source, os.environ), session
+
+
+def _stop_on_signals() -> threading.Event:
+    """End in good order on the first Ctrl-C or SIGTERM; a second one ends at once."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        log.warning("stopping: what was not reached is reported as such; once more ends at once")
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    return stop
+
+
+def _finish(ending: Ending, as_json: bool) -> None:
+    typer.echo(json.dumps(ending.summary, indent=2) if as_json else ending.text)
+    raise typer.Exit(ending.exit_code)
+
+
+def _fail(error: AutoDefenderError) -> None:
+    typer.echo(f"auto-defender: {error}", err=True)
+    raise typer.Exit(error.exit_code) from None
+
+
+def main() -> None:
+    """Run the command line; a defect of ours ends with exit code 1 and a line that says where."""
+    try:
+        app()
+    except Exception as error:
+        log.exception("a defect of auto-defender's own")
+        typer.echo(f"auto-defender: a defect: {type(error).__name__}; please report it with the log above", err=True)
+        sys.exit(1)

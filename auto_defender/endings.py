@@ -1,0 +1,51 @@
+"""How a job ended: what is printed, as text or as JSON, and the exit code."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from scanner.errors import GuardStop
+from scanner.units import UNREAD
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a job. summary: what --json prints; text: what is printed otherwise."""
+
+    summary: dict[str, Any]
+    text: str
+    exit_code: int = 0
+
+
+def exit_code(units: pd.DataFrame, changes: pd.DataFrame, stopped: GuardStop | None) -> int:
+    """Give the highest that applies: 5 a guard stopped the run, 4 changes failed, 3 units unread, 0 complete."""
+    if stopped is not None:
+        return stopped.exit_code
+    if (changes["outcome"] == "failed").any():
+        return 4
+    return 3 if units["outcome"].isin(UNREAD).any() else 0
+
+
+def run_text(summary: dict[str, Any], address: str) -> str:
+    """Tell a run's summary in a few lines: the numbers that leadership reads first, then where the report is."""
+    by_outcome = {k: v for k, v in summary["units_by_outcome"].items() if k != "read"}
+    not_read = f" ({_counted(by_outcome)})" if by_outcome else ""
+    lines = [
+        f"run {summary['run_id']} ({summary['mode'].replace('_', ' ')})",
+        f"units read     {summary['units_read']:,} of {summary['units_expected']:,}{not_read}",
+        f"functions      {summary['functions']:,}",
+        f"  protected    {summary['protected']:,}",
+        f"  eligible     {summary['eligible']:,}",
+        f"  skipped      {summary['skipped']:,}",
+        f"  excluded     {summary['excluded']:,}",
+    ]
+    if summary["changes_by_outcome"]:
+        lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
+    if summary["stopped_by"]:
+        lines.append(f"stopped        {summary['stopped_by']}")
+    return "\n".join([*lines, f"report         {address}"])
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
