@@ -1,0 +1,118 @@
+"""The hourly job: sweep, judge, plan, protect, report."""
+
+import logging
+import os
+from contextlib import nullcontext
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from auto_defender import __version__
+from auto_defender.context import Context
+from auto_defender.endings import Ending, exit_code, run_text
+from auto_defender.observe import Observed, observe
+from remediator.apply import Applied, apply_plan
+from remediator.changes import changes_frame, planned_changes
+from remediator.guards import own_function
+from remediator.lock import RunLock
+from remediator.plan import Plan, configuration_digest, make_plan
+from remediator.quarantine import quarantined
+from reports.run_files import write_run
+from reports.run_result import RunResult
+from scanner.errors import GuardStop
+
+log = logging.getLogger(__name__)
+
+
+def scan(context: Context) -> Ending:
+    """Sweep, judge and report; no plan."""
+    return finish(context, observe(context), changes_frame(()))
+
+
+def run(context: Context) -> Ending:
+    """Sweep, judge and plan; make the changes unless this is a dry run; report.
+
+    The lock is taken before the sweep: two runs at once would plan the same changes.
+    """
+    writes = context.mode == "apply"
+    with RunLock(context.store, context.run_id) if writes else nullcontext() as lock:
+        observed = observe(context)
+        plan = planned(context, observed)
+        log.info("%d changes planned", len(plan.changes))
+        if lock is None:
+            return finish(context, observed, planned_changes(plan), plan)
+        applied = applied_plan(context, plan, lock)
+        return finish(context, observed, applied.changes, plan, applied.stopped_by)
+
+
+def planned(context: Context, observed: Observed) -> Plan:
+    """Plan a change for every eligible function, within the limits."""
+    settings = context.configuration
+    ours = own_function(os.environ, context.aws.partition, context.aws.central_account_id)
+    with context.stage("plan"):
+        return make_plan(
+            observed.functions,
+            settings.defender,
+            settings.rollout,
+            run_id=context.run_id,
+            now=datetime.now(UTC).replace(microsecond=0),
+            partition=context.aws.partition,
+            config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
+            hold={ours: "own_function"} if ours else None,
+        )
+
+
+def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> Applied:
+    """Make a plan's changes under the lock."""
+    settings = context.configuration
+    with context.stage("apply"):
+        return apply_plan(
+            plan,
+            context.aws,
+            context.rules,
+            settings.rollout,
+            store=context.store,
+            lock=lock,
+            run_id=context.run_id,
+            approved=approved,
+            own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
+            stop=context.aws.stop,
+            deadline=context.deadline,
+            progress=context.display.changed,
+            threads=settings.sweep.workers,
+        )
+
+
+def finish(
+    context: Context,
+    observed: Observed,
+    changes: pd.DataFrame,
+    plan: Plan | None = None,
+    stopped: GuardStop | None = None,
+) -> Ending:
+    """Write the run's files and tell how it ended."""
+    if stopped is not None:
+        log.error("%s", stopped, extra={"guard": stopped.guard})
+    code = exit_code(observed.units, changes, stopped)
+    result = RunResult(
+        run_id=context.run_id,
+        mode=context.mode,
+        started=context.started,
+        ended=datetime.now(UTC),
+        partition=context.aws.partition,
+        accounts=observed.accounts,
+        units=observed.units,
+        functions=observed.functions,
+        changes=changes,
+        exit_code=code,
+        stopped_by=stopped.guard if stopped else None,
+        plan_json=plan.to_json() if plan else None,
+        optouts=context.optouts.entries,
+        quarantine=[vars(entry) for entry in quarantined(context.store)],
+        stages=context.stages,
+        calls=context.aws.calls.as_dict(),
+        version=__version__,
+    )
+    summary = write_run(context.store, result)
+    text = run_text(summary, context.store.url(f"{result.folder}/report.html"))
+    return Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
