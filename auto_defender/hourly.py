@@ -42,7 +42,7 @@ def run(context: Context) -> Ending:
         if lock is None:
             return finish(context, observed, planned_changes(plan), plan)
         applied = applied_plan(context, plan, lock)
-        return finish(context, observed, applied.changes, plan, applied.stopped_by)
+        return finish(context, observed.after(applied.changes), applied.changes, plan, applied.stopped_by)
 
 
 def planned(context: Context, observed: Observed) -> Plan:

@@ -1,7 +1,7 @@
 """The part that every job begins with: accounts, sweep, tags, verdicts. Reads only."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -26,6 +26,22 @@ class Observed:
     accounts: pd.DataFrame
     units: pd.DataFrame
     functions: pd.DataFrame
+
+    def after(self, changes: pd.DataFrame) -> "Observed":
+        """Give the same with the confirmed changes in it: those functions are protected now."""
+        changed = changes[changes["outcome"] == "changed"]
+        place = ["account_id", "region", "function_name"]
+        candidates = self.functions[self.functions["function_name"].isin(changed["function_name"])]
+        keys = pd.MultiIndex.from_frame(candidates[place].astype("str"))
+        rows = candidates.index[keys.isin(pd.MultiIndex.from_frame(changed[place].astype("str")))]
+        columns = {"protection": "protected", "verdict": "protected", "reasons": ""}
+        functions = self.functions.assign(
+            reasons=self.functions["reasons"].cat.set_categories(
+                self.functions["reasons"].cat.categories.union([""])
+            )
+        )
+        functions.loc[rows, list(columns)] = list(columns.values())
+        return replace(self, functions=functions)
 
 
 def observe(context: Context) -> Observed:
