@@ -1,7 +1,7 @@
-"""One emulator for all end-to-end tests; each test module founds its own organization in it."""
+"""One emulator for all end-to-end tests; tests found their own organizations in it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.xdist_group("e2e"))
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def aws() -> Iterator[Emulator]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def founded(aws: Emulator) -> Organization:
-    """An organization of its own for the test module: the central account, and no member yet."""
-    return organization.found(aws, str(next(_central_accounts)))
+@pytest.fixture(scope="session")
+def new_organization(aws: Emulator) -> Callable[[], Organization]:
+    """Give what founds a further organization in the emulator: a central account, and no member yet."""
+    return lambda: organization.found(aws, str(next(_central_accounts)))

@@ -20,8 +20,9 @@ REGION = "us-east-1"
 
 
 @pytest.fixture(scope="module")
-def organization(founded: Organization) -> Organization:
+def organization(new_organization: Callable[[], Organization]) -> Organization:
     """Give an organization with a member account in each phase, which has a plain and a tagged function."""
+    founded = new_organization()
     founded.deploy_central(
         archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
     )

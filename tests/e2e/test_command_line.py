@@ -1,0 +1,338 @@
+"""The real command line, as a process, as the central role, over accounts whose roles are really enforced."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.emulator import ROOT
+from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Keys, Organization, archive
+
+EAST, WEST = REGIONS
+WRAPPER = "/opt/twistlock/wrapper"
+PACKAGE = archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the command line left behind."""
+
+    exit_code: int
+    summary: dict[str, Any]
+    stderr: str
+    output: Path
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """Read one of the run's CSV files."""
+        (path,) = self.output.glob(f"runs/*/*/*/{self.summary['run_id']}/{name}")
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+
+
+@dataclass
+class World:
+    """An organization with the central stack, and a command line configured for it."""
+
+    organization: Organization
+    folder: Path
+    optouts: str | None = None
+
+    def add_account(self, name: str, phase: str | None, *functions: str, region: str = EAST) -> str:
+        """Add an account, with the member stack in a phase (None: without), and functions."""
+        account_id = self.organization.add_account(name)
+        if phase:
+            self.organization.deploy_member(account_id, phase)
+        for function in functions:
+            self.organization.add_function(account_id, region, function)
+        return account_id
+
+    def run(self, *arguments: str, keys: Keys | None = None, **sections: dict[str, Any]) -> Result:
+        """Run the command line to its end; sections of the configuration may be overridden key by key."""
+        config = self.folder / "auto-defender.yaml"
+        config.write_text(yaml.safe_dump(self._configuration(sections)))
+        output = self.folder / "out"
+        command = [sys.executable, "-m", "auto_defender", *arguments, "--config", str(config), "--json"]
+        done = subprocess.run(
+            command,
+            env=self._environment(keys or self.organization.as_central()),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        summary = json.loads(done.stdout) if done.stdout.strip() else {}
+        return Result(done.returncode, summary, done.stderr, output)
+
+    def function(self, account_id: str, name: str, region: str = EAST) -> dict[str, Any]:
+        """Read a function's configuration as its owner."""
+        client = self.organization.emulator.root(account_id, "lambda", region)
+        found: dict[str, Any] = client.get_function_configuration(FunctionName=name)
+        return found
+
+    def layers(self, account_id: str, name: str, region: str = EAST) -> list[str]:
+        """Name a function's layers in their order."""
+        return [layer["Arn"] for layer in self.function(account_id, name, region).get("Layers", [])]
+
+    def defender(self, region: str = EAST) -> str:
+        """Give the ARN of the Defender layer in a region."""
+        return f"arn:aws:lambda:{region}:{self.organization.central}:layer:{LAYER}:1"
+
+    def _configuration(self, sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        configuration: dict[str, Any] = {
+            "organization": {
+                "role_name": "AutoDefenderMember",
+                "external_id": EXTERNAL_ID,
+                "regions": list(REGIONS),
+                # Its own function is no part of these tests but of test_permissions.
+                "exclude_accounts": [self.organization.central],
+            },
+            "defender": {"layers": {"python": self.defender("{region}")}, "wrapper": WRAPPER},
+            "risk": {"runtime_families": ["python"]},
+            "rollout": {"dry_run": True, "stop_after_failure_pct": 100},
+            "optouts": self.optouts,
+            "output": str(self.folder / "out"),
+        }
+        for name, section in sections.items():
+            configuration[name] = {**configuration[name], **section}
+        return configuration
+
+    def _environment(self, keys: Keys) -> dict[str, str]:
+        emulator = self.organization.emulator
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "AWS_ENDPOINT_URL": emulator.url,
+            "AWS_CA_BUNDLE": str(emulator.certificate),
+            "AWS_DEFAULT_REGION": EAST,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **keys.environment(),
+        }
+
+
+@pytest.fixture
+def world(new_organization: Callable[[], Organization], tmp_path: Path) -> World:
+    """Give a new organization with the central stack and the layer to be shared."""
+    organization = new_organization()
+    organization.deploy_central(PACKAGE)
+    return World(organization, tmp_path)
+
+
+def share(world: World) -> None:
+    """Share the layer with the accounts that there are."""
+    for region in REGIONS:
+        world.organization.share_layer(region)
+
+
+def test_a_first_dry_run_reads_everything_and_changes_nothing(world: World) -> None:
+    account_id = world.add_account("payments", "DryRun", "orders")
+    share(world)
+    before = world.function(account_id, "orders")["RevisionId"]
+    result = world.run("run")
+    assert result.exit_code == 0, result.stderr
+    assert result.summary["mode"] == "dry_run"
+    assert (result.summary["units_expected"], result.summary["units_read"]) == (2, 2)
+    assert (result.summary["functions"], result.summary["eligible"], result.summary["changed"]) == (1, 1, 0)
+    assert [(row["function_name"], row["outcome"]) for row in result.rows("changes.csv")] == [
+        ("orders", "planned")
+    ]
+    assert world.function(account_id, "orders")["RevisionId"] == before
+
+
+def test_in_general_availability_what_is_safe_is_protected_once(world: World) -> None:
+    organization = world.organization
+    account_id = world.add_account("payments", "General", "orders")
+    organization.add_function(account_id, WEST, "invoices")
+    organization.add_function(account_id, EAST, "small", MemorySize=128)
+    organization.add_function(account_id, EAST, "batch", Timeout=900)
+    own = organization.emulator.root(account_id, "lambda").publish_layer_version(
+        LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
+    )["LayerVersionArn"]
+    organization.add_function(account_id, EAST, "layered", Layers=[own])
+    share(world)
+    untouched = {name: world.function(account_id, name)["RevisionId"] for name in ("small", "batch")}
+
+    result = world.run("run", "--apply")
+    assert result.exit_code == 0, result.stderr
+    assert (result.summary["changed"], result.summary["failed"]) == (3, 0)
+    for name, region, layers in (("orders", EAST, []), ("invoices", WEST, []), ("layered", EAST, [own])):
+        protected = world.function(account_id, name, region)
+        assert world.layers(account_id, name, region) == [*layers, world.defender(region)]
+        assert protected["Environment"]["Variables"] == {
+            "STAGE": "production",
+            "AWS_LAMBDA_EXEC_WRAPPER": WRAPPER,
+        }
+        client = organization.emulator.root(account_id, "lambda", region)
+        assert client.list_tags(Resource=protected["FunctionArn"])["Tags"]["SecurityProtected"] == "True"
+    assert {name: world.function(account_id, name)["RevisionId"] for name in untouched} == untouched
+    reasons = {row["function_name"]: row["reasons"] for row in result.rows("functions.csv")}
+    assert (reasons["small"], reasons["batch"]) == ("memory", "timeout")
+
+    after = world.function(account_id, "orders")["RevisionId"]
+    again = world.run("run", "--apply")
+    assert again.exit_code == 0, again.stderr
+    assert (again.summary["changed"], again.summary["protected"]) == (0, 3)
+    assert again.rows("changes.csv") == []
+    assert world.function(account_id, "orders")["RevisionId"] == after
+
+
+def test_an_account_without_the_role_is_shown_and_makes_the_run_incomplete(world: World) -> None:
+    seen = world.add_account("payments", "DryRun", "orders")
+    unseen = world.add_account("newcomer", None, "unknown")
+    share(world)
+    result = world.run("run")
+    assert result.exit_code == 3, result.stderr
+    assert (result.summary["units_expected"], result.summary["units_read"]) == (4, 2)
+    outcomes = {(row["account_id"], row["region"]): row["outcome"] for row in result.rows("units.csv")}
+    assert outcomes == {
+        **{(seen, region): "read" for region in REGIONS},
+        **{(unseen, region): "access_denied" for region in REGIONS},
+    }
+    assert {row["account_id"] for row in result.rows("functions.csv")} == {seen}
+
+
+def test_without_the_external_id_no_account_is_read(world: World) -> None:
+    world.add_account("payments", "General", "orders")
+    share(world)
+    result = world.run("run", "--apply", organization={"external_id": None})
+    assert result.exit_code == 3, result.stderr
+    assert (result.summary["units_read"], result.summary["changed"]) == (0, 0)
+    assert {row["outcome"] for row in result.rows("units.csv")} == {"access_denied"}
+
+
+def test_an_account_still_in_dry_run_refuses_writes_and_the_run_says_so(world: World) -> None:
+    account_id = world.add_account("payments", "DryRun", "orders")
+    share(world)
+    before = world.function(account_id, "orders")["RevisionId"]
+    result = world.run("run", "--apply")
+    assert result.exit_code == 4, result.stderr
+    assert (result.summary["changed"], result.summary["failed"]) == (0, 1)
+    (change,) = result.rows("changes.csv")
+    assert (change["function_name"], change["outcome"]) == ("orders", "failed")
+    assert "lambda:UpdateFunctionConfiguration" in change["detail"]
+    assert world.function(account_id, "orders")["RevisionId"] == before
+
+
+def test_the_highest_exit_code_is_told_and_the_rest_is_protected_all_the_same(world: World) -> None:
+    open_account = world.add_account("payments", "General", "orders")
+    world.add_account("frozen", "DryRun", "ledger")
+    world.add_account("newcomer", None)
+    share(world)
+    result = world.run("run", "--apply")
+    assert result.exit_code == 4, result.stderr
+    assert (result.summary["changed"], result.summary["failed"]) == (1, 1)
+    assert (result.summary["units_expected"], result.summary["units_read"]) == (6, 4)
+    assert world.layers(open_account, "orders") == [world.defender()]
+
+
+def test_in_the_tag_gated_phase_the_tagged_functions_are_protected(world: World) -> None:
+    account_id = world.add_account("payments", "TagGated", "orders")
+    world.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
+    share(world)
+    result = world.run("run", "--apply", rollout={"require_tag": {"key": "SecurityScan", "value": "true"}})
+    assert result.exit_code == 0, result.stderr
+    assert world.layers(account_id, "pilot") == [world.defender()]
+    assert world.layers(account_id, "orders") == []
+    reasons = {row["function_name"]: row["reasons"] for row in result.rows("functions.csv")}
+    assert reasons == {"pilot": "", "orders": "tag_required"}
+
+
+def test_the_gate_holds_even_where_the_configuration_forgets_it(world: World) -> None:
+    account_id = world.add_account("payments", "TagGated", "orders")
+    world.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
+    share(world)
+    result = world.run("run", "--apply")
+    assert result.exit_code == 4, result.stderr
+    assert {row["function_name"]: row["outcome"] for row in result.rows("changes.csv")} == {
+        "pilot": "changed",
+        "orders": "failed",
+    }
+    assert world.layers(account_id, "orders") == []
+
+
+def test_what_was_opted_out_is_left_alone(world: World) -> None:
+    account_id = world.add_account("payments", "General", "orders", "billing-invoice")
+    whole = world.add_account("legacy", "General", "mainframe")
+    share(world)
+    entry = {"reason": "CHG-4711", "owner": "payments@example.com", "expires": "2099-12-31"}
+    optouts = world.folder / "optouts.yaml"
+    optouts.write_text(
+        yaml.safe_dump(
+            {
+                "optouts": [
+                    {"account": account_id, "functions": ["billing-*"], **entry},
+                    {"account": whole, **entry},
+                ]
+            }
+        ).replace("'2099-12-31'", "2099-12-31")
+    )
+    world.optouts = str(optouts)
+    result = world.run("run", "--apply")
+    assert result.exit_code == 0, result.stderr
+    assert world.layers(account_id, "orders") == [world.defender()]
+    assert world.layers(account_id, "billing-invoice") == []
+    assert world.layers(whole, "mainframe") == []
+    outcomes = {row["account_id"]: row["outcome"] for row in result.rows("units.csv")}
+    assert (outcomes[account_id], outcomes[whole]) == ("read", "opted_out")
+
+
+def test_a_missing_opt_out_file_stops_every_write(world: World) -> None:
+    account_id = world.add_account("payments", "General", "orders")
+    share(world)
+    world.optouts = str(world.folder / "no-such-file.yaml")
+    result = world.run("run", "--apply")
+    assert result.exit_code == 2
+    assert "no-such-file.yaml" in result.stderr
+    assert world.layers(account_id, "orders") == []
+
+
+def test_rollback_takes_back_what_a_run_added_and_keeps_the_rest(world: World) -> None:
+    account_id = world.add_account("payments", "General", "orders")
+    own = world.organization.emulator.root(account_id, "lambda").publish_layer_version(
+        LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
+    )["LayerVersionArn"]
+    world.organization.add_function(account_id, EAST, "layered", Layers=[own])
+    share(world)
+    applied = world.run("run", "--apply")
+    assert applied.exit_code == 0, applied.stderr
+    result = world.run("rollback", "--run", applied.summary["run_id"], "--apply")
+    assert result.exit_code == 0, result.stderr
+    for name, layers in (("orders", []), ("layered", [own])):
+        assert world.layers(account_id, name) == layers
+        assert world.function(account_id, name)["Environment"]["Variables"] == {"STAGE": "production"}
+
+
+def test_reports_go_to_the_report_bucket_of_the_central_stack(world: World) -> None:
+    world.add_account("payments", "General", "orders")
+    share(world)
+    central = world.organization
+    stack = central.emulator.root(central.central, "cloudformation").describe_stacks(StackName="central")[
+        "Stacks"
+    ][0]
+    (bucket,) = (o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == "ReportBucket")
+    for _ in range(2):  # the second run takes the first one's lock away and replaces latest/
+        result = world.run("run", "--apply", "--output", f"s3://{bucket}")
+        assert result.exit_code == 0, result.stderr
+    s3 = central.client("s3", central.as_central())
+    keys = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert {"latest/summary.json", "latest/report.html", "latest/functions.csv"} <= keys
+    assert (
+        json.loads(s3.get_object(Bucket=bucket, Key="latest/summary.json")["Body"].read()) == result.summary
+    )
+
+
+def test_the_sweep_over_enabled_regions_needs_no_more_than_the_role_gives(world: World) -> None:
+    world.add_account("payments", "DryRun", "orders")
+    share(world)
+    result = world.run("run", organization={"regions": "enabled"})
+    assert result.exit_code == 0, result.stderr
+    assert result.summary["units_expected"] == result.summary["units_read"] > len(REGIONS)
+    assert result.summary["functions"] == 1
