@@ -27,13 +27,15 @@ demo: .venv/.demo
 test: .venv/.dev .venv-ministack/.ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
+RUNTIME_PACKAGES = $(shell sed -nE 's/^([a-z0-9._-]+).*==.*/\1/p' requirements.txt)
+
 lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint $(wildcard stacksets/*.yaml)
-	$(BIN)/python -m tools.licences
+	$(BIN)/pip-licenses --packages $(RUNTIME_PACKAGES)
 	$(BIN)/python -m tools.audit requirements.txt requirements-dev.txt
 
 format: .venv/.dev
