@@ -87,6 +87,26 @@ def measure(
     )
 
 
+def after_changes(functions: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+    """Give the assessed functions as they stand after the run: what it changed, and saw confirmed, is protected.
+
+    Only protection, verdict and reasons follow; all other columns stay as the sweep read them.
+    """
+    keys = ["account_id", "region", "function_name"]
+    done = set(
+        changes.loc[changes["outcome"] == "changed", keys].astype(str).itertuples(index=False, name=None)
+    )
+    if not done:
+        return functions
+    changed = functions["function_name"].isin({name for _, _, name in done}).to_numpy(copy=True)
+    rows = functions.loc[changed, keys].astype(str).itertuples(index=False, name=None)
+    changed[changed] = [row in done for row in rows]
+    now = {"protection": "protected", "verdict": "protected", "reasons": ""}
+    return functions.assign(
+        **{column: _replaced(functions[column], changed, value) for column, value in now.items()}
+    )
+
+
 def assumed_functions(units: pd.DataFrame, previous_units: pd.DataFrame | None = None) -> "pd.Series[int]":
     """Assume how many functions each unread unit holds (index of `units`, unread ones only).
 
@@ -201,6 +221,13 @@ def _verdicts_by(functions: pd.DataFrame, keys: "pd.Series[Any]") -> pd.DataFram
     frame = pd.DataFrame(table, index=pd.Index(names.categories.astype(str)), columns=list(VERDICTS))
     frame.insert(0, "functions", table.sum(axis=1))
     return frame[frame["functions"] > 0]
+
+
+def _replaced(values: "pd.Series[Any]", rows: "np.ndarray[Any, Any]", value: str) -> "pd.Series[Any]":
+    """Set some rows of a category column, adding the category if need be."""
+    if value not in values.cat.categories:
+        values = values.cat.add_categories(value)
+    return values.mask(rows, value)
 
 
 def _filled(frame: pd.DataFrame) -> pd.DataFrame:

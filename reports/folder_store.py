@@ -31,12 +31,12 @@ class FolderStore:
                 "name another one with --output or the key 'output'"
             ) from error
 
-    def write(self, path: str, body: bytes, content_type: str) -> None:  # noqa: ARG002 - a folder keeps no content types
+    def write(self, path: str, body: bytes, content_type: str) -> None:
         """Write to a temporary file beside it, then rename."""
         target = self._target(path)
         self._replace(target, lambda temporary: temporary.write_bytes(body))
 
-    def upload(self, path: str, source: Path, content_type: str) -> None:  # noqa: ARG002 - a folder keeps no content types
+    def upload(self, path: str, source: Path, content_type: str) -> None:
         """Copy by way of a temporary file, then rename."""
         target = self._target(path)
         self._replace(target, lambda temporary: shutil.copyfile(source, temporary))
@@ -83,7 +83,7 @@ class FolderStore:
         )
         return sorted(path for path in found if path.startswith(prefix))
 
-    def publish(self, source: str, target: str, names: Sequence[str]) -> None:  # noqa: ARG002 - all of them
+    def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Point the symbolic link `target` at `source`: one rename, so that readers see one run or the other."""
         link = self.root / checked(target)
         temporary = link.with_name(f".{link.name}.{os.getpid()}")
@@ -103,7 +103,7 @@ class FolderStore:
         """Give the file's path."""
         return str(self.root / checked(path))
 
-    def link(self, path: str, expires_sec: int) -> str:  # noqa: ARG002 - a path does not expire
+    def link(self, path: str, expires_sec: int) -> str:
         """Give a file:// link; it does not expire."""
         return (self.root / checked(path)).resolve().as_uri()
 

@@ -6,13 +6,14 @@ import io
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from reports import csv_files
-from reports.coverage import by_account
+from reports import csv_files, html
+from reports.coverage import after_changes, by_account
 from reports.run_result import RunResult
 from reports.store import Store
 from reports.store_base import StoreFailed
@@ -35,6 +36,7 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
     Raises StoreFailed, which names the local folder that then still holds the files.
     """
     previous = read_previous(store) if _swept(result) else None
+    result = replace(result, functions=after_changes(result.functions, result.changes))
     staging = Path(tempfile.mkdtemp(prefix=f"auto-defender-{result.run_id}-"))
     summary = _stage(result, previous, staging)
     try:
@@ -85,9 +87,16 @@ def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[s
     csv_files.write_csv(result.changes, csv_files.CHANGES, folder, "changes")
     if result.plan_json is not None:
         (folder / "plan.json").write_bytes(result.plan_json)
-    summary["files"] = {path.name: _described(path) for path in sorted(folder.iterdir())}
+    summary["files"] = _described_all(folder)
+    report = html.render_run(result, summary, accounts, functions, previous)
+    (folder / "report.html").write_text(report, encoding="utf-8")
+    summary["files"] = _described_all(folder)
     (folder / _SUMMARY).write_text(json.dumps(summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
     return summary
+
+
+def _described_all(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.name: _described(path) for path in sorted(folder.iterdir())}
 
 
 def _described(path: Path) -> dict[str, Any]:

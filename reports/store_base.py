@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from scanner.errors import AutoDefenderError
 
 
-class StoreFailed(AutoDefenderError):  # noqa: N818 - named as what happened, like the other endings
+class StoreFailed(AutoDefenderError):
     """The store refused or could not be reached after all retries; nothing was lost locally."""
 
 
