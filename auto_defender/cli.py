@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Annotated, Any, Iterator, Literal
+from typing import Annotated
 
 import boto3
 import typer
@@ -22,6 +22,7 @@ from auto_defender import __version__, logs
 from auto_defender.configuration import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.endings import Ending
+from auto_defender.modes import mode_of
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from reports.run_result import Mode
@@ -111,10 +112,7 @@ def run(
     """Sweep, judge and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
     from auto_defender.hourly import run as job
 
-    def mode(settings: Configuration) -> Mode:
-        return "apply" if apply or not settings.rollout.dry_run else "dry_run"
-
-    _run(_Call(config, as_json, verbose, output), mode, job)
+    _run(_Call(config, as_json, verbose, output), lambda settings: mode_of(settings, apply=apply), job)
 
 
 @app.command()
@@ -156,7 +154,7 @@ def rollback(
     from auto_defender.taken_back import rollback as job
 
     if not run_ids and not functions:
-        _fail(BadInput("rollback: name at least one --run RUN_ID or --function ARN"))
+        _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
     _run(
         _Call(config, as_json, verbose),
         lambda settings: "rollback",

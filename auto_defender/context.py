@@ -1,6 +1,5 @@
 """What every job needs, opened once: who calls AWS, where files go, what was opted out, how long it may take."""
 
-import os
 import secrets
 import threading
 import time
@@ -37,6 +36,7 @@ class Context:
     mode: Mode
     started: datetime
     configuration: Configuration
+    session: boto3.Session
     aws: Aws
     store: Store
     optouts: OptOuts
@@ -101,6 +101,7 @@ def open_context(
         mode=mode,
         started=datetime.now(UTC),
         configuration=configuration,
+        session=session,
         aws=aws,
         store=store,
         optouts=optouts,
@@ -124,7 +125,3 @@ def _check_regions(configuration: Configuration, session: boto3.Session) -> None
                 f"organization.regions: AWS Lambda has no region '{region}'; mend its spelling, or bring botocore up to date"
             )
 
-
-def in_lambda() -> bool:
-    """Tell whether this process is an AWS Lambda function."""
-    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ

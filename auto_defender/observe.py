@@ -8,11 +8,14 @@ import pandas as pd
 
 from auto_defender.context import Context
 from auto_defender.logs import SKIPS
+from scanner.accounts import COLUMNS as ACCOUNT_COLUMNS
 from scanner.accounts import list_accounts
 from scanner.arns import function_arns
+from scanner.frame import FunctionsFrame
 from scanner.risk import assess_risk
 from scanner.sweep import Sweep
 from scanner.tags import add_tags
+from scanner.units import Ledger
 from scanner.utilization import add_utilization
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,16 @@ def observe(context: Context) -> Observed:
             assessed = assess_risk(functions, context.rules, today)
     log_verdicts(assessed, aws.partition)
     return Observed(accounts, swept.units, assessed)
+
+
+def nothing_observed(context: Context) -> Observed:
+    """Give empty frames, for a job that changes functions without a sweep."""
+    functions = FunctionsFrame(context.aws.partition, ()).finish()
+    return Observed(
+        accounts=pd.DataFrame(columns=list(ACCOUNT_COLUMNS)),
+        units=Ledger().frame(),
+        functions=assess_risk(functions, context.rules, datetime.now(UTC).date()),
+    )
 
 
 def log_verdicts(assessed: pd.DataFrame, partition: str) -> None:

@@ -1,0 +1,44 @@
+"""`plan` and `apply`: what a change board approves, and nothing else."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from auto_defender.context import Context
+from auto_defender.endings import Ending, exit_code
+from auto_defender.hourly import applied_plan, finish, planned
+from auto_defender.observe import nothing_observed, observe
+from auto_defender.sources import read_source
+from remediator.changes import planned_changes
+from remediator.lock import RunLock
+from remediator.plan import configuration_digest, read_plan
+from scanner.errors import BadInput
+
+
+def write_plan(context: Context, out: str) -> Ending:
+    """Sweep, judge, and write the plan to a file; nothing else is written."""
+    path = Path(out).expanduser()
+    if not path.parent.is_dir():
+        raise BadInput(f"--out {out}: there is no folder {path.parent}")
+    observed = observe(context)
+    plan = planned(context, observed)
+    try:
+        path.write_bytes(plan.to_json())
+    except OSError as error:
+        raise BadInput(f"--out {out}: {error.strerror}") from None
+    code = exit_code(observed.units, planned_changes(plan), None)
+    return Ending(json.loads(plan.to_json()), f"{plan.summary()}\nwritten to {path}", code)
+
+
+def apply_saved(context: Context, source: str) -> Ending:
+    """Make the changes of a saved plan; it is refused if it was edited, has expired, or fits another configuration."""
+    settings = context.configuration
+    plan = read_plan(
+        read_source(source, context.session, "plan"),
+        source,
+        now=datetime.now(UTC),
+        config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
+    )
+    with RunLock(context.store, context.run_id) as lock:
+        applied = applied_plan(context, plan, lock, approved=True)
+        return finish(context, nothing_observed(context), applied.changes, plan, applied.stopped_by)

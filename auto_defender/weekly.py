@@ -1,0 +1,38 @@
+"""The weekly report's job: which week, from which files."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import boto3
+
+from auto_defender.configuration import Configuration
+from auto_defender.endings import Ending
+from reports.store import open_store
+from reports.weekly import write_weekly
+from scanner.errors import BadInput
+
+
+def report_week(settings: Configuration, session: boto3.Session, week: str | None) -> Ending:
+    """Write the report of an ISO week (2026-W48; the last complete one if None) from the runs' files."""
+    now = datetime.now(UTC)
+    chosen = _checked(week) if week else _last_week(now.date())
+    store = open_store(settings.output, session)
+    store.check_writable()
+    summary = write_weekly(store, chosen, now)
+    return Ending(summary, f"week {chosen}\nreport  {store.url(f'weekly/{chosen}/report.html')}")
+
+
+def _last_week(today: date) -> str:
+    year, week, _ = (today - timedelta(days=7)).isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def _checked(week: str) -> str:
+    match = re.fullmatch(r"(\d{4})-W(\d{2})", week)
+    try:
+        if match:
+            date.fromisocalendar(int(match[1]), int(match[2]), 1)
+            return week
+    except ValueError:
+        match = None
+    raise BadInput(f"--week: {week!r} is no ISO week; expected one such as 2026-W48")
