@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from remediator.lock import RunLock
 from remediator.settings import RolloutSettings
 from remediator.state import STOP, Store
 from scanner.errors import AutoDefenderError, GuardStop
@@ -38,12 +37,11 @@ def own_function(environ: Mapping[str, str], partition: str, account_id: str) ->
 
 
 class Guards:
-    """Kill switch, lock and failure breaker of one run; any thread may count."""
+    """What is asked before each change, and the failure breaker; any thread may count."""
 
-    def __init__(self, store: Store, lock: RunLock, stop_after_failure_pct: float) -> None:
-        """Take where the kill switch is kept, the lock that the run holds, and the breaker's threshold."""
-        self._store = store
-        self._lock = lock
+    def __init__(self, checks: Sequence[Callable[[], None]], stop_after_failure_pct: float = 100.0) -> None:
+        """Take what is read before each batch (each raises GuardStop), and the breaker's threshold (100: none)."""
+        self._checks = checks
         self._failure_pct = stop_after_failure_pct
         self._counting = threading.Lock()
         self.tried = 0
@@ -64,8 +62,8 @@ class Guards:
         """Raise GuardStop if no further change may begin. Called before each."""
         self._check_breaker()
         if time.monotonic() >= self._next_look:
-            self._lock.check()
-            check_kill_switch(self._store)
+            for check in self._checks:
+                check()
             self._next_look = time.monotonic() + BATCH_SECONDS
 
     def _check_breaker(self) -> None:

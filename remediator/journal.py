@@ -2,7 +2,7 @@
 
 Lines, by `event`:
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
-           layers_before, wrapper_before ("" absent); a rollback's intent has `undoes`: [[run_id, id], ...]
+           layers_before, wrapper_before ("" absent); a rollback's has `undoes`: [[run_id, id], ...], and untag
   outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function)
   undone   id, at, by: a later run has taken this change back
 
@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from remediator.merge import Delta
 from remediator.state import Store, run_folder
-from scanner.errors import BadInput
+from scanner.errors import AutoDefenderError, BadInput
 from scanner.settings import Family
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Intent:
     layers_before: tuple[str, ...]
     wrapper_before: str
     undoes: tuple[tuple[str, str], ...] = ()
+    untag: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,13 @@ class Journal:
         """Write that a later run has taken these changes back."""
         self._append("undone", [{"id": identity, "by": by} for identity in ids])
 
-    def close(self) -> bool:
-        """Take the marker away if no entry is open; say whether it is gone."""
-        if any(entry.settled is None for entry in self.entries()):
-            return False
-        self._store.delete(_open_marker(self.run_id))
-        return True
+    def close(self) -> None:
+        """Take the marker away if no entry is open; what can't be looked into stays for the next run."""
+        try:
+            if all(entry.settled for entry in self.entries()):
+                self._store.delete(_open_marker(self.run_id))
+        except AutoDefenderError as error:
+            log.warning("the journal of run %s stays open for the next run: %s", self.run_id, error)
 
     def entries(self) -> list[Entry]:
         """Read all entries, in the order of their intents.

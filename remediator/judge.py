@@ -95,7 +95,10 @@ class Judge:
                 tags_read=True,
             )
         columns = ["verdict", "reasons", "family", "layers", "exec_wrapper", "env_names"]
-        return assess_risk(functions, self._rules, self._today)[columns].to_dict("records")
+        rows: list[dict[Any, Any]] = assess_risk(functions, self._rules, self._today)[columns].to_dict(
+            "records"
+        )
+        return rows
 
     def _answer(self, question: _Question, row: Mapping[Any, Any]) -> Ready | Refusal:
         change = question.change
@@ -125,7 +128,7 @@ class Judge:
             function_name=change.function_name,
             function_arn=change.function_arn,
             family=family,
-            revision_id=str(question.configuration["RevisionId"]),
+            revision_id=str(question.configuration.get("RevisionId", "")),
             delta=delta,
             layers_before=before.layers,
             wrapper_before=row["exec_wrapper"],

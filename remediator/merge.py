@@ -136,6 +136,17 @@ def take_out(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     return after
 
 
+def is_free_of(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
+    """Tell whether nothing of the delta is left; False where that can't be known."""
+    if delta.variables_added and state.variables is None:
+        return False
+    try:
+        take_out(state, delta, values)
+    except NotCarried:
+        return True
+    return False
+
+
 def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
     if delta.layer is None:
         return layers

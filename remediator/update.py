@@ -56,6 +56,11 @@ class Function:
             self.account_id, self.region, "lambda", method, deadline=self.deadline, write=write, **parameters
         )
 
+    @property
+    def named(self) -> dict[str, str]:
+        """Give the fields by which log lines name it."""
+        return {"account_id": self.account_id, "region": self.region, "function_arn": self.arn}
+
     def read(self) -> Configuration:
         """Read its configuration; WrongAccount where the answer is about another function."""
         answer = self.call("get_function_configuration", FunctionName=self.arn)
@@ -88,24 +93,32 @@ def busy(configuration: Configuration) -> str | None:
 
 
 @dataclass(frozen=True)
-class Update:
-    """What is sent: the difference between what was read and `after`, on condition of the revision read.
+class Effect:
+    """How an update is known again: is_done tells whether a state carries what it does, whatever others change.
 
-    is_done tells whether a state carries what the update does; it must stay true when others change other things.
+    on_taken is called once AWS is known to have taken it.
     """
 
     function: Function
+    is_done: Callable[[State], bool]
+    on_taken: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is sent: the difference between what was read and `after`, on condition of the revision read."""
+
+    effect: Effect
     read: Configuration
     after: State
-    is_done: Callable[[State], bool]
 
     def parameters(self) -> dict[str, Any]:
         """Give the call's parameters: only what changes, and never an environment that could not be read."""
         before = state_of(self.read)
-        parameters: dict[str, Any] = {
-            "FunctionName": self.function.arn,
-            "RevisionId": self.read["RevisionId"],
-        }
+        parameters: dict[str, Any] = {"FunctionName": self.effect.function.arn}
+        # AWS always gives a revision; some emulators know none, and there nothing can be asked of it.
+        if self.read.get("RevisionId"):
+            parameters["RevisionId"] = self.read["RevisionId"]
         if self.after.layers != before.layers:
             parameters["Layers"] = list(self.after.layers)
         if self.after.variables != before.variables and before.variables is not None:
@@ -137,58 +150,69 @@ class Sent:
 Waits = Generator[float, None, Sent]
 
 
-def send(update: Update, on_answer: Callable[[], None] = lambda: None) -> Waits:
-    """Send an update once and follow it to its end. on_answer is called when AWS has taken it."""
+def send(update: Update) -> Waits:
+    """Send an update once and follow it to its end."""
     parameters = update.parameters()
+    function = update.effect.function
     try:
-        answer = update.function.call("update_function_configuration", write=True, **parameters)
+        answer = function.call("update_function_configuration", write=True, **parameters)
     except LostAnswer:
-        log.warning("%s: the answer to its update was lost; reading to find out", update.function.arn)
-        return (yield from find_out(update))
+        log.warning(
+            "the answer to an update was lost; reading to find out: %s", function.arn, extra=function.named
+        )
+        return (yield from find_out(update.effect))
     except CALL_ERRORS as error:
         values = parameters.get("Environment", {}).get("Variables", {}).values()
         return Sent("refused", error=told_apart(error, values))
-    on_answer()
-    return (yield from _settled(update, answer))
+    update.effect.on_taken()
+    return (yield from _settled(update.effect, answer))
 
 
-def find_out(update: Update) -> Waits:
+def find_out(effect: Effect) -> Waits:
     """Learn by reading whether an update was done, and follow it to its end if so. Nothing is sent again."""
     read = False
     for pause in FIND_OUT_SECONDS:
         yield pause
         try:
-            configuration = update.function.read()
-        except CALL_ERRORS as error:
-            log.warning("%s: can't be read: %s", update.function.arn, told_apart(error))
-            continue
-        read = True
-        if update.is_done(state_of(configuration)):
-            return (yield from _settled(update, configuration))
-    return Sent("not_done" if read else "unknown")
-
-
-def _settled(update: Update, first: Configuration) -> Waits:
-    """Wait until LastUpdateStatus is no longer InProgress. `first` is the answer, or the read that found it done."""
-    configuration = first
-    for pause in POLL_SECONDS:
-        if configuration.get("LastUpdateStatus") != "InProgress":
-            return _ended(update, first, configuration)
-        yield pause
-        try:
-            configuration = update.function.read()
+            configuration = effect.function.read()
         except CALL_ERRORS as error:
             meaning = told_apart(error)
             if meaning.kind == "gone":
                 return Sent("refused", error=meaning)
-            log.warning("%s: can't be read while its update settles: %s", update.function.arn, meaning)
+            _log_unreadable(effect.function, meaning)
+            continue
+        read = True
+        if effect.is_done(state_of(configuration)):
+            effect.on_taken()
+            return (yield from _settled(effect, configuration))
+    return Sent("not_done" if read else "unknown")
+
+
+def _settled(effect: Effect, first: Configuration) -> Waits:
+    """Wait until LastUpdateStatus is no longer InProgress. `first` is the answer, or the read that found it done."""
+    configuration = first
+    for pause in POLL_SECONDS:
+        if configuration.get("LastUpdateStatus") != "InProgress":
+            return _ended(effect, first, configuration)
+        yield pause
+        try:
+            configuration = effect.function.read()
+        except CALL_ERRORS as error:
+            meaning = told_apart(error)
+            if meaning.kind == "gone":
+                return Sent("refused", error=meaning)
+            _log_unreadable(effect.function, meaning)
     return Sent("unknown", configuration)
 
 
-def _ended(update: Update, first: Configuration, last: Configuration) -> Sent:
+def _log_unreadable(function: Function, meaning: ApiError) -> None:
+    log.error("not readable: %s: %s", function.arn, meaning, extra=function.named)
+
+
+def _ended(effect: Effect, first: Configuration, last: Configuration) -> Sent:
     if last.get("LastUpdateStatus") == "Failed":
         return Sent("failed", last, ours=_same_update(first, last))
-    return Sent("done" if update.is_done(state_of(last)) else "replaced", last)
+    return Sent("done" if effect.is_done(state_of(last)) else "replaced", last)
 
 
 def _same_update(first: Configuration, last: Configuration) -> bool:

@@ -1,0 +1,86 @@
+"""Makes the changes of a plan, all by the write protocol, and stops by itself where it must."""
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from remediator.changes import changes_frame
+from remediator.collector import Collector, Progress
+from remediator.ending import Steps
+from remediator.guards import Guards, check_kill_switch
+from remediator.journal import Journal
+from remediator.judge import Judge
+from remediator.lock import RunLock
+from remediator.plan import Plan
+from remediator.protect import Protecting, protect
+from remediator.run import Run
+from remediator.settings import RolloutSettings
+from remediator.state import Store
+from remediator.update import Aws
+from scanner.errors import GuardStop
+from scanner.rules import Rules
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a plan: the changes frame, one row a planned change; and the guard that stopped it, if any."""
+
+    changes: pd.DataFrame
+    stopped_by: GuardStop | None
+
+
+def apply_plan(
+    plan: Plan,
+    aws: Aws,
+    rules: Rules,
+    rollout: RolloutSettings,
+    *,
+    store: Store,
+    lock: RunLock,
+    run_id: str,
+    approved: bool = False,
+    own_function: str | None = None,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+    threads: int = 32,
+) -> Applied:
+    """Apply a plan.
+
+    approved: it is a saved plan; a function that has another revision than the plan's is dropped.
+    own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
+    stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
+    deadline: the time.monotonic() moment by which this returns; what is not settled then stays open in the
+    journal. progress(done, total). Raises Defect (WrongAccount) after what is in flight has settled.
+    """
+    stopping = threading.Event()
+    journal = Journal(store, run_id)
+    judge = Judge(rules, journal, datetime.now(UTC).date(), approved=approved)
+    guards = Guards((lock.check, lambda: check_kill_switch(store)), rollout.stop_after_failure_pct)
+    run = Run(aws, rules.defender, guards, stopping, deadline)
+    protecting = Protecting(run, judge, journal, own_function)
+
+    def begin(number: int) -> Steps:
+        return protect(protecting, plan.changes[number], number)
+
+    collector = Collector(
+        {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
+    )
+    rows = collector.run(plan.changes, begin, threads)
+    journal.close()
+    return Applied(changes_frame(rows), collector.stopped_by or limit_stop(plan))
+
+
+def limit_stop(plan: Plan) -> GuardStop | None:
+    """Give the stop that the limits on changes amount to, None where nothing had to wait."""
+    for guard in ("max_changes_per_run", "max_changes_per_account"):
+        waiting = plan.held_back.get(guard, 0)
+        if waiting:
+            return GuardStop(
+                guard,
+                f"{waiting} more functions are eligible and wait",
+                f"The next run goes on by itself; to go faster, raise rollout.{guard}",
+            )
+    return None

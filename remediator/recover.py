@@ -1,0 +1,58 @@
+"""What killed runs left open: each change is found out by reading, brought to its end, and its journal closed."""
+
+import logging
+import threading
+
+from remediator.apply import Applied
+from remediator.changes import changes_frame
+from remediator.collector import Collector
+from remediator.ending import Steps
+from remediator.guards import Guards, check_kill_switch
+from remediator.journal import Journal, open_runs
+from remediator.lock import RunLock
+from remediator.protect import resume
+from remediator.run import Run
+from remediator.state import Store
+from remediator.take_back import resume_take_back
+from remediator.update import Aws
+from scanner.settings import DefenderSettings
+
+log = logging.getLogger(__name__)
+
+
+def resolve_open_runs(
+    aws: Aws,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    lock: RunLock,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    threads: int = 32,
+) -> Applied:
+    """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
+
+    Gives the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
+    AWS did is followed to its end and tagged, one that it did not do is closed. What can't be found out now stays
+    open. Raises BadInput for a journal that can't be understood.
+    """
+    journals = {run_id: Journal(store, run_id) for run_id in open_runs(store)}
+    intents = []
+    for run_id, journal in journals.items():
+        journal.mend()
+        found = [entry.intent for entry in journal.entries() if entry.settled is None]
+        log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
+        intents += found
+    stopping = threading.Event()
+    guards = Guards((lock.check, lambda: check_kill_switch(store)))
+    run = Run(aws, defender, guards, stopping, deadline)
+
+    def begin(number: int) -> Steps:
+        intent = intents[number]
+        return resume_take_back(run, store, intent) if intent.action == "rollback" else resume(run, intent)
+
+    collector = Collector(journals, guards, stopping, stop=stop, deadline=deadline)
+    rows = collector.run(intents, begin, threads)
+    for journal in journals.values():
+        journal.close()
+    return Applied(changes_frame(rows), collector.stopped_by)

@@ -1,0 +1,72 @@
+"""Takes changes back: exactly what a run, or all runs, added to a function, and nothing that came later."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from remediator.changes import changes_frame
+from remediator.collector import Collector, Progress
+from remediator.ending import Steps
+from remediator.guards import Guards
+from remediator.history import Undo
+from remediator.journal import Journal
+from remediator.lock import RunLock
+from remediator.quarantine import put_in_quarantine
+from remediator.run import Run
+from remediator.state import Store
+from remediator.take_back import TakingBack, planned, take_back
+from remediator.update import Aws
+from scanner.errors import GuardStop
+from scanner.settings import DefenderSettings
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The changes frame, one row a function; and the guard that stopped it, if any."""
+
+    changes: pd.DataFrame
+    stopped_by: GuardStop | None
+
+
+def rollback(
+    undos: Sequence[Undo],
+    aws: Aws,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    run_id: str,
+    lock: RunLock | None,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+    threads: int = 32,
+) -> RolledBack:
+    """Take changes back; `undos` is what history.select gives.
+
+    lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
+    What is taken back is put in quarantine first, so that the next run does not put it on again. The kill switch
+    and the failure breaker stop protecting, not taking back. stop, deadline, progress: as for apply_plan.
+    """
+    stopping = threading.Event()
+    journal = Journal(store, run_id)
+    guards = Guards((lock.check,) if lock else ())
+    taking = TakingBack(Run(aws, defender, guards, stopping, deadline), store, journal)
+    if lock:
+        arns = [undo.function_arn for undo in undos if undo.entries]
+        put_in_quarantine(
+            store, arns, run_id=run_id, now=datetime.now(UTC), reason=f"rolled back by run {run_id}"
+        )
+
+    def begin(number: int) -> Steps:
+        undo = undos[number]
+        return take_back(taking, undo, str(number)) if lock else planned(taking, undo)
+
+    collector = Collector(
+        {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
+    )
+    rows = collector.run(undos, begin, threads)
+    journal.close()
+    return RolledBack(changes_frame(rows), collector.stopped_by)
