@@ -48,7 +48,7 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         ending = _job(event, run_id, Display(console), context.get_remaining_time_in_millis() / 1000)
     except AutoDefenderError as error:
-        log.error("%s", error)
+        log.error("%s", error)  # noqa: TRY400 - one clear line, no traceback
         raise
     return ending.summary
 

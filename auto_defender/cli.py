@@ -44,11 +44,14 @@ app.add_typer(optouts_app, name="optouts")
 
 ConfigOption = Annotated[str, typer.Option("--config", help="A file, s3://bucket/key or ssm:NAME.")]
 OutputOption = Annotated[
-    str | None, typer.Option("--output", help="A folder or s3://bucket/prefix; the configuration's otherwise.")
+    str | None,
+    typer.Option("--output", help="A folder or s3://bucket/prefix; the configuration's otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log every verdict and retry.")]
-ApplyOption = Annotated[bool, typer.Option("--apply", help="Make the changes; otherwise they are only shown.")]
+ApplyOption = Annotated[
+    bool, typer.Option("--apply", help="Make the changes; otherwise they are only shown.")
+]
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,17 @@ def demo(
     """Sweep an organization simulated in this process: a dry run, then the same with changes."""
     from auto_defender.demo import run_demo  # moto, which only the demo needs, takes seconds to import
 
-    with _opened(verbose) as (run_id, display, stop):
+    with _opened(verbose) as (_, display, stop):
         ending = run_demo(accounts, output, display, stop)
     _finish(ending, as_json)
 
 
 @app.command()
 def scan(
-    config: ConfigOption, output: OutputOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+    config: ConfigOption,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Sweep and judge; read only."""
     from auto_defender.hourly import scan as job
@@ -125,7 +131,9 @@ def plan(
     """Write down what a run would change, for approval."""
     from auto_defender.planned import write_plan
 
-    _run(_Call(config, as_json, verbose), lambda settings: "dry_run", lambda context: write_plan(context, out))
+    _run(
+        _Call(config, as_json, verbose), lambda settings: "dry_run", lambda context: write_plan(context, out)
+    )
 
 
 @app.command(name="apply")
@@ -138,7 +146,11 @@ def apply_command(
     """Make the changes of a saved plan, and nothing else."""
     from auto_defender.planned import apply_saved
 
-    _run(_Call(config, as_json, verbose), lambda settings: "apply", lambda context: apply_saved(context, plan_file))
+    _run(
+        _Call(config, as_json, verbose),
+        lambda settings: "apply",
+        lambda context: apply_saved(context, plan_file),
+    )
 
 
 @app.command()
@@ -172,7 +184,11 @@ def explain(
     """Show every check of one function: its value, its threshold, its result."""
     from auto_defender.explained import explain_function
 
-    _run(_Call(config, as_json, verbose), lambda settings: "scan", lambda context: explain_function(context, function_arn))
+    _run(
+        _Call(config, as_json, verbose),
+        lambda settings: "scan",
+        lambda context: explain_function(context, function_arn),
+    )
 
 
 @app.command()
@@ -186,7 +202,9 @@ def doctor(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOp
 @report_app.command()
 def weekly(
     config: ConfigOption,
-    week: Annotated[str | None, typer.Option(help="An ISO week such as 2026-W48; last week otherwise.")] = None,
+    week: Annotated[
+        str | None, typer.Option(help="An ISO week such as 2026-W48; last week otherwise.")
+    ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -279,5 +297,7 @@ def main() -> None:
         app()
     except Exception as error:
         log.exception("a defect of auto-defender's own")
-        typer.echo(f"auto-defender: a defect: {type(error).__name__}; please report it with the log above", err=True)
+        typer.echo(
+            f"auto-defender: a defect: {type(error).__name__}; please report it with the log above", err=True
+        )
         sys.exit(1)

@@ -94,7 +94,9 @@ def open_context(
     )
     _check_regions(configuration, session)
     store = open_store(output or configuration.output, session)
-    aws = Aws(session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop)
+    aws = Aws(
+        session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
+    )
     store.check_writable()
     return Context(
         run_id=run_id,
@@ -124,4 +126,3 @@ def _check_regions(configuration: Configuration, session: boto3.Session) -> None
             raise BadInput(
                 f"organization.regions: AWS Lambda has no region '{region}'; mend its spelling, or bring botocore up to date"
             )
-

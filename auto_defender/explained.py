@@ -22,7 +22,9 @@ def explain_function(context: Context, text: str) -> Ending:
     """Read one function and explain its verdict; BadInput where it can't be read."""
     arn = FunctionArn.parse(text)
     if arn is None:
-        raise BadInput(f"{text!r} is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, no version")
+        raise BadInput(
+            f"{text!r} is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, no version"
+        )
     settings, today = context.configuration, datetime.now(UTC).date()
     functions = frame_of(
         [_read(context, arn)], arn.partition, arn.account_id, arn.region, settings.defender.variable_names

@@ -3,6 +3,7 @@
 import logging
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -39,7 +40,7 @@ class Display:
         self._last_line = time.monotonic()
         self._tasks: dict[str, int] = {}
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Self:
         """Start the bars."""
         self._bars.start()
         return self

@@ -60,8 +60,12 @@ def list_accounts(aws: Aws, settings: OrganizationSettings) -> pd.DataFrame:
 
 def _refused(error: ClientError) -> str:
     if error_code(error) == "AWSOrganizationsNotInUseException":
-        return "this account is in no organization; run from the management account or a delegated administrator"
-    return f"the organization's accounts could not be listed: {describe(error)}; allow organizations:List* here"
+        return (
+            "this account is in no organization; run from the management account or a delegated administrator"
+        )
+    return (
+        f"the organization's accounts could not be listed: {describe(error)}; allow organizations:List* here"
+    )
 
 
 def _pages(aws: Aws, method: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
@@ -69,7 +73,7 @@ def _pages(aws: Aws, method: str, key: str, **parameters: Any) -> Iterator[dict[
     token: str | None = None
     seen: set[str] = set()
     while True:
-        more = {"NextToken": token} if token else {}
+        more: dict[str, Any] = {"NextToken": token} if token else {}
         page = aws.call(
             aws.central_account_id, aws.home_region, "organizations", method, **parameters, **more
         )
@@ -89,11 +93,15 @@ def _tree(aws: Aws, listed: list[dict[str, Any]]) -> _Tree:
         if account.get("Paths"):
             tree.parents[account["Id"]] = _parent_in(account["Paths"][0])
     ask_accounts = len(tree.parents) < len(listed)
-    todo = deque((root["Id"], _Ou((root["Name"],), (root["Id"],))) for root in _pages(aws, "list_roots", "Roots"))
+    todo = deque(
+        (root["Id"], _Ou((root["Name"],), (root["Id"],))) for root in _pages(aws, "list_roots", "Roots")
+    )
     while todo:
         ou_id, ou = todo.popleft()
         tree.ous[ou_id] = ou
-        for child in _pages(aws, "list_organizational_units_for_parent", "OrganizationalUnits", ParentId=ou_id):
+        for child in _pages(
+            aws, "list_organizational_units_for_parent", "OrganizationalUnits", ParentId=ou_id
+        ):
             todo.append((child["Id"], _Ou((*ou.names, child["Name"]), (*ou.ids, child["Id"]))))
         if ask_accounts:
             for account in _pages(aws, "list_accounts_for_parent", "Accounts", ParentId=ou_id):

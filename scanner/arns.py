@@ -51,7 +51,8 @@ class LayerVersion:
         match = _LAYER.fullmatch(text)
         if not match:
             return None
-        return cls(**{**match.groupdict(), "version": int(match["version"])})
+        partition, region, account_id, name, version = match.groups()
+        return cls(partition, region, account_id, name, int(version))
 
     def same_layer(self, other: "LayerVersion") -> bool:
         """Tell whether both are versions of one layer (publisher account, name and region)."""

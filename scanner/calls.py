@@ -87,7 +87,9 @@ def describe(error: Exception) -> str:
     elif isinstance(error, AutoDefenderError):
         text = str(error)
     else:
-        text = f"{type(error).__name__}: {error}" if isinstance(error, BotoCoreError) else type(error).__name__
+        text = (
+            f"{type(error).__name__}: {error}" if isinstance(error, BotoCoreError) else type(error).__name__
+        )
     return " ".join(text.split())[:500]
 
 
@@ -128,7 +130,9 @@ class Aws:
         self._members = MemberCredentials(self._assume_role)
         central = session.get_credentials()
         if central is None:
-            raise BadInput("no AWS credentials found; set a profile, a role or AWS_ACCESS_KEY_ID for the central account")
+            raise BadInput(
+                "no AWS credentials found; set a profile, a role or AWS_ACCESS_KEY_ID for the central account"
+            )
         self._central: Credentials = central
         self.identity = self._who_am_i()
         self.partition = self.identity.partition
@@ -150,7 +154,9 @@ class Aws:
         }
         if self._organization.external_id:
             parameters["ExternalId"] = self._organization.external_id
-        return self._call(None, self.central_account_id, self.home_region, "sts", "assume_role", None, False, parameters)
+        return self._call(
+            None, self.central_account_id, self.home_region, "sts", "assume_role", None, False, parameters
+        )
 
     def call(
         self,

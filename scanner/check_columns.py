@@ -55,7 +55,9 @@ def runtime(match: DefenderMatch, today: date) -> Flags:
 
 def runtime_update_blocked(match: DefenderMatch, today: date) -> Flags:
     """A runtime whose functions AWS no longer lets anyone update."""
-    return _categories(match, "runtime", [runtimes.update_blocked(v, today) for v in _values(match, "runtime")])
+    return _categories(
+        match, "runtime", [runtimes.update_blocked(v, today) for v in _values(match, "runtime")]
+    )
 
 
 def memory(match: DefenderMatch, today: date) -> Flags:
@@ -159,7 +161,9 @@ def edge_replica(match: DefenderMatch, today: date) -> Flags:
 def function_kind(match: DefenderMatch, today: date) -> Flags:
     """A kind of function, or a field, that nobody has allowed yet."""
     allowed = set(match.rules.risk.allowed_kinds)
-    return _categories(match, "kinds", [bool(set(filter(None, v.split(";"))) - allowed) for v in _values(match, "kinds")])
+    return _categories(
+        match, "kinds", [bool(set(filter(None, v.split(";"))) - allowed) for v in _values(match, "kinds")]
+    )
 
 
 def state(match: DefenderMatch, today: date) -> Flags:
@@ -224,7 +228,10 @@ def quarantined(match: DefenderMatch, today: date) -> Flags:
     result = np.zeros(len(names), dtype=bool)
     for row in np.flatnonzero(names.isin({arn.name for arn in arns}).to_numpy()):
         f = match.functions.iloc[row]
-        result[row] = any(a.account_id == f["account_id"] and a.region == f["region"] and a.name == f["function_name"] for a in arns)
+        result[row] = any(
+            a.account_id == f["account_id"] and a.region == f["region"] and a.name == f["function_name"]
+            for a in arns
+        )
     return result
 
 

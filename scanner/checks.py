@@ -110,7 +110,9 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Layer slot",
         reads=("layer_count",),
-        threshold=lambda rules: f"at most {rules.risk.max_layers} layers with ours; one of ours is replaced in place",
+        threshold=lambda rules: (
+            f"at most {rules.risk.max_layers} layers with ours; one of ours is replaced in place"
+        ),
         rationale="A function has at most five layers.",
         remedy="Merge two layers of the function into one.",
         source="Lambda API, FunctionConfiguration.Layers; Lambda quotas",
@@ -198,8 +200,10 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Kind of function",
         reads=("kinds",),
-        threshold=lambda rules: "no kind or field that the Defender was never tried on"
-        + (f", {', '.join(rules.risk.allowed_kinds)} allowed" if rules.risk.allowed_kinds else ""),
+        threshold=lambda rules: (
+            "no kind or field that the Defender was never tried on"
+            + (f", {', '.join(rules.risk.allowed_kinds)} allowed" if rules.risk.allowed_kinds else "")
+        ),
         rationale="Durable, capacity-provider, tenant-isolated and yet unknown kinds may start in other ways.",
         remedy="Try the Defender on one such function, then allow the kind in risk.allowed_kinds.",
         source="Lambda API, FunctionConfiguration",

@@ -123,7 +123,11 @@ class DefenderMatch:
         """Give an index into PROTECTIONS a row."""
         layer, wrapper = self.layer, self.has_our_wrapper
         return np.select(
-            [wrapper & (layer == CURRENT_LAYER), wrapper & (layer == OLDER_LAYER), wrapper | (layer > NO_LAYER)],
+            [
+                wrapper & (layer == CURRENT_LAYER),
+                wrapper & (layer == OLDER_LAYER),
+                wrapper | (layer > NO_LAYER),
+            ],
             [0, 1, 2],
             default=3,
         ).astype(np.int8)

@@ -65,7 +65,13 @@ _CATEGORIES = (
     "account_id", "region", "runtime", "package_type", "architecture", "layers", "exec_wrapper", "env_names", "state",
     "last_update_status", "kinds",
 )  # fmt: skip
-_NUMBERS = {"memory_mb": "i", "timeout_sec": "i", "code_size_bytes": "q", "layer_count": "b", "env_bytes": "i"}
+_NUMBERS = {
+    "memory_mb": "i",
+    "timeout_sec": "i",
+    "code_size_bytes": "q",
+    "layer_count": "b",
+    "env_bytes": "i",
+}
 _FLAGS = ("env_readable", "edge_replica", "signed")
 _TEXTS = ("function_name", "revision_id")
 COLUMNS = (
@@ -135,7 +141,9 @@ def facts(
         except (KeyError, TypeError):
             raise BrokenAnswer("an item without FunctionName or FunctionArn") from None
         if arn != expected:
-            raise WrongAccount(f"asked for {expected}, AWS answered with {str(arn)[:200]!r}; nothing more is done")
+            raise WrongAccount(
+                f"asked for {expected}, AWS answered with {str(arn)[:200]!r}; nothing more is done"
+            )
         rows.append((name, *_facts_of(configuration, watched)))
     return rows
 
@@ -210,7 +218,9 @@ def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, b
 
 def measured_bytes(variables: Mapping[str, str]) -> int:
     """Measure an environment as Lambda does: compact JSON in UTF-8."""
-    return len(json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    return len(
+        json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    )
 
 
 def _kinds(c: Mapping[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Which regions an account has, and whether a region that refuses is disabled there: by evidence, not by guess."""
 
+from typing import Any
+
 from botocore.exceptions import ClientError
 
 from scanner.calls import Aws, Throttled, TimedOut, Unreachable, error_code
@@ -26,9 +28,14 @@ def _list_regions(aws: Aws, account_id: str) -> list[str]:
     found: list[str] = []
     token: str | None = None
     while True:
-        more = {"NextToken": token} if token else {}
+        more: dict[str, Any] = {"NextToken": token} if token else {}
         page = aws.call(
-            account_id, aws.home_region, "account", "list_regions", RegionOptStatusContains=list(_ENABLED), **more
+            account_id,
+            aws.home_region,
+            "account",
+            "list_regions",
+            RegionOptStatusContains=list(_ENABLED),
+            **more,
         )
         found += [region["RegionName"] for region in page["Regions"]]
         if page.get("NextToken") in (None, token):
@@ -39,9 +46,7 @@ def _list_regions(aws: Aws, account_id: str) -> list[str]:
 def is_disabled(aws: Aws, account_id: str, region: str) -> bool | None:
     """Ask whether an account has disabled a region; None where neither source would say."""
     try:
-        status = aws.call(
-            account_id, aws.home_region, "account", "get_region_opt_status", RegionName=region
-        )
+        status = aws.call(account_id, aws.home_region, "account", "get_region_opt_status", RegionName=region)
         return status.get("RegionOptStatus") not in (*_ENABLED, "ENABLING")
     except ClientError:
         return _disabled_by_ec2(aws, account_id, region)

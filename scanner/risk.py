@@ -46,6 +46,7 @@ def _reasons(mask: np.ndarray) -> pd.Categorical:
     """Name each distinct set of failed checks once; a million rows have a few hundred."""
     codes, sets = pd.factorize(mask)
     names = [
-        ";".join(check.code for bit, check in enumerate(CHECKS) if reasons >> bit & 1) for reasons in sets.tolist()
+        ";".join(check.code for bit, check in enumerate(CHECKS) if reasons >> bit & 1)
+        for reasons in sets.tolist()
     ]
     return pd.Categorical.from_codes(codes, names)

@@ -50,9 +50,9 @@ class OrganizationSettings(Settings):
     """Who is swept, through which role, in which regions."""
 
     role_name: Annotated[str, StringConstraints(pattern=r"^[\w+=,.@/-]{1,64}$")]
-    external_id: Annotated[
-        str, StringConstraints(pattern=r"^[\w+=,.@:/-]+$", min_length=2, max_length=1224)
-    ] | None = None
+    external_id: (
+        Annotated[str, StringConstraints(pattern=r"^[\w+=,.@:/-]+$", min_length=2, max_length=1224)] | None
+    ) = None
     regions: Literal["enabled"] | Many[RegionName]
     include_ous: Many[OuId] = ()
     exclude_ous: Many[OuId] = ()
@@ -192,7 +192,9 @@ def validated(model: type[S], document: Document) -> S:
         path = _path_in(document, first["loc"])
         more = f" (and {len(others)} more)" if others else ""
         key = ".".join(str(part) for part in path) or "the whole file"
-        raise BadInput(f"{document.where(path)}: {key}: {expected(first['type'], first['msg'])}{more}") from None
+        raise BadInput(
+            f"{document.where(path)}: {key}: {expected(first['type'], first['msg'])}{more}"
+        ) from None
 
 
 def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from scanner.errors import BadInput
@@ -38,12 +39,10 @@ class _Reader:
         self.scalars = yaml.SafeLoader("")
 
     def fail(self, node: Node, problem: str) -> BadInput:
-        return BadInput(f"{self.source}, line {node.start_mark.line + 1}: {problem}")
+        return _fault(self.source, node.start_mark, problem)
 
     def value(self, node: Node, path: Path) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
-        if len(path) > MAX_DEPTH:
-            raise self.fail(node, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, MappingNode):
             return self.mapping(node, path)
         if isinstance(node, SequenceNode):
@@ -64,9 +63,11 @@ class _Reader:
 
     def scalar(self, node: Node) -> Any:
         try:
-            return self.scalars.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.scalars.construct_object(node)
         except (ValueError, yaml.YAMLError):
-            raise self.fail(node, "a value that is no valid date, number or word; quote it if it is text") from None
+            raise self.fail(
+                node, "a value that is no valid date, number or word; quote it if it is text"
+            ) from None
 
 
 def read_yaml(text: bytes, source: str) -> Document:
@@ -87,20 +88,31 @@ def read_yaml(text: bytes, source: str) -> Document:
 
 
 def _compose(text: str, source: str) -> Node | None:
-    """Compose the node tree, refusing aliases and deep nesting before anything is built from them."""
+    """Compose the node tree, after a look at the events: nothing is built of what will be refused."""
     try:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise BadInput(f"{source}, line {event.start_mark.line + 1}: anchors and aliases are not taken")
-            if getattr(event, "tag", None):
-                raise BadInput(f"{source}, line {event.start_mark.line + 1}: tags such as {event.tag} are not taken")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise BadInput(f"{source}, line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
+            problem = _unwanted(event, depth)
+            if problem:
+                raise _fault(source, event.start_mark, problem)
         return yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BadInput(f"{source}{line}: not YAML: {error.problem or 'it can not be read'}") from None
+        raise _fault(
+            source, error.problem_mark, f"not YAML: {error.problem or 'it can not be read'}"
+        ) from None
     except yaml.YAMLError as error:
         raise BadInput(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
+
+
+def _unwanted(event: yaml.Event, depth: int) -> str | None:
+    if getattr(event, "anchor", None):
+        return "anchors and aliases are not taken"
+    if getattr(event, "tag", None):
+        return "tags that begin with ! are not taken"
+    return f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else None
+
+
+def _fault(source: str, mark: Mark | None, problem: str) -> BadInput:
+    line = f", line {mark.line + 1}" if mark else ""
+    return BadInput(f"{source}{line}: {problem}")

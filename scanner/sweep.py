@@ -1,7 +1,6 @@
 """The sweep: reads every expected unit in parallel, and says of each what became of it."""
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -77,7 +76,9 @@ class Sweep:
         self._watched = watched_variables
         self._on_progress = on_progress
 
-    def run(self, accounts: pd.DataFrame, optouts: OptOuts, today: date, deadline: float | None = None) -> Swept:
+    def run(
+        self, accounts: pd.DataFrame, optouts: OptOuts, today: date, deadline: float | None = None
+    ) -> Swept:
         """Read every account in scope in each of its regions.
 
         `deadline` is a time.monotonic() moment; what was not reached by then, or when aws.stop is set, is timed_out.
@@ -108,10 +109,10 @@ class Sweep:
     ) -> dict[str, list[str]]:
         regions = self._organization.regions
         if regions != "enabled":
-            return dict.fromkeys(accounts["account_id"], list(regions))
+            return {account_id: list(regions) for account_id in accounts["account_id"]}
         reading = (accounts["state"] == ACTIVE) & accounts["in_scope"]
         regions_of = {account_id: [ANY_REGION] for account_id in accounts.loc[~reading, "account_id"]}
-        ask = Workers(
+        ask: Workers[str, list[str]] = Workers(
             lambda account_id: enabled_regions(self._aws, account_id),
             self._settings.workers,
             self._settings.unit_timeout_sec,
@@ -136,7 +137,11 @@ class Sweep:
             if disabled:
                 raise RegionDisabled("the account has not enabled this region") from None
             if disabled is None:
-                log.warning("neither account nor ec2 would say whether %s is enabled in %s", unit.region, unit.account_id)
+                log.warning(
+                    "neither account nor ec2 would say whether %s is enabled in %s",
+                    unit.region,
+                    unit.account_id,
+                )
             raise
 
     def _read_pages(self, unit: Unit) -> Rows:
@@ -145,9 +150,15 @@ class Sweep:
         marker: str | None = None
         seen: set[str] = set()
         while True:
-            more = {"Marker": marker} if marker else {}
+            more: dict[str, Any] = {"Marker": marker} if marker else {}
             page = self._aws.call(
-                unit.account_id, unit.region, "lambda", "list_functions", deadline=deadline, MaxItems=MAX_ITEMS, **more
+                unit.account_id,
+                unit.region,
+                "lambda",
+                "list_functions",
+                deadline=deadline,
+                MaxItems=MAX_ITEMS,
+                **more,
             )
             if not isinstance(page["Functions"], list):
                 raise BrokenAnswer("list_functions: Functions is no list")

@@ -24,9 +24,7 @@ def add_tags(
         return functions
     columns = {name: np.zeros(len(functions), dtype=bool) for name in (*_COLUMNS, "tags_read")}
     rows_of = rows_by_unit(functions)
-    workers = Workers(
-        lambda unit: _carriers(aws, unit, rules), settings.workers, settings.unit_timeout_sec
-    )
+    workers = Workers(lambda unit: _carriers(aws, unit, rules), settings.workers, settings.unit_timeout_sec)
     for done in workers.run(list(rows_of), deadline, aws.stop):
         rows = rows_of[done.task]
         if done.result is None:

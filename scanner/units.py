@@ -1,6 +1,6 @@
 """Units: an account in a region. The ledger starts from those expected, and gives each exactly one outcome."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -83,7 +83,11 @@ class Ledger:
 
 
 def settle_without_calls(
-    ledger: Ledger, accounts: pd.DataFrame, regions_of: dict[str, Iterable[str]], optouts: OptOuts, today: date
+    ledger: Ledger,
+    accounts: pd.DataFrame,
+    regions_of: Mapping[str, Iterable[str]],
+    optouts: OptOuts,
+    today: date,
 ) -> None:
     """Expect every account in its regions, and settle those that need no call: suspended, out of scope, opted out."""
     for account in accounts.itertuples(index=False):

@@ -96,7 +96,11 @@ def _measured(
     for first in range(0, len(queries), QUERIES_A_CALL):
         some = queries[first : first + QUERIES_A_CALL]
         highest = _highest(aws, unit, some, start, end, lookback_days * 86_400)
-        measured += [(query, value * query.scale) for query, value in zip(some, highest, strict=True) if value is not None]
+        measured += [
+            (query, value * query.scale)
+            for query, value in zip(some, highest, strict=True)
+            if value is not None
+        ]
     return measured
 
 
@@ -123,7 +127,9 @@ def _highest(
         )
         for result in page["MetricDataResults"]:
             index = int(result["Id"][1:])
-            highest[index] = max((v for v in (highest[index], *result["Values"]) if v is not None), default=None)
+            highest[index] = max(
+                (v for v in (highest[index], *result["Values"]) if v is not None), default=None
+            )
         token = page.get("NextToken")
         if not token:
             return highest

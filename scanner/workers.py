@@ -1,5 +1,6 @@
 """Daemon worker threads and one collector: every task ends in exactly one result, in bounded time."""
 
+import math
 import queue
 import threading
 import time
@@ -35,9 +36,7 @@ class Workers(Generic[T, R]):
         self._done: queue.SimpleQueue[tuple[int, Done[T, R]]] = queue.SimpleQueue()
         self._begun: dict[int, float] = {}
 
-    def run(
-        self, tasks: Sequence[T], deadline: float | None, stop: threading.Event
-    ) -> Iterator[Done[T, R]]:
+    def run(self, tasks: Sequence[T], deadline: float | None, stop: threading.Event) -> Iterator[Done[T, R]]:
         """Yield each task's end as it comes.
 
         At the deadline (time.monotonic()) or once `stop` is set, tasks under way get a few seconds' grace; what is
@@ -48,32 +47,31 @@ class Workers(Generic[T, R]):
             self._waiting.put(item)
         for _ in range(min(self._count, len(tasks))):
             self._start_worker()
-        until: float | None = None
-        while open_tasks:
-            try:
-                index, done = self._done.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                pass
-            else:
-                if open_tasks.pop(index, None) is not None:
-                    yield done
+        until = math.inf
+        while open_tasks and time.monotonic() < until:
+            yield from self._come_back(open_tasks)
             yield from self._given_up(open_tasks)
-            until = until or self._last_moment(deadline, stop)
-            if until is not None and time.monotonic() >= until:
-                for task in open_tasks.values():
-                    yield Done(task, error=TimeoutError("the run ended before it was read"))
-                return
+            if until == math.inf and (stop.is_set() or (deadline and time.monotonic() >= deadline)):
+                self._begin_no_more()
+                until = time.monotonic() + _GRACE_SECONDS
+        for task in open_tasks.values():
+            yield Done(task, error=TimeoutError("the run ended before it was read"))
 
-    def _last_moment(self, deadline: float | None, stop: threading.Event) -> float | None:
-        over = stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
-        if not over:
-            return None
-        while not self._waiting.empty():
-            try:
+    def _come_back(self, open_tasks: dict[int, T]) -> Iterator[Done[T, R]]:
+        """Wait a moment for an end, and drop one that was given up before."""
+        try:
+            index, done = self._done.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            return
+        if open_tasks.pop(index, None) is not None:
+            yield done
+
+    def _begin_no_more(self) -> None:
+        try:
+            while True:
                 self._waiting.get_nowait()
-            except queue.Empty:
-                break
-        return time.monotonic() + _GRACE_SECONDS
+        except queue.Empty:
+            return
 
     def _given_up(self, open_tasks: dict[int, T]) -> Iterator[Done[T, R]]:
         """Give up tasks that take too long, and put a fresh thread in the place of the one that hangs."""
@@ -104,5 +102,5 @@ class Workers(Generic[T, R]):
     def _ended(self, task: T) -> Done[T, R]:
         try:
             return Done(task, result=self._work(task))
-        except BaseException as error:  # the collector decides what each error means
+        except BaseException as error:  # noqa: BLE001 - the collector decides what each error means
             return Done(task, error=error)
