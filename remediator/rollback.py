@@ -17,7 +17,7 @@ from remediator.lock import RunLock
 from remediator.quarantine import put_in_quarantine
 from remediator.run import Run
 from remediator.state import Store
-from remediator.take_back import TakingBack, planned, take_back
+from remediator.take_back import TakingBack, take_back
 from remediator.update import Aws
 from scanner.errors import GuardStop
 from scanner.settings import DefenderSettings
@@ -53,7 +53,7 @@ def rollback(
     stopping = threading.Event()
     journal = Journal(store, run_id)
     guards = Guards((lock.check,) if lock else ())
-    taking = TakingBack(Run(aws, defender, guards, stopping, deadline), store, journal)
+    taking = TakingBack(Run(aws, defender, guards, stopping, deadline), store, journal, dry_run=lock is None)
     if lock:
         arns = [undo.function_arn for undo in undos if undo.entries]
         put_in_quarantine(
@@ -61,8 +61,7 @@ def rollback(
         )
 
     def begin(number: int) -> Steps:
-        undo = undos[number]
-        return take_back(taking, undo, str(number)) if lock else planned(taking, undo)
+        return take_back(taking, undos[number], str(number))
 
     collector = Collector(
         {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress

@@ -16,11 +16,12 @@ from scanner.settings import EXEC_WRAPPER
 
 @dataclass(frozen=True)
 class TakingBack:
-    """What all rollbacks of a run share. journal: the rollback's own."""
+    """What all rollbacks of a run share. journal: the rollback's own; dry_run: tell, and send nothing."""
 
     run: Run
     store: Store
     journal: Journal
+    dry_run: bool
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,13 @@ class _Way:
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
 
 
-def planned(taking: TakingBack, undo: Undo) -> Steps:
-    """Tell what a rollback would do; nothing is sent."""
-    way = _way(taking, undo)
-    return way if isinstance(way, Ended) else Ended("planned", way.detail)
-    yield 0.0
-
-
 def take_back(taking: TakingBack, undo: Undo, intent_id: str) -> Steps:
     """Take the entries of one function back in one update, on condition of the revision read."""
     way = _way(taking, undo)
     if isinstance(way, Ended):
         return way
+    if taking.dry_run:
+        return Ended("planned", way.detail)
     if taking.run.stopping.is_set():
         return Ended("deferred", "the run was stopped before it was sent")
     intent = _intent(taking.journal.run_id, intent_id, way)

@@ -35,7 +35,7 @@ class Aws(Protocol):
         *,
         deadline: float | None = None,
         write: bool = False,
-        **parameters: Any,  # noqa: ANN401 - boto3's own
+        **parameters: Any,
     ) -> dict[str, Any]:
         """Call a client's method and give the answer."""
 

@@ -79,7 +79,7 @@ def render_run(
         ous=_groups(by_ou(accounts)),
         ou_chart=_ou_chart(accounts),
         regions=_groups(by_region(result.units, result.functions)),
-        runtimes=_groups(by_runtime(result.functions)),
+        runtimes=_groups(by_runtime(result.functions).rename(index={"": "none (container image)"})),
         accounts_data=pack(_account_columns(accounts)),
         accounts_total=len(accounts),
         changes=_changes(result.changes),

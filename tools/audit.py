@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# How pip-audit ends when no answer came: its own errors, or those of the HTTP library it uses.
-NO_ANSWER = re.compile(r"^(requests\.exceptions\.|urllib3\.exceptions\.|.*\b(ConnectionError|ServiceError)\b)", re.M)
+# How pip-audit ends when no answer came: its own words, or an error of the HTTP library it uses.
+NO_ANSWER = re.compile(r"network may be blocking|\brequests\.exceptions\.|\bServiceError\b")
 
 
 def main() -> int:
@@ -40,7 +40,9 @@ def verdict(found: dict[str, Any] | None, stderr: str) -> tuple[int, list[str]]:
     """Return the exit status and the lines to print for what pip-audit found (None: it wrote no answer)."""
     if found is None:
         if NO_ANSWER.search(stderr):
-            return 0, [f"NOT AUDITED: the vulnerability service gave no answer: {stderr.strip().splitlines()[-1]}"]
+            return 0, [
+                f"NOT AUDITED: the vulnerability service gave no answer: {stderr.strip().splitlines()[-1]}"
+            ]
         return 1, [f"pip-audit failed:\n{stderr.strip()}"]
     packages = found["dependencies"]
     lines = [
@@ -51,7 +53,9 @@ def verdict(found: dict[str, Any] | None, stderr: str) -> tuple[int, list[str]]:
     status = 1 if lines else 0
     unknown = [package["name"] for package in packages if "skip_reason" in package]
     if unknown:
-        lines.append(f"NOT AUDITED: {len(unknown)} of {len(packages)} packages, such as {unknown[0]}: {SKIPPED}")
+        lines.append(
+            f"NOT AUDITED: {len(unknown)} of {len(packages)} packages, such as {unknown[0]}: {SKIPPED}"
+        )
     lines.append(f"audited: {len(packages) - len(unknown)} of {len(packages)} packages")
     return status, lines
 

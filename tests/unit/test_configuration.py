@@ -51,11 +51,19 @@ def test_defaults_are_the_documented_ones() -> None:
         (b"/opt/twistlock/wrapper", b"opt/wrapper", "absolute path"),
         (b"/opt/twistlock/wrapper", b"{python: /opt/w}", "no entry for 'nodejs'"),
         (b"TW_POLICY", b"AWS_REGION", "keeps for itself"),
-        (b"TW_POLICY: s3cr3t-policy", b"TW_POLICY: 12345678", "defender.environment.TW_POLICY: expected text"),
+        (
+            b"TW_POLICY: s3cr3t-policy",
+            b"TW_POLICY: 12345678",
+            "defender.environment.TW_POLICY: expected text",
+        ),
         (b"defender:", b"risk: {min_memory_mb: '256'}\ndefender:", "line 5: risk.min_memory_mb"),
         (b"defender:", b"risk: {max_layers: 6}\ndefender:", "less than or equal to 5"),
         (b"defender:", b"rollout: {dry_run: 'no'}\ndefender:", "line 5: rollout.dry_run"),
-        (b"defender:", b"rollout: {optout_tag: {key: AutoDefender, value: off}}\ndefender:", "put it in quotes"),
+        (
+            b"defender:",
+            b"rollout: {optout_tag: {key: AutoDefender, value: off}}\ndefender:",
+            "put it in quotes",
+        ),
         (b"defender:", b"defender: {}\ndefender:", "the key 'defender' stands twice"),
     ],
 )
@@ -96,7 +104,13 @@ def test_the_missions_variables_override() -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("DRY_RUN", "maybe"), ("DRY_RUN", ""), ("MAX_LAYERS", "6"), ("MAX_LAYERS", "many"), ("MIN_MEMORY_MB", "-1")],
+    [
+        ("DRY_RUN", "maybe"),
+        ("DRY_RUN", ""),
+        ("MAX_LAYERS", "6"),
+        ("MAX_LAYERS", "many"),
+        ("MIN_MEMORY_MB", "-1"),
+    ],
 )
 def test_a_wrong_variable_is_told_by_its_name(variable: str, value: str) -> None:
     with pytest.raises(BadInput, match=f"environment variable {variable}"):

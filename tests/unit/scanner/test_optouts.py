@@ -64,9 +64,15 @@ def test_an_empty_list_says_that_nobody_opted_out() -> None:
         (b"optouts:\n  - account: 222233334444\n    reason: x\n    owner: y\n", "put it in quotes"),
         (b"optouts:\n  - account: '2222'\n    reason: x\n    owner: y\n", "line 2: optouts.0.account"),
         (b"optouts:\n  - account: '*'\n    owner: y\n", "optouts.0.reason: missing"),
-        (b"optouts:\n  - account: '*'\n    reason: x\n    owner: y\n    expires: soon\n", "line 5: optouts.0.expires"),
+        (
+            b"optouts:\n  - account: '*'\n    reason: x\n    owner: y\n    expires: soon\n",
+            "line 5: optouts.0.expires",
+        ),
         (b"optouts:\n  - account: '*'\n    reason: x\n    owner: y\n    expires: 2027-02-30\n", "line 5"),
-        (b"optouts:\n  - account: '*'\n    reason: x\n    owner: y\n    region: [us-east-1]\n", "unknown key"),
+        (
+            b"optouts:\n  - account: '*'\n    reason: x\n    owner: y\n    region: [us-east-1]\n",
+            "unknown key",
+        ),
         (b"optouts:\n  - account: '*'\n    reason: x\n    owner: y\n    functions: []\n", "at least 1"),
     ],
 )
