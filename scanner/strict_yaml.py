@@ -38,7 +38,7 @@ class _Reader:
         self.scalars = yaml.SafeLoader("")
 
     def fail(self, node: Node, problem: str) -> BadInput:
-        return _fault(self.source, node.start_mark.line, problem)
+        return _fault(self.source, node.start_mark, problem)
 
     def value(self, node: Node, path: Path) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
@@ -94,11 +94,12 @@ def _compose(text: str, source: str) -> Node | None:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             problem = _unwanted(event, depth)
             if problem:
-                raise _fault(source, event.start_mark.line, problem)
+                raise _fault(source, event.start_mark, problem)
         return yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line if error.problem_mark else None
-        raise _fault(source, line, f"not YAML: {error.problem or 'it can not be read'}") from None
+        raise _fault(
+            source, error.problem_mark, f"not YAML: {error.problem or 'it can not be read'}"
+        ) from None
     except yaml.YAMLError as error:
         raise BadInput(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
 
@@ -111,6 +112,6 @@ def _unwanted(event: yaml.Event, depth: int) -> str | None:
     return f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else None
 
 
-def _fault(source: str, line: int | None, problem: str) -> BadInput:
-    """Word a fault; `line` counts from 0, as PyYAML does."""
-    return BadInput(f"{source}: {problem}" if line is None else f"{source}, line {line + 1}: {problem}")
+def _fault(source: str, mark: Any, problem: str) -> BadInput:  # noqa: ANN401 - PyYAML has two kinds of Mark
+    line = f", line {mark.line + 1}" if mark else ""
+    return BadInput(f"{source}{line}: {problem}")
