@@ -1,0 +1,97 @@
+"""The kinds of functions in the simulated organization: for each reason and each protection at least one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auto_defender.demo.organization import REGIONS
+from scanner.settings import EXEC_WRAPPER
+
+WRAPPER = "/opt/twistlock/wrapper"
+CURRENT, OLDER = 4, 2
+# rollout.require_tag and rollout.optout_tag of the demo.
+ROLLOUT_TAG = {"SecurityScan": "true"}
+OPTOUT_TAG = {"AutoDefender": "off"}
+INSIGHTS = "LambdaInsightsExtension"
+TEAM_LAYERS = ("powertools", "company-ca", "observability", "http-client", "feature-flags")
+
+_JOBS = (
+    "webhook-receiver", "event-router", "nightly-export", "report-builder", "token-refresh", "queue-consumer",
+    "config-sync", "audit-writer", "cache-warmer", "email-sender", "search-indexer", "pdf-renderer", "feed-importer",
+    "address-check", "session-cleaner", "price-updater", "partner-sync", "backup-verifier", "stream-processor",
+    "refund-worker", "score-batch", "profile-enricher", "api-authorizer", "health-probe",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of function.
+
+    weight: how many of them there are to a hundred or so of the others. request: members of CreateFunction that differ
+    from the ordinary. told: members of FunctionConfiguration that moto does not model. defender: the version of our
+    layer that it carries, 0 none. duration_pct, memory_pct: the highest use of timeout and memory that CloudWatch
+    knows; None leaves it to chance, and to nobody.
+    """
+
+    name: str
+    weight: float = 1
+    jobs: tuple[str, ...] = _JOBS
+    request: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=lambda: ROLLOUT_TAG)
+    layers: tuple[str, ...] = ()
+    defender: int = 0
+    duration_pct: float | None = None
+    memory_pct: float | None = None
+    regions: tuple[str, ...] = REGIONS
+
+
+_OURS = {EXEC_WRAPPER: WRAPPER}
+_DENIED = "KMS key access was denied. Please check the function's KMS key settings."
+
+KINDS = (
+    Kind("unprotected", 36),
+    Kind("unprotected, with layers of its team", 12, layers=TEAM_LAYERS[:2]),
+    Kind("unprotected, with Lambda Insights", 3, layers=(INSIGHTS,), memory_pct=61.5),
+    Kind("protected", 20, defender=CURRENT, variables=_OURS),
+    Kind("outdated", 7, defender=OLDER, variables=_OURS),
+    Kind("partial: layer only", 2, defender=CURRENT),
+    Kind("partial: wrapper only", 2, variables=_OURS),
+    Kind("package_type", 6, request={"PackageType": "Image", "Runtime": None, "Handler": None}),
+    Kind("architecture", 7, request={"Architectures": ["arm64"]}),
+    Kind("runtime: Java", 3, request={"Runtime": "java21", "Handler": "com.example.Handler"}),
+    Kind("runtime: Go", 3, request={"Runtime": "provided.al2023", "Handler": "bootstrap"}),
+    Kind("runtime: .NET", 1, request={"Runtime": "dotnet8", "Handler": "App::App.Function::Handle"}),
+    Kind("runtime_update_blocked", 3, request={"Runtime": "nodejs12.x"}),
+    Kind("memory", 7, request={"MemorySize": 128}),
+    Kind("timeout", 3, request={"Timeout": 900}),
+    Kind("memory and timeout", 1, request={"MemorySize": 256, "Timeout": 900}),
+    Kind("layers", 2, layers=TEAM_LAYERS),
+    Kind("code_size", 2, told={"CodeSize": 93 * 1024 * 1024}),
+    Kind("wrapper_conflict", 3, variables={EXEC_WRAPPER: "/opt/datadog_wrapper"}),
+    Kind("wrapper_conflict, hostile", 0.3, variables={EXEC_WRAPPER: "/opt/'\"><script>alert(1)</script>"}),
+    Kind(
+        "env_unreadable",
+        told={"Environment": {"Error": {"ErrorCode": "AccessDeniedException", "Message": _DENIED}}},
+    ),
+    Kind("env_overflow", variables={"RULES": "x" * 3950}),
+    Kind("memory_utilization", layers=(INSIGHTS,), memory_pct=98.2),
+    Kind("timeout_utilization", duration_pct=99.1),
+    Kind(
+        "edge_replica",
+        jobs=("cdn-headers", "cdn-redirects"),
+        told={"MasterArn": "arn:aws:lambda:us-east-1:123456789012:function:cdn:7"},
+        regions=REGIONS[1:],
+    ),
+    Kind("function_kind", told={"DurableConfig": {"ExecutionTimeout": 86_400, "RetentionPeriodInDays": 14}}),
+    Kind("state", told={"State": "Failed", "StateReasonCode": "SubnetOutOfIPAddresses"}),
+    Kind("state, update under way", 0.5, told={"LastUpdateStatus": "InProgress"}),
+    Kind("code_signing", request={"SigningJobArn": "arn:aws:signer:us-east-1:123456789012:/signing-jobs/1"}),
+    Kind("opted_out, by tag", 2, tags={**ROLLOUT_TAG, **OPTOUT_TAG}),
+    Kind("opted_out, by the file", 1, jobs=("settlement-intraday", "settlement-close")),
+    Kind("tag_required", 3, tags={}),
+    Kind("exclusion_list", 2, jobs=("deploy-canary", "checkout-canary")),
+    Kind("exclusion_list, built in", 2, jobs=("aws-controltower-NotificationForwarder",)),
+    Kind("quarantined", 1, jobs=("invoice-splitter", "tax-rounding")),
+)

@@ -1,0 +1,188 @@
+"""Runs the hourly job over the simulated organization: a dry run, the same with changes, and a look at what is left."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from mimetypes import guess_type
+from pathlib import Path
+
+import boto3
+import yaml
+
+from auto_defender.configuration import Configuration, read_configuration
+from auto_defender.context import Context, new_run_id, open_context
+from auto_defender.demo.function_kinds import CURRENT, OPTOUT_TAG, ROLLOUT_TAG, WRAPPER
+from auto_defender.demo.functions import fill
+from auto_defender.demo.organization import REGIONS, ROLE, Organization, build_organization
+from auto_defender.demo.simulated_aws import simulated_aws
+from auto_defender.endings import Ending, run_text
+from auto_defender.hourly import run
+from auto_defender.observe import observe
+from auto_defender.progress import Display
+from remediator.quarantine import put_in_quarantine
+from remediator.state import run_folder
+from reports.run_files import LATEST
+from reports.run_result import Mode
+from reports.store import Store, open_store
+
+_UNITS_UNREAD = 3
+
+
+def run_demo(accounts: int, output: str, display: Display, stop: threading.Event) -> Ending:
+    """Build an organization of `accounts` accounts, run over it twice, and leave both runs' files in `output`.
+
+    The exit code is 0 although an account refuses its role on purpose, which a real run tells by 3.
+    """
+    store = open_store(output)
+    store.check_writable()
+    with tempfile.TemporaryDirectory(prefix="auto-defender-demo-") as folder:
+        demo = _Demo(Path(folder), display, stop)
+        with simulated_aws() as session:
+            organization = build_organization(accounts)
+            fill(organization)
+            endings, left = demo.runs(session, organization)
+        # Only now: during the simulation an s3:// output would have been simulated too.
+        _deliver(demo.output, store, endings)
+    return _told(accounts, store, endings, left, stopped=stop.is_set())
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """Runs over the organization with a state of their own, so that each demo starts from nothing."""
+
+    folder: Path
+    display: Display
+    stop: threading.Event
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[Ending], int | None]:
+        """Do the dry run and the run; give how they ended, and how many functions a further run would change."""
+        settings = self._configuration(organization)
+        put_in_quarantine(
+            open_store(str(self.output)),
+            organization.quarantined,
+            run_id="demo",
+            now=datetime.now(UTC) - timedelta(days=9),
+            reason="Cold starts doubled with the Defender; INC-20931",
+        )
+        endings = [run(context) for context in self._contexts(settings, session, ("dry_run", "apply"))]
+        for context in self._contexts(settings, session, ("scan",)):
+            return endings, int((observe(context).functions["verdict"] == "eligible").sum())
+        return endings, None
+
+    def _contexts(
+        self, settings: Configuration, session: boto3.Session, modes: tuple[Mode, ...]
+    ) -> Iterator[Context]:
+        for mode in modes:
+            if not self.stop.is_set():
+                yield open_context(
+                    settings,
+                    session,
+                    run_id=new_run_id(datetime.now(UTC)),
+                    mode=mode,
+                    display=self.display,
+                    stop=self.stop,
+                    output=str(self.output),
+                )
+
+    def _configuration(self, organization: Organization) -> Configuration:
+        optouts = self.folder / "optouts.yaml"
+        optouts.write_text(optouts_text(organization), encoding="utf-8")
+        text = configuration_text(optouts)
+        return read_configuration(text.encode(), "the demo's configuration", {})
+
+
+def configuration_text(optouts: Path) -> str:
+    """Write the configuration that fits the simulated organization, with an opt-out file."""
+    layer = f"arn:aws:lambda:{{region}}:{{account_id}}:layer:twistlock-{{family}}:{CURRENT}"
+    return yaml.safe_dump(
+        {
+            "organization": {"role_name": ROLE, "regions": list(REGIONS)},
+            "defender": {
+                "layers": {family: layer.replace("{family}", family) for family in ("python", "nodejs")},
+                "wrapper": WRAPPER,
+                "environment": {"TW_POLICY": "simulated-policy-of-{function_name}"},
+            },
+            "rollout": {
+                "require_tag": _tag(ROLLOUT_TAG),
+                "optout_tag": _tag(OPTOUT_TAG),
+                "exclusion_list": ["*-canary"],
+                "max_changes_per_run": 100_000,
+            },
+            # Nobody shares this AWS with us.
+            "sweep": {"calls_per_second": 100},
+            "optouts": str(optouts),
+        }
+    )
+
+
+def _tag(tag: dict[str, str]) -> dict[str, str]:
+    [(key, value)] = tag.items()
+    return {"key": key, "value": value}
+
+
+def optouts_text(organization: Organization) -> str:
+    """Write the opt-out file: whole accounts, functions everywhere, one that has expired, one that soon will."""
+    today = datetime.now(UTC).date()
+    accounts = [
+        {
+            "account": account.id,
+            "reason": "Latency budget of the order book, CHG-4711",
+            "owner": "trading-platform@example.com",
+            "expires": today + timedelta(days=120),
+        }
+        for account in organization.accounts
+        if account.place.opted_out
+    ]
+    functions = [
+        {
+            "account": "*",
+            "functions": ["*-settlement-*"],
+            "reason": "=1+1 <b>Frozen</b> until the settlement engine is certified again",
+            "owner": "\"><svg onload=alert('owner')>",
+            "expires": today + timedelta(days=10),
+        },
+        {
+            "account": "*",
+            "functions": ["payments-*"],
+            "reason": "Freeze for the holidays",
+            "owner": "payments@example.com",
+            "expires": today - timedelta(days=30),
+        },
+    ]
+    return yaml.safe_dump({"optouts": accounts + functions}, allow_unicode=True)
+
+
+def _deliver(folder: Path, store: Store, endings: list[Ending]) -> None:
+    """Copy the runs to where the user wants them; `latest` is the last one."""
+    for path in sorted((folder / "runs").rglob("*")):
+        if path.is_file():
+            content_type = guess_type(path.name)[0] or "application/octet-stream"
+            store.upload(path.relative_to(folder).as_posix(), path, content_type)
+    last = run_folder(endings[-1].summary["run_id"])
+    names = sorted(
+        (path.name for path in (folder / last).iterdir()), key=lambda name: (name == "summary.json", name)
+    )
+    store.publish(last, LATEST, names)
+
+
+def _told(accounts: int, store: Store, endings: list[Ending], left: int | None, *, stopped: bool) -> Ending:
+    last = endings[-1]
+    parts = [
+        f"a simulated organization of {accounts} accounts in {len(REGIONS)} regions; nothing left this process"
+    ]
+    for ending in endings:
+        folder = run_folder(ending.summary["run_id"])
+        parts.append(run_text(ending.summary, store.url(f"{folder}/report.html")))
+    if left is not None:
+        parts.append(f"a second run   would change {left or 'nothing'}")
+    expected = last.exit_code == _UNITS_UNREAD and not stopped
+    if expected:
+        parts.append("one account refuses its role on purpose: outside of a demo, the exit code would be 3")
+    parts.append(f"open           {store.url(f'{LATEST}/report.html')}")
+    return Ending(last.summary, "\n\n".join(parts), 0 if expected else last.exit_code)

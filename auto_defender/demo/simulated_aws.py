@@ -1,0 +1,91 @@
+"""AWS in this process: moto, with what AWS does and moto leaves out, and out of reach of anyone's credentials."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+from moto import mock_aws
+from moto.awslambda.exceptions import PreconditionFailedException
+from moto.awslambda.models import LambdaFunction
+from moto.iam.exceptions import NotFoundException
+from moto.iam.models import iam_backends
+from moto.moto_api._internal import mock_random
+from moto.sts.exceptions import STSClientError
+from moto.sts.models import AssumedRole, STSBackend
+
+# The account that moto gives to every key it did not hand out itself.
+CENTRAL_ACCOUNT_ID = "123456789012"
+_KEYS = {"AWS_ACCESS_KEY_ID": "AKIADEMODEMODEMODEMO", "AWS_SECRET_ACCESS_KEY": "simulated"}
+_NOTHING_OF_THE_USERS = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_assume_any_role = STSBackend.assume_role
+
+
+class SimulatedFunction(LambdaFunction):
+    """moto's function, with revisions, and with whatever else of FunctionConfiguration its request says in "Told"."""
+
+    def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
+        """Take a CreateFunction request; "Told" in it holds members that moto does not model, or models otherwise."""
+        super().__init__(account_id, spec, region, version)
+        self._told: dict[str, Any] = spec.get("Told", {})
+        self._revision_id = str(uuid.uuid4())
+
+    def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
+        """Give FunctionConfiguration."""
+        return {**super().get_configuration(on_create), "RevisionId": self._revision_id, **self._told}
+
+    def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
+        """Refuse an update that was made from another revision, as AWS does."""
+        if config_updates.get("RevisionId", self._revision_id) != self._revision_id:
+            raise PreconditionFailedException("The RevisionId provided does not match the latest RevisionId.")
+        self._revision_id = str(uuid.uuid4())
+        return super().update_configuration(config_updates)
+
+
+def _assume_role(backend: STSBackend, *, role_arn: str, **parameters: Any) -> AssumedRole:
+    """Refuse a role that is not there, as AWS does; moto lets anyone assume it."""
+    try:
+        iam_backends[role_arn.split(":")[4]]["aws"].get_role_by_arn(role_arn)
+    except NotFoundException:
+        raise STSClientError(
+            "AccessDenied", f"{CENTRAL_ACCOUNT_ID} is not authorized to perform: sts:AssumeRole on {role_arn}"
+        ) from None
+    return _assume_any_role(backend, role_arn=role_arn, **parameters)
+
+
+@contextmanager
+def like_aws() -> Iterator[None]:
+    """Let moto, in this process or as a server of it, behave like AWS where Auto-Defender depends on it."""
+    with (
+        patch("moto.awslambda.models.LambdaFunction", SimulatedFunction),
+        patch.object(STSBackend, "assume_role", _assume_role),
+    ):
+        mock_random.seed(2026)  # the same account ids each time
+        yield
+
+
+@contextmanager
+def simulated_aws() -> Iterator[boto3.Session]:
+    """Give a session of the simulated central account.
+
+    The user's own credentials, profile and endpoints are taken out of the environment meanwhile: what the simulation
+    does not know ends in an error here, never in a call to AWS.
+    """
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with (
+        patch.dict(os.environ, {**others, **_NOTHING_OF_THE_USERS, **_KEYS}, clear=True),
+        mock_aws(config={"core": {"mock_credentials": False}}),
+        like_aws(),
+    ):
+        yield boto3.Session(
+            aws_access_key_id=_KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=_KEYS["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
