@@ -163,14 +163,14 @@ def rollback(
     verbose: VerboseOption = False,
 ) -> None:
     """Take back exactly what we added, and keep whatever came later."""
-    from auto_defender.taken_back import rollback as job
+    from auto_defender.taken_back import take_back
 
     if not run_ids and not functions:
         _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
     _run(
         _Call(config, as_json, verbose),
         lambda settings: "rollback",
-        lambda context: job(context, run_ids or [], functions or [], apply),
+        lambda context: take_back(context, run_ids or [], functions or [], apply),
     )
 
 

@@ -17,6 +17,7 @@ from remediator.guards import own_function
 from remediator.lock import RunLock
 from remediator.plan import Plan, configuration_digest, make_plan
 from remediator.quarantine import quarantined
+from remediator.recover import resolve_open_runs
 from reports.run_files import write_run
 from reports.run_result import RunResult
 from scanner.errors import GuardStop
@@ -36,13 +37,30 @@ def run(context: Context) -> Ending:
     """
     writes = context.mode == "apply"
     with RunLock(context.store, context.run_id) if writes else nullcontext() as lock:
+        resolved = _resolved(context, lock) if lock else None
         observed = observe(context)
         plan = planned(context, observed)
         log.info("%d changes planned", len(plan.changes))
-        if lock is None:
+        if lock is None or resolved is None:
             return finish(context, observed, planned_changes(plan), plan)
         applied = applied_plan(context, plan, lock)
-        return finish(context, observed.after(applied.changes), applied.changes, plan, applied.stopped_by)
+        changes = pd.concat([resolved.changes, applied.changes], ignore_index=True)
+        stopped = resolved.stopped_by or applied.stopped_by
+        return finish(context, observed.after(applied.changes), changes, plan, stopped)
+
+
+def _resolved(context: Context, lock: RunLock) -> Applied:
+    """Find out what killed runs left open, before anything new is begun."""
+    with context.stage("resolve"):
+        return resolve_open_runs(
+            context.aws,
+            context.configuration.defender,
+            store=context.store,
+            lock=lock,
+            stop=context.aws.stop,
+            deadline=context.deadline,
+            threads=context.configuration.sweep.workers,
+        )
 
 
 def planned(context: Context, observed: Observed) -> Plan:

@@ -6,11 +6,12 @@ import random
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import cloudwatch_backends
+from moto.core.utils import utcnow
 
 from auto_defender.demo.function_kinds import CURRENT, INSIGHTS, KINDS, TEAM_LAYERS, Kind
 from auto_defender.demo.organization import FUNCTION_ROLE, REGIONS, Account, Organization
@@ -125,7 +126,7 @@ def _datum(metric: str, dimension: str, name: str, value: float) -> dict[str, An
     return {
         "MetricName": metric,
         "Dimensions": [{"Name": dimension, "Value": name}],
-        "Timestamp": datetime.now(UTC) - timedelta(hours=6),
+        "Timestamp": utcnow() - timedelta(hours=6),
         "Value": value,
     }
 
