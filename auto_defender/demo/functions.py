@@ -53,7 +53,7 @@ def _dealt(accounts: Sequence[Account], chance: random.Random) -> dict[_Unit, li
     for unit, hand in hands.items():
         usual = [kind for kind in KINDS if unit.region in kind.regions]
         missing = max(0, FUNCTIONS_A_UNIT - len(hand))
-        hand += chance.choices(usual, [kind.weight for kind in usual], k=missing)
+        hand.extend(chance.choices(usual, [kind.weight for kind in usual], k=missing))
     return hands
 
 
