@@ -1,12 +1,10 @@
 """The sweep: reads every expected unit in parallel, and says of each what became of it."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 import pandas as pd
 from botocore.exceptions import ClientError
@@ -14,19 +12,18 @@ from botocore.exceptions import ClientError
 from scanner import units as ledger_of
 from scanner.accounts import ACTIVE
 from scanner.calls import Aws, Throttled, TimedOut, describe, error_code
-from scanner.errors import AutoDefenderError, Defect
-from scanner.frame import BrokenAnswer, FunctionsFrame, facts
+from scanner.errors import Defect
+from scanner.frame import BrokenAnswer, FunctionsFrame
 from scanner.optouts import OptOuts
-from scanner.regions import TOKEN_UNKNOWN, enabled_regions, is_disabled
+from scanner.regions import enabled_regions
 from scanner.settings import OrganizationSettings, SweepSettings
+from scanner.unit_reader import RegionDisabled, Rows, UnitReader
 from scanner.units import ANY_REGION, Ledger, Outcome, Unit, UnitResult
 from scanner.unread import log_unread
 from scanner.workers import Done, Workers
 
 log = logging.getLogger(__name__)
 
-# Lambda API reference, ListFunctions: at most 50 functions a page.
-MAX_ITEMS = 50
 _DENIED = frozenset(
     "AccessDenied AccessDeniedException UnauthorizedOperation AuthFailure UnrecognizedClientException "
     "InvalidClientTokenId SignatureDoesNotMatch InvalidSignatureException OptInRequired".split()
@@ -49,13 +46,6 @@ class Swept:
 
     functions: pd.DataFrame
     units: pd.DataFrame
-
-
-class RegionDisabled(AutoDefenderError):
-    """The account has not enabled the region; there is nothing to read."""
-
-
-Rows = list[tuple[Any, ...]]
 
 
 class Sweep:
@@ -89,9 +79,10 @@ class Sweep:
         ledger_of.settle_without_calls(ledger, accounts, regions_of, optouts, today)
         self._prepare_clients(ledger)
         frame = FunctionsFrame(self._aws.partition, self._watched)
-        todo = ledger.open_units()
+        todo = _spread(ledger.open_units())
         progress = Progress(total=len(todo))
-        workers = Workers(self._read, self._settings.workers, self._settings.unit_timeout_sec)
+        reader = UnitReader(self._aws, self._watched, self._settings.unit_timeout_sec)
+        workers = Workers(reader.read, self._settings.workers, self._settings.unit_timeout_sec)
         for done in workers.run(todo, deadline, self._aws.stop):
             result = self._settled(done, frame)
             ledger.settle(result)
@@ -126,50 +117,6 @@ class Sweep:
                 ledger.settle(UnitResult(unit, outcome, detail=f"its regions could not be listed: {detail}"))
         return regions_of
 
-    def _read(self, unit: Unit) -> Rows:
-        """Read a unit, on a worker; a token that only this region does not know is looked into."""
-        try:
-            return self._read_pages(unit)
-        except ClientError as error:
-            if error_code(error) not in TOKEN_UNKNOWN or error.operation_name == "AssumeRole":
-                raise
-            disabled = is_disabled(self._aws, unit.account_id, unit.region)
-            if disabled:
-                raise RegionDisabled("the account has not enabled this region") from None
-            if disabled is None:
-                log.warning(
-                    "neither account nor ec2 would say whether %s is enabled in %s",
-                    unit.region,
-                    unit.account_id,
-                )
-            raise
-
-    def _read_pages(self, unit: Unit) -> Rows:
-        deadline = time.monotonic() + self._settings.unit_timeout_sec
-        rows: Rows = []
-        marker: str | None = None
-        seen: set[str] = set()
-        while True:
-            more: dict[str, Any] = {"Marker": marker} if marker else {}
-            page = self._aws.call(
-                unit.account_id,
-                unit.region,
-                "lambda",
-                "list_functions",
-                deadline=deadline,
-                MaxItems=MAX_ITEMS,
-                **more,
-            )
-            if not isinstance(page["Functions"], list):
-                raise BrokenAnswer("list_functions: Functions is no list")
-            rows += facts(page["Functions"], self._aws.partition, unit.account_id, unit.region, self._watched)
-            marker = page.get("NextMarker")
-            if not marker:
-                return rows
-            if marker in seen:
-                raise BrokenAnswer("list_functions: the same Marker came twice")
-            seen.add(marker)
-
     def _settled(self, done: Done[Unit, Rows], frame: FunctionsFrame) -> UnitResult:
         if done.error is None:
             rows = done.result or []
@@ -181,6 +128,20 @@ class Sweep:
         outcome, detail = _outcome_of(done.error)
         log_unread("functions", done.task, f"{outcome}: {detail}", outcome=outcome)
         return UnitResult(done.task, outcome, detail=detail)
+
+
+def _spread(units: list[Unit]) -> list[Unit]:
+    """Order units so that neighbours differ in account and region: an account's credentials are asked for once,
+    and a region that hangs can't hold every worker.
+    """  # noqa: D205
+    regions = {region: place for place, region in enumerate(sorted({unit.region for unit in units}))}
+    accounts = {account: place for place, account in enumerate(sorted({unit.account_id for unit in units}))}
+
+    def turn(unit: Unit) -> tuple[int, int]:
+        account = accounts[unit.account_id]
+        return (regions[unit.region] - account) % len(regions), account
+
+    return sorted(units, key=turn)
 
 
 def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
