@@ -12,20 +12,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports import csv_files
-from reports.csv_files import ACCOUNTS, CHANGES, FUNCTIONS, UNITS, csv_text, functions_table, neutral, write_csv
+from reports.csv_files import (
+    ACCOUNTS,
+    CHANGES,
+    FUNCTIONS,
+    UNITS,
+    csv_text,
+    functions_table,
+    neutral,
+    write_csv,
+)
 from tests.unit.reports.frames import HOSTILE, organization
 
 CONTRACT = {
     "functions": (
         FUNCTIONS,
-        "account_id, account_name, ou_path, region, function_name, function_arn, runtime, package_type, "
-        "architecture, memory_mb, timeout_sec, code_size_bytes, layer_count, protection, verdict, reasons",
+        (
+            "account_id, account_name, ou_path, region, function_name, function_arn, runtime, package_type, "
+            "architecture, memory_mb, timeout_sec, code_size_bytes, layer_count, protection, verdict, reasons"
+        ),
     ),
     "units": (UNITS, "account_id, region, outcome, functions, detail"),
     "accounts": (
         ACCOUNTS,
-        "account_id, account_name, ou_path, outcome, units_expected, units_read, functions, protected, "
-        "eligible, skipped, excluded",
+        (
+            "account_id, account_name, ou_path, outcome, units_expected, units_read, functions, protected, "
+            "eligible, skipped, excluded"
+        ),
     ),
     "changes": (
         CHANGES,
@@ -83,9 +96,11 @@ def test_each_function_stands_beside_its_own_account() -> None:
     run = organization(functions=300, hostile=True)
     accounts = run.accounts.set_index("account_id")
     for row in parsed(functions_table(run.functions, run.accounts, "aws-us-gov"), FUNCTIONS):
-        assert row["account_name"] == neutral(accounts.at[row["account_id"], "account_name"])
-        assert row["ou_path"] == neutral(accounts.at[row["account_id"], "ou_path"])
-        assert row["function_arn"].startswith(f"arn:aws-us-gov:lambda:{row['region']}:{row['account_id']}:function:")
+        assert row["account_name"] == neutral(accounts.loc[row["account_id"], "account_name"])
+        assert row["ou_path"] == neutral(accounts.loc[row["account_id"], "ou_path"])
+        assert row["function_arn"].startswith(
+            f"arn:aws-us-gov:lambda:{row['region']}:{row['account_id']}:function:"
+        )
 
 
 def test_an_account_that_nobody_listed_has_no_name() -> None:

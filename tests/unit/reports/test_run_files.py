@@ -108,7 +108,9 @@ class FullStore(FolderStore):
 def test_a_store_that_fails_keeps_the_files_here_and_latest_where_it_was(tmp_path: Path) -> None:
     first, _ = written(tmp_path, organization())
     run = organization(started=NOW + timedelta(hours=1))
-    with pytest.raises(StoreFailed, match=r"No space left on device; the run's files are kept in (\S+)$") as failed:
+    with pytest.raises(
+        StoreFailed, match=r"No space left on device; the run's files are kept in (\S+)$"
+    ) as failed:
         write_run(FullStore(tmp_path), run)
     kept = Path(str(failed.value).rpartition(" ")[2])
     assert {"functions.csv", "report.html", "summary.json"} <= {path.name for path in kept.iterdir()}
@@ -119,7 +121,10 @@ def test_a_store_that_fails_keeps_the_files_here_and_latest_where_it_was(tmp_pat
 def test_an_empty_organization_is_reported_like_any_other(tmp_path: Path) -> None:
     run = organization()
     empty = dataclasses.replace(
-        run, functions=run.functions.iloc[:0], changes=run.changes.iloc[:0], units=run.units.assign(functions=0)
+        run,
+        functions=run.functions.iloc[:0],
+        changes=run.changes.iloc[:0],
+        units=run.units.assign(functions=0),
     )
     summary, folder = written(tmp_path, empty)
     assert summary["functions"] == 0

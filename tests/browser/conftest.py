@@ -1,0 +1,68 @@
+"""A real Chromium, without a network of its own, and pages to open in it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from reports.folder_store import FolderStore
+from reports.run_files import write_run
+from tests.unit.reports.frames import organization
+
+# The last eight keep Chromium itself from calling home, which a closed network would refuse, many times a second.
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def binary(name: str) -> str:
+    found = shutil.which(name)
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail(f"{name} is not installed; CI must have it (Debian: chromium, chromium-driver)")
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian: chromium, chromium-driver)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1280,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(binary("chromedriver")))
+    driver.set_page_load_timeout(60)
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A usual run's page and a hostile one."""
+    made = {}
+    for name, hostile in (("usual", False), ("hostile", True)):
+        folder = tmp_path_factory.mktemp(name)
+        write_run(FolderStore(folder), organization(hostile=hostile, mode="apply"))
+        made[name] = folder / "latest" / "report.html"
+    return made
+
+
+def requests_of(browser: webdriver.Chrome) -> list[str]:
+    """Give every address that a page asked for since the last call."""
+    messages: list[dict[str, Any]] = [
+        json.loads(entry["message"])["message"] for entry in browser.get_log("performance")
+    ]
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
