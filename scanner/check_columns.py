@@ -3,17 +3,23 @@
 What can't be read reads as -1 or "?" (see frame.py) and fails the check that needs it.
 """
 
+from collections import defaultdict
+from collections.abc import Callable
 from datetime import date
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scanner import runtimes
-from scanner.arns import FunctionArn
-from scanner.defender_match import NO_LAYER, DefenderMatch, Flags, by_category, family_of
-from scanner.frame import measured_bytes
-from scanner.optouts import glob_regex
+from scanner.arns import function_arns
+from scanner.defender_match import DefenderMatch, Flags, family_of
+from scanner.frame import EMPTY_ENVIRONMENT_BYTES, measured_bytes
+from scanner.layer_match import NO_LAYER, by_category
+from scanner.measured import MEASURED, NOT_ASKED, UNMEASURED, outcome_column
+from scanner.optouts import OptOut, OptOuts, glob_regex
+from scanner.settings import Family
 from scanner.units import rows_by_unit
 
 # Lambda quotas: function timeout 900 s, environment variables 4 KB in all; sizes there are powers of two.
@@ -22,42 +28,43 @@ MAX_ENVIRONMENT_BYTES = 4096
 BYTES_PER_MB = 1024 * 1024
 _SETTLED_STATES = ("", "Active", "Inactive")
 _SETTLED_UPDATES = ("", "Successful")
+Rows = npt.NDArray[np.intp]
 
 
 def _numbers(match: DefenderMatch, column: str) -> np.ndarray:
     return match.functions[column].to_numpy()
 
 
-def _categories(match: DefenderMatch, column: str, fails: list[bool]) -> Flags:
-    return cast(Flags, by_category(match.functions[column], list(fails), bool))
+def _categories(match: DefenderMatch, column: str, fails: Callable[[str], bool]) -> Flags:
+    """Decide once a category; a row without one cannot be read and fails."""
+    values = match.functions[column]
+    return cast(Flags, by_category(values, [fails(text) for text in values.cat.categories], bool, True))
 
 
 def package_type(match: DefenderMatch, today: date) -> Flags:
     """Anything but Zip."""
-    return _categories(match, "package_type", [v != "Zip" for v in _values(match, "package_type")])
+    return _categories(match, "package_type", lambda text: text != "Zip")
 
 
 def architecture(match: DefenderMatch, today: date) -> Flags:
     """Anything but the allowed architectures."""
     allowed = match.rules.risk.architectures
-    return _categories(match, "architecture", [v not in allowed for v in _values(match, "architecture")])
+    return _categories(match, "architecture", lambda text: text not in allowed)
 
 
 def runtime(match: DefenderMatch, today: date) -> Flags:
     """A runtime that no configured layer fits, or that the runtime table does not know."""
     allowed = set(match.rules.risk.runtime_families) & set(match.families)
     return _categories(
-        match,
-        "runtime",
-        [family_of(v) not in allowed or runtimes.lifecycle(v) is None for v in _values(match, "runtime")],
+        match, "runtime", lambda text: family_of(text) not in allowed or runtimes.lifecycle(text) is None
     )
 
 
 def runtime_update_blocked(match: DefenderMatch, today: date) -> Flags:
-    """A runtime whose functions AWS no longer lets anyone update."""
-    return _categories(
-        match, "runtime", [runtimes.update_blocked(v, today) for v in _values(match, "runtime")]
-    )
+    """A runtime whose functions AWS no longer lets anyone update; one that can't be read fails `runtime`."""
+    values = match.functions["runtime"]
+    blocked: list[object] = [runtimes.update_blocked(text, today) for text in values.cat.categories]
+    return cast(Flags, by_category(values, blocked, bool, False))
 
 
 def memory(match: DefenderMatch, today: date) -> Flags:
@@ -74,7 +81,7 @@ def timeout(match: DefenderMatch, today: date) -> Flags:
 def layers(match: DefenderMatch, today: date) -> Flags:
     """No free slot for our layer; one of ours, of whatever version, is replaced in place."""
     count = _numbers(match, "layer_count")
-    return (count + (match.layer == NO_LAYER) > match.rules.risk.max_layers) | (count < 0)
+    return ((count >= match.rules.risk.max_layers) & (match.layer == NO_LAYER)) | (count < 0)
 
 
 def code_size(match: DefenderMatch, today: date) -> Flags:
@@ -94,42 +101,47 @@ def env_unreadable(match: DefenderMatch, today: date) -> Flags:
 
 
 def env_overflow(match: DefenderMatch, today: date) -> Flags:
-    """More than 4 KB once the variables that are missing are added; what could not be measured fails elsewhere."""
-    measured = _numbers(match, "env_bytes").astype(np.int64)
-    family = match.family
-    for code in range(len(match.families)):
-        rows = family == code
-        if rows.any():
-            measured[rows] += _added_bytes(match, code)[rows]
-    return measured > MAX_ENVIRONMENT_BYTES
-
-
-def _added_bytes(match: DefenderMatch, family: int) -> np.ndarray:
-    """Measure what our missing variables add; their length depends on the row where {placeholders} stand in them."""
-    names = match.functions["env_names"]
-    templates = match.rules.defender.variables_for(
-        match.families[family], "{function_name}", "{region}", "0" * 12
-    )
-    constant, per_name, per_region = [], [], []
-    for present in names.cat.categories:
-        missing = {k: v for k, v in templates.items() if k not in present.split(";")}
-        text = "".join(missing.values())
-        on_names, on_regions = text.count("{function_name}"), text.count("{region}")
-        braces = on_names * len("{function_name}") + on_regions * len("{region}")
-        constant.append(sum(measured_bytes({k: v}) - 1 for k, v in missing.items()) - braces)
-        per_name.append(on_names)
-        per_region.append(on_regions)
-    added = by_category(names, constant, np.int64)
+    """More than 4 KB once our missing variables are added; what could not be measured fails env_unreadable."""
+    measured = _numbers(match, "env_bytes")
+    added = _added_bytes(match)
     # The first variable of an empty environment ("{}", 2 bytes) brings no comma.
-    added = added - ((_numbers(match, "env_bytes") == 2) & (added > 0))
-    if any(per_name):
-        lengths = match.functions["function_name"].str.len().to_numpy(dtype=np.int64)
-        added = added + by_category(names, per_name, np.int64) * lengths
-    if any(per_region):
-        region = match.functions["region"]
-        lengths = by_category(region, [len(v) for v in region.cat.categories], np.int64)
-        added = added + by_category(names, per_region, np.int64) * lengths
-    return added
+    added -= (measured == EMPTY_ENVIRONMENT_BYTES) & (added > 0)
+    return measured + added > MAX_ENVIRONMENT_BYTES
+
+
+def _added_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:
+    """Measure what our missing variables add; their length depends on the row where {placeholders} stand in them."""
+    templates = {
+        family: match.rules.defender.variables_for(family, "{function_name}", "{region}", "0" * 12)
+        for family in match.families
+    }
+
+    def missing(present: str, family: Family | None) -> dict[str, str]:
+        return {k: v for k, v in templates[family].items() if k not in present.split(";")} if family else {}
+
+    def constant(present: str, family: Family | None) -> int:
+        return sum(measured_bytes({k: v}) - 1 for k, v in missing(present, family).items())
+
+    added = match.by_category_and_family("env_names", constant, np.int32, MAX_ENVIRONMENT_BYTES)
+    for placeholder, lengths in (("{function_name}", _name_lengths), ("{region}", _region_lengths)):
+
+        def times(present: str, family: Family | None, what: str = placeholder) -> int:
+            return "".join(missing(present, family).values()).count(what)
+
+        count = match.by_category_and_family("env_names", times, np.int32, 0)
+        if count.any():
+            added += count * (lengths(match) - len(placeholder))
+    return cast(npt.NDArray[np.int32], added)
+
+
+def _name_lengths(match: DefenderMatch) -> npt.NDArray[np.int32]:
+    names = match.functions["function_name"]
+    return np.fromiter(map(len, names), dtype=np.int32, count=len(names))
+
+
+def _region_lengths(match: DefenderMatch) -> npt.NDArray[np.int32]:
+    region = match.functions["region"]
+    return cast(npt.NDArray[np.int32], by_category(region, [len(text) for text in region.cat.categories], np.int32, 0))
 
 
 def memory_utilization(match: DefenderMatch, today: date) -> Flags:
@@ -144,13 +156,17 @@ def timeout_utilization(match: DefenderMatch, today: date) -> Flags:
 
 def _utilization(match: DefenderMatch, column: str) -> Flags:
     settings = match.rules.risk.utilization
+    skip = settings.when_unmeasured == "skip"
     if not settings.enabled:
         return np.zeros(len(match.functions), dtype=bool)
     if column not in match.functions:
-        return np.full(len(match.functions), settings.when_unmeasured == "skip")
+        return np.full(len(match.functions), skip)
     used = _numbers(match, column)
-    unmeasured = np.isnan(used) if settings.when_unmeasured == "skip" else np.zeros(len(used), dtype=bool)
-    return (used > settings.threshold_pct) | unmeasured
+    outcome = outcome_column(column)
+    if outcome in match.functions:
+        passes = {MEASURED, NOT_ASKED} | (set() if skip else {UNMEASURED})
+        return (used > settings.threshold_pct) | _categories(match, outcome, lambda text: text not in passes)
+    return (used > settings.threshold_pct) | (np.isnan(used) if skip else False)
 
 
 def edge_replica(match: DefenderMatch, today: date) -> Flags:
@@ -160,17 +176,15 @@ def edge_replica(match: DefenderMatch, today: date) -> Flags:
 
 def function_kind(match: DefenderMatch, today: date) -> Flags:
     """A kind of function, or a field, that nobody has allowed yet."""
-    allowed = set(match.rules.risk.allowed_kinds)
-    return _categories(
-        match, "kinds", [bool(set(filter(None, v.split(";"))) - allowed) for v in _values(match, "kinds")]
-    )
+    allowed = {"", *match.rules.risk.allowed_kinds}
+    return _categories(match, "kinds", lambda text: not allowed.issuperset(text.split(";")))
 
 
 def state(match: DefenderMatch, today: date) -> Flags:
     """Being created, updated or deleted, or failed; ListFunctions does not tell, a fresh read does."""
-    states = _categories(match, "state", [v not in _SETTLED_STATES for v in _values(match, "state")])
-    updates = [v not in _SETTLED_UPDATES for v in _values(match, "last_update_status")]
-    return states | _categories(match, "last_update_status", updates)
+    return _categories(match, "state", lambda text: text not in _SETTLED_STATES) | _categories(
+        match, "last_update_status", lambda text: text not in _SETTLED_UPDATES
+    )
 
 
 def code_signing(match: DefenderMatch, today: date) -> Flags:
@@ -180,16 +194,28 @@ def code_signing(match: DefenderMatch, today: date) -> Flags:
 
 def opted_out(match: DefenderMatch, today: date) -> Flags:
     """Named by the opt-out file, or tagged so by its owner; tags that could not be read count as an opt-out."""
+    by_file = _opted_out_by_file(match, today)
+    if match.rules.optout_tag is None:
+        return by_file
+    return by_file | _tag_column(match, "optout_tag") | ~_tag_column(match, "tags_read")
+
+
+def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
+    """Match names once for each set of patterns, over all the units that it holds for."""
     result = np.zeros(len(match.functions), dtype=bool)
-    if match.rules.optout_tag is not None:
-        result |= _tag_column(match, "optout_tag") | ~_tag_column(match, "tags_read")
-    entries = match.rules.optouts.entries
-    if not any(entry.in_force(today) for entry in entries):
+    of_account: dict[str, list[OptOut]] = defaultdict(list)
+    for entry in match.rules.optouts.entries:
+        if entry.in_force(today):
+            of_account[entry.account].append(entry)
+    if not of_account:
         return result
+    rows_of: dict[tuple[str, ...], list[Rows]] = defaultdict(list)
     for unit, rows in rows_by_unit(match.functions).items():
-        patterns = match.rules.optouts.patterns(unit.account_id, unit.region, today)
-        if patterns:
-            result[rows] |= _names_match(match.functions["function_name"].iloc[rows], patterns)
+        entries = OptOuts((*of_account.get("*", ()), *of_account.get(unit.account_id, ())))
+        rows_of[entries.patterns(unit.account_id, unit.region, today)].append(rows)
+    for patterns, parts in rows_of.items():
+        rows = np.concatenate(parts)
+        result[rows] = _names_match(match.functions["function_name"].iloc[rows], patterns)
     return result
 
 
@@ -208,32 +234,28 @@ def _tag_column(match: DefenderMatch, column: str) -> Flags:
 
 
 def exclusion_list(match: DefenderMatch, today: date) -> Flags:
-    """Named by a glob of the exclusion list."""
-    if not match.rules.exclusion_list:
-        return np.zeros(len(match.functions), dtype=bool)
+    """Named by the exclusion list: names and globs."""
     return _names_match(match.functions["function_name"], match.rules.exclusion_list)
 
 
 def _names_match(names: pd.Series, patterns: tuple[str, ...]) -> Flags:
+    """Look plain names up together; only globs are matched name by name."""
     if "*" in patterns:
         return np.ones(len(names), dtype=bool)
-    fullmatch = glob_regex(patterns).fullmatch
-    return np.fromiter((fullmatch(name) is not None for name in names), dtype=bool, count=len(names))
+    globs = tuple(pattern for pattern in patterns if set(pattern) & set("*?["))
+    plain = names.isin(set(patterns) - set(globs)).to_numpy() if len(globs) < len(patterns) else None
+    if not globs:
+        return np.zeros(len(names), dtype=bool) if plain is None else plain
+    fullmatch = glob_regex(globs).fullmatch
+    matched = np.fromiter((fullmatch(name) is not None for name in names), dtype=bool, count=len(names))
+    return matched if plain is None else matched | plain
 
 
 def quarantined(match: DefenderMatch, today: date) -> Flags:
-    """Rolled back earlier."""
-    arns = [arn for arn in map(FunctionArn.parse, match.rules.quarantined) if arn]
+    """Rolled back earlier: known by the whole ARN."""
+    arns = match.rules.quarantined
     names = match.functions["function_name"]
-    result = np.zeros(len(names), dtype=bool)
-    for row in np.flatnonzero(names.isin({arn.name for arn in arns}).to_numpy()):
-        f = match.functions.iloc[row]
-        result[row] = any(
-            a.account_id == f["account_id"] and a.region == f["region"] and a.name == f["function_name"]
-            for a in arns
-        )
+    result = cast(Flags, names.isin({arn.rpartition(":")[2] for arn in arns}).to_numpy(copy=True))
+    rows = np.flatnonzero(result)
+    result[rows] = function_arns(match.functions.iloc[rows], match.rules.partition).isin(arns)
     return result
-
-
-def _values(match: DefenderMatch, column: str) -> list[str]:
-    return list(match.functions[column].cat.categories)

@@ -23,6 +23,7 @@ from scanner.errors import AutoDefenderError, WrongAccount
 from scanner.settings import EXEC_WRAPPER
 
 UNREADABLE = "?"
+EMPTY_ENVIRONMENT_BYTES = len("{}")
 # FunctionConfiguration, Lambda API reference: kinds of function that a layer and a wrapper were never tried on.
 KIND_FIELDS = {
     "DurableConfig": "durable",
@@ -38,6 +39,9 @@ KNOWN_FIELDS = frozenset(
     "SigningProfileVersionArn SigningJobArn PackageType ImageConfigResponse Architectures EphemeralStorage SnapStart "
     "RuntimeVersionConfig LoggingConfig ConfigSha256 RuntimeConfig ResponseMetadata".split()
 )
+
+
+_MOST_LAYERS = 127
 
 
 class BrokenAnswer(AutoDefenderError):
@@ -156,9 +160,9 @@ def _facts_of(c: Mapping[str, Any], watched: tuple[str, ...]) -> tuple[Any, ...]
         _text(get("Runtime"), ""),
         _text(get("PackageType"), "Zip"),
         _architecture(get("Architectures")),
-        _number(get("MemorySize"), 2**31),
-        _number(get("Timeout"), 2**31),
-        _number(get("CodeSize"), 2**63),
+        _number(get("MemorySize"), 1, 2**31),
+        _number(get("Timeout"), 1, 2**31),
+        _number(get("CodeSize"), 0, 2**63),
         layers,
         layer_count,
         wrapper,
@@ -180,8 +184,8 @@ def _text(value: Any, default: str) -> str:
     return value if isinstance(value, str) else UNREADABLE
 
 
-def _number(value: Any, limit: int) -> int:
-    return value if type(value) is int and 0 <= value < limit else -1
+def _number(value: Any, least: int, limit: int) -> int:
+    return value if type(value) is int and least <= value < limit else -1
 
 
 def _architecture(value: Any) -> str:
@@ -196,10 +200,13 @@ def _layers(value: Any) -> tuple[str, int]:
     if value is None:
         return "", 0
     try:
-        arns = [layer["Arn"] for layer in value]
-        return " ".join(arns), len(arns) if len(arns) < 128 else -1
+        text = " ".join([layer["Arn"] for layer in value])
     except (KeyError, TypeError):
         return UNREADABLE, -1
+    # The count is an int8, and an ARN with a space in it would read as two.
+    if not isinstance(value, list) or len(value) > _MOST_LAYERS or text.count(" ") != max(0, len(value) - 1):
+        return UNREADABLE, -1
+    return text, len(value)
 
 
 def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, bool]:
@@ -208,7 +215,7 @@ def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, b
     Lambda measures the variables as a JSON object against its 4 KB quota: its refusal shows the string it measured.
     """
     if value is None:
-        return "", "", 2, True
+        return "", "", EMPTY_ENVIRONMENT_BYTES, True
     variables = value.get("Variables") if isinstance(value, dict) and value.get("Error") is None else None
     if not isinstance(variables, dict) or not all(isinstance(text, str) for text in variables.values()):
         return "", "", -1, False
@@ -227,7 +234,7 @@ def _kinds(c: Mapping[str, Any]) -> str:
     unusual = c.keys() - KNOWN_FIELDS
     if not unusual:
         return ""
-    return ";".join(sorted(KIND_FIELDS.get(str(field), str(field)) for field in unusual if c[field]))
+    return ";".join(sorted(KIND_FIELDS.get(str(field), str(field)) for field in unusual if c[field] is not None))
 
 
 def frame_of(

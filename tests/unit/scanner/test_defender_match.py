@@ -1,0 +1,137 @@
+"""What counts as our layer, our wrapper, and as protected."""
+
+import pandas as pd
+import pytest
+
+from scanner.defender_match import family_of
+from scanner.risk import assess_risk
+from scanner.settings import EXEC_WRAPPER
+from tests.unit.scanner.judged import (
+    ACCOUNT,
+    PUBLISHER,
+    REGION,
+    TODAY,
+    WRAPPER,
+    frame,
+    function,
+    layer,
+    protection,
+    reasons,
+    rules,
+    verdict,
+)
+
+OURS = {EXEC_WRAPPER: WRAPPER}
+
+
+@pytest.mark.parametrize(
+    ("version", "variables", "expected"),
+    [
+        (4, OURS, "protected"), (5, OURS, "protected"), (40, OURS, "protected"), (3, OURS, "outdated"),
+        (None, OURS, "partial"), (4, None, "partial"), (3, None, "partial"), (5, {"A": "b"}, "partial"),
+        (None, None, "unprotected"), (None, {EXEC_WRAPPER: "/opt/other"}, "unprotected"),
+    ],
+)  # fmt: skip
+def test_protection_is_layer_and_wrapper(version: int | None, variables: dict[str, str] | None, expected: str) -> None:
+    layers = [layer(version=version)] if version else []
+    assert protection(function(layers=layers, variables=variables)) == expected
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_our_layer_is_found_at_any_place(place: int) -> None:
+    layers = [layer("a"), layer("b")]
+    layers.insert(place, layer())
+    assert protection(function(layers=layers, variables=OURS)) == "protected"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        layer("prisma"), layer("prisma-orm"), layer("twistlock-python-3"), layer("twistlock-pytho"),
+        layer("my-twistlock-python"), layer("Twistlock-Python"), layer("twistlock-nodejs"),
+        layer(publisher="999999999999"), layer(publisher=ACCOUNT), layer(region="eu-west-1"),
+        layer().replace("arn:aws:", "arn:aws-cn:"), layer() + ":4", layer().rpartition(":")[0], layer().replace(":layer:", ":function:"),
+        "", " ", f"x {layer()}", f"{layer()} x",
+    ],
+)  # fmt: skip
+def test_a_layer_that_only_looks_like_ours_is_not_ours(other: str) -> None:
+    configuration = function(variables=OURS, Layers=[{"Arn": other}])
+    assert protection(configuration) == "partial"
+
+
+@pytest.mark.parametrize("arn", [f"{layer()} {layer('b')}", " ", "a b"])
+def test_an_arn_with_a_space_cannot_be_read(arn: str) -> None:
+    assert reasons(function(Layers=[{"Arn": arn}])) == ["layers"]
+
+
+def test_a_layer_in_every_account_belongs_to_the_function_s_own_account() -> None:
+    own = rules(defender={"layers": {"python": "arn:aws:lambda:{region}:{account_id}:layer:tw:4"}})
+    for publisher, expected in ((ACCOUNT, "protected"), (PUBLISHER, "partial"), ("999999999999", "partial")):
+        carried = function(layers=[layer("tw", 4, publisher)], variables=OURS)
+        assert protection(carried, own) == expected
+    both = function(layers=[layer("tw", 4, PUBLISHER), layer("tw", 3, ACCOUNT)], variables=OURS)
+    assert protection(both, own) == "outdated"
+
+
+def test_own_account_layers_are_told_apart_account_by_account() -> None:
+    own = rules(defender={"layers": {"python": "arn:aws:lambda:{region}:{account_id}:layer:tw:4"}})
+    other = "555566667777"
+    frames = [
+        frame(function("a", account=account, layers=[layer("tw", 4, ACCOUNT)], variables=OURS), by=own, account=account)
+        for account in (ACCOUNT, other)
+    ]
+    functions = pd.concat(frames, ignore_index=True).astype({"account_id": "category"})
+    assert list(assess_risk(functions, own, TODAY)["protection"]) == ["protected", "partial"]
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "publisher"),
+    [
+        ("arn:aws:lambda:{region}:111122223333:layer:tw-{region}:4", f"tw-{REGION}", PUBLISHER),
+        ("arn:aws:lambda:{region}:{account_id}:layer:tw-{account_id}:4", f"tw-{ACCOUNT}", ACCOUNT),
+        ("arn:aws:lambda:{region}:111122223333:layer:tw-{account_id}:4", f"tw-{ACCOUNT}", PUBLISHER),
+        ("arn:aws:lambda:us-east-1:111122223333:layer:tw:4", "tw", PUBLISHER),
+    ],
+)
+def test_placeholders_may_stand_anywhere_in_the_template(template: str, name: str, publisher: str) -> None:
+    by = rules(defender={"layers": {"python": template}})
+    assert protection(function(layers=[layer(name, 4, publisher)], variables=OURS), by) == "protected"
+    assert protection(function(layers=[layer(name, 3, publisher)], variables=OURS), by) == "outdated"
+    assert protection(function(layers=[layer("tw-other", 4, publisher)], variables=OURS), by) == "partial"
+
+
+def test_each_family_has_its_own_layer_and_wrapper() -> None:
+    by = rules(defender={"wrapper": {"python": "/opt/py", "nodejs": "/opt/js"}})
+    node = {"Runtime": "nodejs22.x"}
+    assert protection(function(layers=[layer("twistlock-nodejs")], variables={EXEC_WRAPPER: "/opt/js"}, **node), by) == "protected"
+    assert protection(function(layers=[layer("twistlock-python")], variables={EXEC_WRAPPER: "/opt/js"}, **node), by) == "partial"
+    assert protection(function(layers=[layer("twistlock-nodejs")], variables={EXEC_WRAPPER: "/opt/py"}, **node), by) == "partial"
+
+
+def test_a_runtime_of_no_family_is_never_protected() -> None:
+    java = function(Runtime="java21", layers=[layer()], variables=OURS)
+    assert (protection(java), verdict(java), reasons(java)) == ("partial", "skipped", ["runtime"])
+
+
+def test_an_unreadable_environment_is_not_taken_for_protected() -> None:
+    hidden = function(layers=[layer()], Environment={"Error": {"ErrorCode": "AccessDeniedException"}})
+    assert (protection(hidden), verdict(hidden), reasons(hidden)) == ("partial", "skipped", ["env_unreadable"])
+
+
+def test_of_two_versions_of_our_layer_the_first_counts() -> None:
+    assert protection(function(layers=[layer(version=3), layer(version=4)], variables=OURS)) == "outdated"
+    assert protection(function(layers=[layer(version=4), layer(version=3)], variables=OURS)) == "protected"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "family"),
+    [
+        ("python3.8", "python"), ("python3.14", "python"), ("nodejs10.x", "nodejs"), ("nodejs24.x", "nodejs"),
+        ("python3.7", None), ("python2.7", None), ("nodejs8.10", None), ("nodejs", None), ("nodejs24", None),
+        ("python3.\u0668", None), ("python3.12\n", None), ("", None), ("?", None),
+    ],
+)  # fmt: skip
+def test_the_family_of_a_runtime(runtime: str, family: str | None) -> None:
+    assert family_of(runtime) == family
+
+
