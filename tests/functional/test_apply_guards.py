@@ -1,0 +1,251 @@
+"""Each guard stops a run by itself, says which it is and how to go on, and leaves what is in flight settled."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.lock import RunLock
+from remediator.quarantine import put_in_quarantine, quarantined
+from remediator.state import STOP
+from scanner.errors import BadInput, GuardStop
+from tests.unit.remediator.fake_lambda import FakeLambda, refusal
+from tests.unit.remediator.house import RUN, House, hurry
+
+OTHER = "20261124T044232Z-other"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(FakeLambda(polls_to_settle=2), tmp_path)
+
+
+def add(house: House, count: int) -> list[str]:
+    return [house.aws.add(f"f{number:03}", f"{1 + number % 5:012}") for number in range(count)]
+
+
+def outcomes(applied: Any) -> dict[str, int]:
+    return dict(applied.changes["outcome"].value_counts())
+
+
+def check_settled(house: House) -> None:
+    """Every intent has its outcome, and nothing is half done."""
+    assert all(entry.settled for entry in house.entries())
+    assert house.store.list("state/open/") == []
+    assert all(f["LastUpdateStatus"] == "Successful" for f in house.aws.functions.values())
+
+
+def test_the_kill_switch_stops_before_the_first_change(house: House) -> None:
+    add(house, 3)
+    house.store.write(STOP, b"incident 4711", "text/plain")
+    applied = house.apply()
+    assert outcomes(applied) == {"deferred": 3}
+    assert house.aws.calls.total() == 0
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.exit_code == 5
+    line = str(applied.stopped_by)
+    assert "kill_switch" in line
+    assert "says: incident 4711" in line
+    assert line.endswith("Delete it to go on")
+
+
+def test_the_kill_switch_stops_a_run_that_is_under_way(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remediator.guards.BATCH_SECONDS", 0.0)
+    add(house, 120)
+
+    def pull(method: str, arn: str, n: int) -> None:
+        if method == "tag_resource":
+            house.store.write(STOP, b"", "text/plain")
+
+    house.aws.before = pull
+    applied = house.apply()
+    assert outcomes(applied)["changed"] >= 1
+    assert outcomes(applied)["deferred"] >= 60
+    check_settled(house)
+
+
+def test_a_kill_switch_that_cannot_be_read_stops_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(house, 1)
+    plan = house.plan()
+    read = house.store.read
+
+    def broken(path: str) -> bytes | None:
+        if path == STOP:
+            raise BadInput("no access")
+        return read(path)
+
+    monkeypatch.setattr(house.store, "read", broken)
+    applied = house.apply(plan)
+    assert applied.stopped_by is not None
+    assert "could not be read" in str(applied.stopped_by)
+    assert house.aws.calls.total() == 0
+
+
+def fail_every(house: House, every: int) -> None:
+    failing = {arn for arn in house.aws.functions if int(arn[-3:]) % every == every - 1}
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration" and arn in failing:
+            raise refusal("InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes")
+
+    house.aws.before = refuse
+
+
+def test_the_breaker_opens_when_everything_fails_and_few_were_tried(house: House) -> None:
+    add(house, 200)
+    fail_every(house, 1)
+    applied = house.apply()
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.guard == "stop_after_failure_pct"
+    assert 20 <= outcomes(applied)["failed"] <= 60
+    assert outcomes(applied)["failed"] + outcomes(applied)["deferred"] == 200
+    check_settled(house)
+
+
+def test_the_breaker_stays_closed_below_its_threshold(tmp_path: Path) -> None:
+    house = House(FakeLambda(polls_to_settle=2), tmp_path, stop_after_failure_pct=20)
+    add(house, 100)
+    fail_every(house, 10)
+    applied = house.apply()
+    assert applied.stopped_by is None
+    assert outcomes(applied) == {"changed": 90, "failed": 10}
+
+
+def test_fewer_than_twenty_prove_nothing(house: House) -> None:
+    add(house, 19)
+    fail_every(house, 1)
+    applied = house.apply()
+    assert applied.stopped_by is None
+    assert outcomes(applied) == {"failed": 19}
+
+
+def test_told_to_stop_it_settles_what_is_in_flight_and_begins_nothing_more(house: House) -> None:
+    add(house, 120)
+    stop = threading.Event()
+
+    def sigterm(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            stop.set()
+
+    house.aws.after = sigterm
+    applied = house.apply(stop=stop)
+    assert outcomes(applied)["changed"] >= 1
+    assert outcomes(applied)["deferred"] >= 60
+    assert len(applied.changes) == 120
+    assert "the run was told to stop" in set(applied.changes["detail"])
+    check_settled(house)
+
+
+def test_at_the_deadline_it_returns_and_leaves_the_journal_open(house: House) -> None:
+    (arn,) = add(house, 1)
+    release = threading.Event()
+
+    def hang(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration":
+            release.wait(20)
+
+    house.aws.after = hang
+    started = time.monotonic()
+    applied = house.apply(deadline=started + 1.0)
+    release.set()
+    assert applied.changes["detail"].tolist() == ["not settled before the run's time was up; the next run finds out"]
+    assert house.entries()[0].settled is None
+    assert house.resolve().changes["outcome"].tolist() == ["changed"]
+    assert house.aws.tags[arn] == {"SecurityProtected": "True"}
+
+
+def test_a_journal_that_cannot_be_written_stops_everything_unsent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(house, 50)
+
+    def full(path: str, line: bytes) -> None:
+        raise BadInput("no space left on device")
+
+    monkeypatch.setattr(house.store, "append", full)
+    applied = house.apply()
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.guard == "journal"
+    assert house.aws.calls["update_function_configuration"] == 0
+    assert outcomes(applied) == {"deferred": 50}
+
+
+def test_progress_ends_at_the_total(house: House) -> None:
+    add(house, 30)
+    seen: list[tuple[int, int]] = []
+    house.apply(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(n, 30) for n in range(1, 31)]
+
+
+def test_one_run_at_a_time(house: House) -> None:
+    with RunLock(house.store, RUN):
+        with pytest.raises(GuardStop, match=f"run {RUN} on .* is under way"), RunLock(house.store, OTHER):
+            pytest.fail("two runs hold the lock")
+    with RunLock(house.store, OTHER):
+        pass
+    assert house.store.list("state/lock/") == []
+
+
+def test_of_many_takers_of_an_expired_lock_one_wins(house: House) -> None:
+    dead = RunLock(house.store, RUN, expires=timedelta(seconds=-1))
+    dead.__enter__()
+    dead._released.set()
+    won, lost = [], []
+    gate = threading.Barrier(8)
+    leave = threading.Event()
+
+    def take(number: int) -> None:
+        gate.wait()
+        try:
+            with RunLock(house.store, f"20261124T044232Z-{number}") as lock:
+                won.append(number)
+                leave.wait(20)
+                lock.check()
+        except GuardStop:
+            lost.append(number)
+
+    threads = [threading.Thread(target=take, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(lost) < 7 and any(thread.is_alive() for thread in threads):
+        time.sleep(0.01)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 7)
+    with pytest.raises(GuardStop):
+        dead.check()
+
+
+def test_a_run_whose_lock_was_taken_over_begins_nothing_more(house: House) -> None:
+    add(house, 3)
+    with RunLock(house.store, OTHER) as lock:
+        house.store.write("state/lock/00000099.json", b"{}", "application/json")
+        with pytest.raises(GuardStop, match="taken the lock over"):
+            lock.check()
+        house.store.delete("state/lock/00000099.json")
+
+
+def test_a_lock_file_that_is_none_is_told(house: House) -> None:
+    house.store.write("state/lock/00000001.json", b"nonsense", "application/json")
+    with pytest.raises(BadInput, match="not a lock file; delete it"), RunLock(house.store, RUN):
+        pass
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'[{"function_arn": "x"}]'])
+def test_a_broken_quarantine_never_reads_as_an_empty_one(house: House, text: bytes) -> None:
+    house.store.write("state/quarantine.json", text, "application/json")
+    with pytest.raises(BadInput, match=r"quarantine\.json: "):
+        quarantined(house.store)
+
+
+def test_the_quarantine_keeps_the_first_entry_of_a_function(house: House) -> None:
+    for run_id in (RUN, OTHER):
+        put_in_quarantine(house.store, ["arn:a", "arn:b"], run_id=run_id, now=datetime.now(UTC), reason="slow")
+    assert [(entry.function_arn, entry.run_id) for entry in quarantined(house.store)] == [("arn:a", RUN), ("arn:b", RUN)]
