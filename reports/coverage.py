@@ -1,11 +1,13 @@
 """All arithmetic of coverage, in one place; docs/coverage.md defines each number and its denominator."""
 
-from collections.abc import Hashable
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from scanner.units import ANY_REGION
 
 VERDICTS = ("protected", "eligible", "skipped", "excluded")
 READ = "read"
@@ -87,39 +89,21 @@ def measure(
     )
 
 
-def after_changes(functions: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
-    """Give the assessed functions as they stand after the run: what it changed, and saw confirmed, is protected.
-
-    Only protection, verdict and reasons follow; all other columns stay as the sweep read them.
-    """
-    keys = ["account_id", "region", "function_name"]
-    done = set(
-        changes.loc[changes["outcome"] == "changed", keys].astype(str).itertuples(index=False, name=None)
-    )
-    if not done:
-        return functions
-    changed = functions["function_name"].isin({name for _, _, name in done}).to_numpy(copy=True)
-    rows = functions.loc[changed, keys].astype(str).itertuples(index=False, name=None)
-    changed[changed] = [row in done for row in rows]
-    now = {"protection": "protected", "verdict": "protected", "reasons": ""}
-    return functions.assign(
-        **{column: _replaced(functions[column], changed, value) for column, value in now.items()}
-    )
-
-
 def assumed_functions(units: pd.DataFrame, previous_units: pd.DataFrame | None = None) -> "pd.Series[int]":
     """Assume how many functions each unread unit holds (index of `units`, unread ones only).
 
-    What the earlier run read there; failing that, the mean of this run's read units, rounded up.
+    What the earlier run read there; failing that, the mean of this run's read units, rounded up. The unit "*" stands
+    for all regions of an account: what the earlier run read in that account, or the mean of the accounts read.
     """
     unread = units.loc[units["outcome"].isin(UNREAD), ["account_id", "region"]].astype(str)
-    read = units.loc[units["outcome"] == READ, "functions"]
-    mean = int(np.ceil(read.mean())) if len(read) else 0
-    if previous_units is None or unread.empty:
-        return pd.Series(mean, index=unread.index, dtype="int64")
-    earlier = previous_units.loc[previous_units["outcome"] == READ]
-    known = dict(zip(_unit_keys(earlier), earlier["functions"], strict=True))
-    counts = [known.get(key, mean) for key in _unit_keys(unread)]
+    known = {} if previous_units is None else _read_functions(previous_units)
+    now = _read_functions(units)
+    mean_of_unit = _mean([count for (_, region), count in now.items() if region != ANY_REGION])
+    mean_of_account = _mean([count for (_, region), count in now.items() if region == ANY_REGION])
+    counts = [
+        known.get(unit, mean_of_account if unit[1] == ANY_REGION else mean_of_unit)
+        for unit in unread.itertuples(index=False, name=None)
+    ]
     return pd.Series(counts, index=unread.index, dtype="int64")
 
 
@@ -223,19 +207,23 @@ def _verdicts_by(functions: pd.DataFrame, keys: "pd.Series[Any]") -> pd.DataFram
     return frame[frame["functions"] > 0]
 
 
-def _replaced(values: "pd.Series[Any]", rows: "np.ndarray[Any, Any]", value: str) -> "pd.Series[Any]":
-    """Set some rows of a category column, adding the category if need be."""
-    if value not in values.cat.categories:
-        values = values.cat.add_categories(value)
-    return values.mask(rows, value)
-
-
 def _filled(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.fillna(0).astype("int64").sort_values("functions", ascending=False, kind="stable")
 
 
-def _unit_keys(units: pd.DataFrame) -> "list[tuple[Hashable, Hashable]]":
-    return list(zip(units["account_id"].astype(str), units["region"].astype(str), strict=True))
+def _read_functions(units: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """Give the functions of each unit that was read, and under region "*" those of each account."""
+    read = units.loc[units["outcome"] == READ, ["account_id", "region", "functions"]]
+    counts: dict[tuple[str, str], int] = {}
+    for account_id, region, functions in zip(*(read[column] for column in read.columns), strict=True):
+        counts[str(account_id), str(region)] = int(functions)
+        whole = str(account_id), ANY_REGION
+        counts[whole] = counts.get(whole, 0) + int(functions)
+    return counts
+
+
+def _mean(counts: list[int]) -> int:
+    return math.ceil(sum(counts) / len(counts)) if counts else 0
 
 
 def _pct(part: int, whole: int) -> float | None:

@@ -14,8 +14,8 @@ from reports import text
 
 # The policy allows the style and the script by their hashes: nothing else runs, nothing is fetched, nothing is sent.
 _POLICY = (
-    "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "script-src {script}"
 )
 
 
@@ -26,7 +26,9 @@ def render(template: str, *, tables: bool, **values: Any) -> str:
     """
     style = _file("style.css")
     script = _table_script() if tables else ""
-    policy = _POLICY.format(script=_digest(script), style=_digest(style))
+    policy = _POLICY.format(
+        style=_digest(style), script=f"'sha256-{_digest(script)}'" if script else "'none'"
+    )
     return (
         _environment()
         .get_template(template)

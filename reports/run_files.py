@@ -6,14 +6,13 @@ import io
 import json
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from reports import csv_files, html
-from reports.coverage import after_changes, by_account
+from reports.coverage import by_account
 from reports.run_result import RunResult
 from reports.store import Store
 from reports.store_base import StoreFailed
@@ -36,7 +35,6 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
     Raises StoreFailed, which names the local folder that then still holds the files.
     """
     previous = read_previous(store) if _swept(result) else None
-    result = replace(result, functions=after_changes(result.functions, result.changes))
     staging = Path(tempfile.mkdtemp(prefix=f"auto-defender-{result.run_id}-"))
     summary = _stage(result, previous, staging)
     try:

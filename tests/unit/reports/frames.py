@@ -78,6 +78,8 @@ def organization(
     assessed = make_functions(units, functions, random, hostile)
     units["functions"] = _functions_a_unit(units, assessed)
     changes = make_changes(assessed, mode, hostile)
+    done = assessed["function_name"].isin(changes.loc[changes["outcome"] == "changed", "function_name"])
+    assessed.loc[done, ["protection", "verdict", "reasons"]] = ["protected", "protected", ""]
     failed = bool((changes["outcome"] == "failed").any())
     return RunResult(
         run_id=f"{started:%Y%m%dT%H%M%SZ}-1a2b3c",

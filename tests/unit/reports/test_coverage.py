@@ -1,16 +1,14 @@
 """Coverage: each number against what it says it counts."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports import coverage
 from reports.coverage import (
     VERDICTS,
-    after_changes,
     assumed_functions,
     by_account,
     by_ou,
@@ -20,6 +18,7 @@ from reports.coverage import (
     reason_counts,
     with_shares,
 )
+from scanner import units as ledger
 from tests.unit.reports.frames import organization
 
 
@@ -102,6 +101,20 @@ def test_an_unread_unit_is_taken_to_hold_what_it_held_before() -> None:
     assert assumed_functions(now).tolist() == [4, 4]
 
 
+def test_an_account_whose_regions_are_unknown_is_taken_whole() -> None:
+    now = units("read", "read", "access_denied", functions=4).assign(
+        account_id=["1", "1", "2"], region=["a", "b", "*"]
+    )
+    before = units("read", "read", functions=30).assign(account_id="2", region=["a", "b"])
+    assert assumed_functions(now, before).tolist() == [60]
+    assert assumed_functions(now).tolist() == [8]
+
+
+def test_outcomes_are_the_ledgers() -> None:
+    assert set(coverage.UNREAD) == ledger.UNREAD
+    assert {*coverage.UNREAD, coverage.READ, *coverage.SET_ASIDE} == set(ledger.OUTCOMES)
+
+
 def test_a_function_counts_under_each_of_its_reasons() -> None:
     reasons = ["memory", "memory;timeout", "timeout;memory;layers", "opted_out", "ignored"]
     counted = reason_counts(frame(["skipped", "skipped", "skipped", "excluded", "protected"], reasons))
@@ -151,23 +164,3 @@ def test_a_group_without_functions_has_no_share() -> None:
     assert np.isnan(table["coverable_pct"][0])
     assert table["covered_pct"][1] == 25.0
     assert table["coverable_pct"][1] == 100.0
-
-
-def test_only_confirmed_changes_count_and_only_of_their_own_function() -> None:
-    run = organization(functions=400, mode="apply")
-    after = after_changes(run.functions, run.changes)
-    changed = run.changes[run.changes["outcome"] == "changed"]
-    assert (after["verdict"] == "protected").sum() == (run.functions["verdict"] == "protected").sum() + len(
-        changed
-    )
-    assert (after.loc[after["verdict"] == "protected", "reasons"] == "").all()
-    failed = run.changes.loc[run.changes["outcome"] == "failed", "function_name"]
-    assert (after.loc[after["function_name"].isin(failed), "verdict"] == "eligible").all()
-    elsewhere = run.changes.assign(region="eu-west-1")
-    assert after_changes(run.functions, elsewhere)["verdict"].equals(run.functions["verdict"])
-
-
-def test_a_dry_run_changes_no_number() -> None:
-    run = organization(functions=100, mode="dry_run")
-    assert after_changes(run.functions, run.changes) is run.functions
-    assert dataclasses.asdict(measure(run.functions, run.units))["functions"] == 100
