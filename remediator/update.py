@@ -12,6 +12,7 @@ from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
 from remediator.merge import State
 from scanner.calls import LostAnswer
 from scanner.errors import WrongAccount
+from scanner.frame import BrokenAnswer
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,10 @@ class Function:
         return {"account_id": self.account_id, "region": self.region, "function_arn": self.arn}
 
     def read(self) -> Configuration:
-        """Read its configuration; WrongAccount where the answer is about another function."""
+        """Read its configuration.
+
+        Raises WrongAccount where the answer is about another function, BrokenAnswer where it has no revision.
+        """
         answer = self.call("get_function_configuration", FunctionName=self.arn)
         if answer.get("FunctionArn") != self.arn:
             raise WrongAccount(
@@ -202,6 +206,8 @@ def _settled(effect: Effect, first: Configuration) -> Waits:
             if meaning.kind == "gone":
                 return Sent("refused", error=meaning)
             _log_unreadable(effect.function, meaning)
+            if meaning.kind == "timed_out":
+                break
     return Sent("unknown", configuration)
 
 
