@@ -16,7 +16,8 @@ from moto.core.utils import utcnow
 from auto_defender.demo.function_kinds import CURRENT, INSIGHTS, KINDS, TEAM_LAYERS, Kind
 from auto_defender.demo.organization import FUNCTION_ROLE, REGIONS, Account, Organization
 
-FUNCTIONS_A_UNIT = 12
+# How many functions an account has in a region: some 500 in 24 accounts.
+SMALLEST, LARGEST = 4, 20
 # No part of it may ever turn up in a report, a log line or an error.
 SECRET = "demo-secret-that-must-stay-here"  # noqa: S105
 _RUNTIMES = ("python3.12", "python3.13", "python3.14", "nodejs22.x", "nodejs24.x")
@@ -45,14 +46,14 @@ def fill(organization: Organization) -> None:
 
 
 def _dealt(accounts: Sequence[Account], chance: random.Random) -> dict[_Unit, list[Kind]]:
-    """Deal each kind once, then kinds by their weight until every unit has enough."""
+    """Deal each kind once, then kinds by their weight until every unit is as large as chance wants it."""
     hands: dict[_Unit, list[Kind]] = {_Unit(a, region): [] for a in accounts for region in REGIONS}
     for kind in KINDS:
         fitting = [unit for unit in hands if unit.region in kind.regions]
         hands[min(fitting, key=lambda unit: len(hands[unit]))].append(kind)
     for unit, hand in hands.items():
         usual = [kind for kind in KINDS if unit.region in kind.regions]
-        missing = max(0, FUNCTIONS_A_UNIT - len(hand))
+        missing = max(0, chance.randint(SMALLEST, LARGEST) - len(hand))
         hand.extend(chance.choices(usual, [kind.weight for kind in usual], k=missing))
     return hands
 

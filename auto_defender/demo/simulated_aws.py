@@ -11,10 +11,10 @@ import boto3
 from moto import mock_aws
 from moto.awslambda.exceptions import PreconditionFailedException
 from moto.awslambda.models import LambdaFunction
+from moto.core.exceptions import AccessDeniedError
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 from moto.moto_api._internal import mock_random
-from moto.sts.exceptions import STSClientError
 from moto.sts.models import AssumedRole, STSBackend
 
 # The account that moto gives to every key it did not hand out itself.
@@ -54,9 +54,8 @@ def _assume_role(backend: STSBackend, *, role_arn: str, **parameters: Any) -> As
     try:
         iam_backends[role_arn.split(":")[4]]["aws"].get_role_by_arn(role_arn)
     except NotFoundException:
-        raise STSClientError(
-            "AccessDenied", f"{CENTRAL_ACCOUNT_ID} is not authorized to perform: sts:AssumeRole on {role_arn}"
-        ) from None
+        central = f"arn:aws:iam::{CENTRAL_ACCOUNT_ID}:root"
+        raise AccessDeniedError(central, f"sts:AssumeRole on resource: {role_arn}") from None
     return _assume_any_role(backend, role_arn=role_arn, **parameters)
 
 

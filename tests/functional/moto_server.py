@@ -1,0 +1,131 @@
+"""A moto server in this process, and the real command line as a process that calls it over HTTP."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from moto.awslambda.models import lambda_backends
+from moto.server import ThreadedMotoServer
+
+from auto_defender.demo.organization import REGIONS, Organization
+from auto_defender.demo.run import configuration_text, optouts_text
+from auto_defender.demo.simulated_aws import like_aws
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Serve on loopback, and give the address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request says nothing
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    with like_aws():
+        server.start()
+        host, port = server.get_host_and_port()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
+
+
+def reset(url: str) -> None:
+    """Forget every account."""
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=10).close()
+
+
+def environment(url: str | None = None, **more: str) -> dict[str, str]:
+    """Give a process's environment: nothing of the developer's AWS, and where a server is, keys for it."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    apart = {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    keys = {
+        "AWS_ENDPOINT_URL": url or "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+    }
+    return {**own, **apart, **keys, **more}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a process ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Read what --json printed."""
+        document: dict[str, Any] = json.loads(self.stdout)
+        return document
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Read the log lines."""
+        return [json.loads(line) for line in self.stderr.splitlines()]
+
+
+def auto_defender(*arguments: str, env: Mapping[str, str], cwd: Path = ROOT) -> Done:
+    """Run the command line to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "auto_defender", *arguments],
+        env={**env, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Desk:
+    """Where somebody works: a folder with a configuration, an opt-out file and an output."""
+
+    folder: Path
+    organization: Organization
+
+    def configure(self, **sections: Any) -> str:
+        """Write the configuration with some keys changed, and give its path."""
+        optouts = self.folder / "optouts.yaml"
+        if not optouts.exists():
+            optouts.write_text(optouts_text(self.organization), encoding="utf-8")
+        settings = yaml.safe_load(configuration_text(optouts))
+        settings["output"] = str(self.folder / "out")
+        for section, value in sections.items():
+            if isinstance(value, Mapping):
+                settings.setdefault(section, {}).update(value)
+            else:
+                settings[section] = value
+        path = self.folder / "auto-defender.yaml"
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return str(path)
+
+    def run_file(self, run_id: str, name: str) -> str:
+        """Read one of a run's files from the output folder."""
+        (path,) = (self.folder / "out").glob(f"runs/*/*/*/{run_id}/{name}")
+        return path.read_text(encoding="utf-8-sig")
+
+
+def configurations(accounts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give every function's configuration by ARN, with its tags, as the server has it now."""
+    return {
+        function.function_arn: {**function.get_configuration(), "Tags": dict(function.tags)}
+        for account_id in accounts
+        for region in REGIONS
+        for function in lambda_backends[account_id][region].list_functions()
+    }

@@ -1,0 +1,185 @@
+"""The command line as a process, over HTTP against a moto server: what a user does in a day."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.s3.models import s3_backends
+
+from auto_defender.demo.functions import SECRET, fill
+from auto_defender.demo.organization import Organization, build_organization
+from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from scanner.settings import EXEC_WRAPPER
+from tests.functional.moto_server import Desk, auto_defender, configurations, environment, reset, serving
+
+OURS = "layer:twistlock-"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def organization(server: str) -> Organization:
+    """The central account, one that refuses its role, a suspended one, and one with functions."""
+    reset(server)
+    organization = build_organization(4)
+    fill(organization)
+    return organization
+
+
+@pytest.fixture
+def desk(organization: Organization, tmp_path: Path) -> Desk:
+    return Desk(tmp_path, organization)
+
+
+def state(organization: Organization) -> dict[str, dict[str, object]]:
+    return configurations([account.id for account in organization.accounts])
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_dry_run_then_the_changes_then_nothing_left_to_do(server: str, desk: Desk) -> None:
+    config, env = desk.configure(), environment(server)
+    before = state(desk.organization)
+
+    dry = auto_defender("run", "--config", config, "--json", env=env)
+    assert dry.exit_code == 3, dry.stderr[-2000:]  # one account refuses its role
+    assert dry.summary["mode"] == "dry_run"
+    assert dry.summary["units_by_outcome"] == {"read": 4, "access_denied": 2, "suspended": 2}
+    assert state(desk.organization) == before
+    planned = rows(desk.run_file(dry.summary["run_id"], "changes.csv"))
+    assert planned
+    assert {change["outcome"] for change in planned} == {"planned"}
+
+    applied = auto_defender("run", "--config", config, "--apply", "--json", env=env)
+    assert applied.exit_code == 3, applied.stderr[-2000:]
+    changes = rows(desk.run_file(applied.summary["run_id"], "changes.csv"))
+    assert [(c["function_arn"], c["action"]) for c in changes] == [
+        (c["function_arn"], c["action"]) for c in planned
+    ]
+    assert {change["outcome"] for change in changes} == {"changed"}
+    after = state(desk.organization)
+    changed = {change["function_arn"] for change in changes}
+    for arn, now in after.items():
+        if arn in changed:
+            assert_protected(before[arn], now)
+        else:
+            assert now == before[arn]
+    assert applied.summary["eligible"] == 0
+    assert applied.summary["protected"] == dry.summary["protected"] + len(changed)
+
+    again = auto_defender("run", "--config", config, "--apply", "--json", env=env)
+    assert again.exit_code == 3
+    assert again.summary["changes_by_outcome"] == {}
+    assert state(desk.organization) == after
+
+    everything = [path.read_bytes() for path in desk.folder.rglob("*") if path.is_file()]
+    everything += [text.encode() for done in (dry, applied, again) for text in (done.stdout, done.stderr)]
+    assert not [text for text in everything if SECRET.encode() in text or b"simulated-policy-of-org" in text]
+
+
+def assert_protected(before: dict[str, object], now: dict[str, object]) -> None:
+    """It carries ours, and everything else is as it was, in the same order."""
+    arns = [layer["Arn"] for layer in now["Layers"]]
+    assert [arn for arn in arns if OURS not in arn] == [
+        layer["Arn"] for layer in before["Layers"] if OURS not in layer["Arn"]
+    ]
+    assert [arn.rsplit(":", 1)[1] for arn in arns if OURS in arn] == ["4"]
+    name = now["FunctionName"]
+    assert now["Environment"]["Variables"] == {
+        **before["Environment"]["Variables"],
+        EXEC_WRAPPER: "/opt/twistlock/wrapper",
+        "TW_POLICY": f"simulated-policy-of-{name}",
+    }
+    assert now["Tags"] == {**before["Tags"], "SecurityProtected": "True"}
+    same = set(now) - {"Layers", "Environment", "Tags", "RevisionId", "LastModified"}
+    assert {key: now[key] for key in same} == {key: before[key] for key in same}
+
+
+def test_a_scan_into_a_bucket_changes_nothing(server: str, desk: Desk) -> None:
+    bucket = s3_backends[CENTRAL_ACCOUNT_ID]["aws"].create_bucket("reports-of-the-org", "us-east-1")
+    before = state(desk.organization)
+    done = auto_defender(
+        "scan",
+        "--config",
+        desk.configure(),
+        "--output",
+        f"s3://{bucket.name}/coverage",
+        env=environment(server),
+    )
+    assert done.exit_code == 3, done.stderr[-2000:]
+    assert "units read     4 of 8" in done.stdout
+    assert f"s3://{bucket.name}/coverage/runs/" in done.stdout
+    assert {
+        "coverage/latest/report.html",
+        "coverage/latest/functions.csv",
+        "coverage/latest/summary.json",
+    } <= set(bucket.keys)
+    assert state(desk.organization) == before
+    assert not (desk.folder / "out").exists()
+
+
+def test_an_approved_plan_is_made_and_taken_back(server: str, desk: Desk) -> None:
+    config, env = desk.configure(), environment(server)
+    before = state(desk.organization)
+    plan = str(desk.folder / "plan.json")
+    planned = auto_defender("plan", "--config", config, "--out", plan, "--json", env=env)
+    assert planned.exit_code == 3, planned.stderr[-2000:]
+    assert state(desk.organization) == before
+
+    applied = auto_defender("apply", "--config", config, plan, "--json", env=env)
+    assert applied.exit_code == 0, applied.stderr[-2000:]
+    arns = {change["function_arn"] for change in planned.summary["changes"]}
+    after = state(desk.organization)
+    assert {arn for arn in after if after[arn]["Layers"] != before[arn]["Layers"]} <= arns
+    assert applied.summary["changes_by_outcome"] == {"changed": len(arns)}
+
+    back = auto_defender(
+        "rollback", "--config", config, "--run", applied.summary["run_id"], "--apply", "--json", env=env
+    )
+    assert back.exit_code == 0, back.stderr[-2000:]
+    assert back.summary["changes_by_outcome"] == {"rolled_back": len(arns)}
+    restored = state(desk.organization)
+    for arn, was in before.items():
+        same = set(was) - {"RevisionId", "LastModified"}
+        assert {key: restored[arn][key] for key in same} == {key: was[key] for key in same}
+
+
+def test_explain_tells_every_check_of_a_function(server: str, desk: Desk) -> None:
+    arn = desk.organization.quarantined[0]
+    done = auto_defender("explain", "--config", desk.configure(), arn, "--json", env=environment(server))
+    assert done.exit_code == 0, done.stderr[-2000:]
+    assert done.summary["function_arn"] == arn
+    text = auto_defender("explain", "--config", desk.configure(), arn, env=environment(server)).stdout
+    assert "memory" in text
+    assert SECRET not in text + done.stdout + done.stderr
+
+
+def test_optouts_check_reads_the_file_alone(server: str, desk: Desk) -> None:
+    done = auto_defender("optouts", "check", "--config", desk.configure(), "--json", env=environment(server))
+    assert done.exit_code == 0, done.stderr[-2000:]
+    assert [entry["functions"] for entry in done.summary["optouts"]] == ["*-settlement-*", "payments-*"]
+    assert not (desk.folder / "out").exists()
+
+
+def test_doctor_names_the_account_that_refuses(server: str, desk: Desk) -> None:
+    done = auto_defender("doctor", "--config", desk.configure(), env=environment(server))
+    refusing = next(account for account in desk.organization.accounts if account.place.refuses)
+    assert done.exit_code == 3, done.stderr[-2000:]
+    assert refusing.id in done.stdout
+
+
+def test_the_log_is_json_lines_with_a_level_for_each_kind_of_news(server: str, desk: Desk) -> None:
+    done = auto_defender("run", "--config", desk.configure(), "--apply", env=environment(server))
+    levels = {(line["level"], line["logger"].split(".")[0]) for line in done.log}
+    assert ("WARNING", "auto_defender") in levels  # a skipped risk
+    assert ("ERROR", "scanner") in levels  # the account that refuses
+    assert ("INFO", "auto_defender") in levels
+    assert len({line["run_id"] for line in done.log}) == 1
