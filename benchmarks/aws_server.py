@@ -14,6 +14,7 @@ import re
 import ssl
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,8 @@ from benchmarks.answers import (
     to_json,
 )
 from benchmarks.faults import FaultPlan, disabled_regions, find_fault, read_plan
-from benchmarks.wire import Answer, Connection, Request, refusal
+from benchmarks.spoiled import spoiled
+from benchmarks.wire import Answer, Connection, Request
 
 _LIST = re.compile(r"/2015-03-31/functions/?$")
 _ONE = re.compile(r"/2015-03-31/functions/(.+)/configuration$")
@@ -59,6 +61,14 @@ class AwsServer:
         self.latency = latency
         self.check_signatures = check
         self._pages: dict[tuple[str, int, int], bytes] = {}
+        self._bodies: dict[str, Callable[[Request], bytes]] = {
+            "ListFunctions": self._functions,
+            "GetFunctionConfiguration": self._function,
+            "ListTags": lambda _request: b'{"Tags":{}}',
+            "GetCallerIdentity": lambda request: org.caller_identity(request.account),
+            "listRegions": lambda request: org.listed_regions(self.regions, self._disabled(request)),
+            "DescribeRegions": lambda request: org.described_regions(self.regions, self._disabled(request)),
+        }
         self.reset()
 
     def reset(self) -> None:
@@ -90,13 +100,12 @@ class AwsServer:
         if fault is not None and fault.kind == "wrong_account":
             request.account = PLACEHOLDER
         answer = self._right_answer(request, operation, subject)
-        return answer if fault is None else refusal(fault, request, answer)
+        return answer if fault is None else spoiled(fault, request, answer)
 
     def _credentials_trouble(self, request: Request) -> Answer | None:
         if not request.key_is_whole():
             self.stats.unknown_keys += 1
-            code = "InvalidClientTokenId" if request.service == "sts" else "UnrecognizedClientException"
-            return Answer.error(request, 403, code, "The security token included in the request is invalid.")
+            return Answer.unknown_token(request)
         if self.check_signatures and not request.signature_matches():
             self.stats.bad_signatures += 1
             return Answer.error(
@@ -123,31 +132,29 @@ class AwsServer:
         return operation, role.split(":")[4] if role else request.account
 
     def _right_answer(self, request: Request, operation: str, subject: str) -> Answer:
-        body: bytes | None = None
-        if operation == "ListFunctions":
-            body = self._functions(request)
-        elif operation == "GetFunctionConfiguration":
-            name = unquote(request.path).split("/")[3].rpartition(":")[2]
-            number = int(name.rsplit("-", 2)[1])
-            body = to_json(function_configuration(request.region, number, request.account))
-        elif operation == "ListTags":
-            body = b'{"Tags":{}}'
+        body: bytes | None
+        if request.service == "organizations":
+            body = org.organizations_answer(self.organization, operation, request.body)
         elif operation == "AssumeRole":
-            self._sessions[subject] += 1
-            seconds = int(request.form("DurationSeconds") or 3600)
-            body = org.assumed_role(subject, self._sessions[subject], seconds)
-        elif operation == "GetCallerIdentity":
-            body = org.caller_identity(request.account)
-        elif operation == "listRegions":
-            body = to_json(org.regions_answer(self.regions, disabled_regions(self.plan, request.account)))
-        elif operation == "DescribeRegions":
-            body = org.described_regions(self.regions, disabled_regions(self.plan, request.account))
-        elif request.service == "organizations":
-            found = org.organizations_answer(self.organization, operation, request.body)
-            body = None if found is None else to_json(found)
+            body = self._assumed_role(request, subject)
+        else:
+            body = self._bodies[operation](request) if operation in self._bodies else None
         if body is None:
             return Answer.error(request, 404, "UnknownOperationException", f"not known here: {operation}")
         return Answer(body, content_type=request.content_type())
+
+    def _assumed_role(self, request: Request, account: str) -> bytes:
+        self._sessions[account] += 1
+        seconds = int(request.form("DurationSeconds") or 3600)
+        return org.assumed_role(account, self._sessions[account], seconds)
+
+    def _function(self, request: Request) -> bytes:
+        name = unquote(request.path).split("/")[3].rpartition(":")[2]
+        number = int(name.rsplit("-", 2)[1])
+        return to_json(function_configuration(request.region, number, request.account))
+
+    def _disabled(self, request: Request) -> set[str]:
+        return disabled_regions(self.plan, request.account)
 
     def _functions(self, request: Request) -> bytes:
         first = int(request.query_value("Marker") or 0)

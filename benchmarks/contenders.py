@@ -16,7 +16,7 @@ from botocove import cove
 from benchmarks.task import ROLE, Found, Task
 
 
-def _assume(sts: Any, account: str) -> dict[str, str]:
+def _assume(sts: Any, account: str) -> dict[str, Any]:
     """A session's keys, named as boto3.Session's arguments are."""
     role = f"arn:aws:iam::{account}:role/{ROLE}"
     keys = sts.assume_role(RoleArn=role, RoleSessionName="benchmark")["Credentials"]

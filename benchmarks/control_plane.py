@@ -120,18 +120,23 @@ class ControlPlane:
         return function
 
     def _update(self, name: str, function: dict[str, Any], request: dict[str, Any]) -> Answer | None:
-        arn = function["FunctionArn"]
-        self.updates[arn] += 1
-        first = self.updates[arn] == 1
-        if first and name.startswith("lost-undone-"):
+        self.updates[function["FunctionArn"]] += 1
+        fault = name.rpartition("-")[0] if self.updates[function["FunctionArn"]] == 1 else ""
+        if fault == "lost-undone":
             return None
-        if first and name.startswith("deployed-"):
+        if fault == "deployed":
             function["Environment"]["Variables"]["STAGE"] = "deployed"
             function["RevisionId"] = str(int(function["RevisionId"]) + 1)
-        if function["LastUpdateStatus"] == "InProgress":
-            return 409, {"__type": "ResourceConflictException", "Message": "An update is in progress"}
-        if request.get("RevisionId", function["RevisionId"]) != function["RevisionId"]:
-            return 412, {"__type": "PreconditionFailedException", "message": "The Revision Id does not match"}
+        refusal = _refusal(function, request)
+        if refusal is None:
+            self._take(function, request)
+        if fault == "lost-done":
+            return None
+        if fault == "error-done":
+            return 500, {"__type": "ServiceException", "Message": "internal"}
+        return refusal or (200, _shown(function))
+
+    def _take(self, function: dict[str, Any], request: dict[str, Any]) -> None:
         if "Layers" in request:
             function["Layers"] = [{"Arn": layer, "CodeSize": 1} for layer in request["Layers"]]
         if "Environment" in request:
@@ -140,11 +145,6 @@ class ControlPlane:
         function["LastModified"] = f"{_DATE}-{function['RevisionId']}"
         function["LastUpdateStatus"] = "InProgress"
         function["settles_at"] = time.monotonic() + self.settles_in
-        if first and name.startswith("lost-done-"):
-            return None
-        if first and name.startswith("error-done-"):
-            return 500, {"__type": "ServiceException", "Message": "internal"}
-        return 200, _shown(function)
 
     def _tags(self, method: str, arn: str, body: bytes) -> Answer:
         tags = self.tags.setdefault(arn, {})
@@ -155,6 +155,14 @@ class ControlPlane:
         else:
             tags.clear()
         return 204, {}
+
+
+def _refusal(function: dict[str, Any], request: dict[str, Any]) -> Answer | None:
+    if function["LastUpdateStatus"] == "InProgress":
+        return 409, {"__type": "ResourceConflictException", "Message": "An update is in progress"}
+    if request.get("RevisionId", function["RevisionId"]) != function["RevisionId"]:
+        return 412, {"__type": "PreconditionFailedException", "message": "The Revision Id does not match"}
+    return None
 
 
 def _shown(function: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +228,7 @@ class Connection(asyncio.Protocol):
 
 
 def _signer(authorization: str) -> tuple[str, str]:
-    """Give the account and the region that a request was signed for: ASIA<account>/<day>/<region>/…"""
+    """Give the account and the region that a request was signed for: ASIA<account>/<day>/<region>."""
     scope = authorization.partition("Credential=")[2].split("/")
     return (scope[0][4:16], scope[2]) if len(scope) > 2 else ("", "")
 

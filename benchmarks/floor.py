@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.sigv4 import signed_headers
+from benchmarks.sigv4 import Keys, signed_headers
 from benchmarks.task import ROLE, Found, Task
 
 _KEYS = re.compile(
     r"<AccessKeyId>(.*?)</AccessKeyId><SecretAccessKey>(.*?)</SecretAccessKey><SessionToken>(.*?)</SessionToken>"
 )
 _LIST = "/2015-03-31/functions/"
-Keys = tuple[str, str, str]  # access key, secret, session token
 
 
 class _Worker:
@@ -34,7 +33,7 @@ class _Worker:
     def _send(
         self, keys: Keys, region: str, service: str, method: str, path: str, query: str, body: bytes
     ) -> bytes:
-        headers = signed_headers(*keys, region, service, method, self._host, path, query, body)
+        headers = signed_headers(keys, (region, service), method, self._host, path, query, body)
         self._connection.request(method, f"{path}?{query}" if query else path, body or None, headers)
         answer = self._connection.getresponse()
         content = answer.read()

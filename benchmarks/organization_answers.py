@@ -12,6 +12,7 @@ from benchmarks.answers import (
     account_id,
     secret_key,
     session_token,
+    to_json,
 )
 
 PAGE = 20  # Organizations gives at most 20 a page
@@ -22,7 +23,7 @@ _XML = (
 )
 
 
-def organizations_answer(organization: Organization, operation: str, body: bytes) -> dict[str, Any] | None:
+def organizations_answer(organization: Organization, operation: str, body: bytes) -> bytes | None:
     """The answer to an Organizations operation (JSON 1.1), or None for one that is not known here."""
     asked = json.loads(body or b"{}")
     known: dict[str, Callable[[], dict[str, Any]]] = {
@@ -35,7 +36,7 @@ def organizations_answer(organization: Organization, operation: str, body: bytes
         "DescribeOrganizationalUnit": lambda: {"OrganizationalUnit": _unit(organization, _number(asked))},
         "DescribeOrganization": _organization,
     }
-    return known[operation]() if operation in known else None
+    return to_json(known[operation]()) if operation in known else None
 
 
 def _arn(kind: str, resource: str) -> str:
@@ -126,10 +127,12 @@ def assumed_role(account: str, generation: int, seconds: int) -> bytes:
     return _XML.format("AssumeRole", inner).encode()
 
 
-def regions_answer(regions: list[str], disabled: set[str]) -> dict[str, Any]:
+def listed_regions(regions: list[str], disabled: set[str]) -> bytes:
     """Account Management's ListRegions."""
     states = {region: "DISABLED" if region in disabled else "ENABLED_BY_DEFAULT" for region in regions}
-    return {"Regions": [{"RegionName": name, "RegionOptStatus": state} for name, state in states.items()]}
+    return to_json(
+        {"Regions": [{"RegionName": name, "RegionOptStatus": state} for name, state in states.items()]}
+    )
 
 
 def described_regions(regions: list[str], disabled: set[str]) -> bytes:

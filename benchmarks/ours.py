@@ -1,6 +1,6 @@
 """Our sweep as a contender: from listing the accounts to the finished functions frame and units ledger."""
 
-from datetime import date
+from datetime import UTC, datetime
 
 import boto3
 
@@ -19,7 +19,9 @@ def ours(task: Task) -> Found:
     aws = Aws(boto3.Session(), organization, settings, "benchmark")
     listed = list_accounts(aws, organization)
     chosen = listed[listed["account_id"].isin(task.accounts)].reset_index(drop=True)
-    swept = Sweep(aws, organization, settings, ("TW_POLICY",)).run(chosen, OptOuts(), date.today())
+    swept = Sweep(aws, organization, settings, ("TW_POLICY",)).run(
+        chosen, OptOuts(), datetime.now(UTC).date()
+    )
     unread = swept.units[swept.units["outcome"] != "read"]
     if len(unread):
         raise RuntimeError(f"{len(unread)} units were not read, the first: {unread.iloc[0].to_dict()}")

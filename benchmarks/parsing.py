@@ -10,10 +10,11 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import botocore.session
+import msgspec
+import orjson
 import typer
 from botocore.awsrequest import AWSResponse
 from botocore.client import BaseClient
@@ -21,6 +22,7 @@ from botocore.config import Config
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import msgspec_page
 from benchmarks.answers import functions_page
 
 Handler = Callable[..., None]
@@ -44,14 +46,15 @@ def client_answering(body: bytes, handler: Handler | None) -> BaseClient:
     client = session.create_client(
         "lambda", region_name="us-east-1", config=Config(retries={"total_max_attempts": 1})
     )
-    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    headers: Any = {"content-type": "application/json", "content-length": str(len(body))}
 
-    def answer(request: Any, **_: Any) -> AWSResponse:
+    def answer(request: Any, **_: Any) -> Any:
         return AWSResponse(request.url, 200, headers, _Body(body))
 
-    client.meta.events.register("before-send.lambda.ListFunctions", answer)
+    events: Any = client.meta.events
+    events.register("before-send.lambda.ListFunctions", answer)
     if handler is not None:
-        client.meta.events.register("before-parse.lambda.ListFunctions", handler)
+        events.register("before-parse.lambda.ListFunctions", handler)
     return client
 
 
@@ -65,46 +68,15 @@ def parsed_by(loads: Loads) -> Handler:
     return handler
 
 
-def msgspec_loads() -> Loads:
-    """msgspec with a typed Struct of only what the functions frame reads; the rest of the JSON is skipped over."""
-    import msgspec
-
-    environment = msgspec.defstruct("Environment", [("Variables", dict[str, str], {})])
-    layer = msgspec.defstruct("Layer", [("Arn", str)])
-    fields: list[Any] = [("FunctionName", str), ("FunctionArn", str)]
-    fields += [
-        (name, str, "") for name in ("Runtime", "PackageType", "RevisionId", "State", "LastUpdateStatus")
-    ]
-    fields += [(name, int, -1) for name in ("CodeSize", "Timeout", "MemorySize")]
-    fields += [
-        ("Architectures", list[str], []),
-        ("Layers", list[layer], []),
-        ("Environment", environment | None, None),
-    ]
-    function = msgspec.defstruct("Function", fields)
-    page = msgspec.defstruct("Page", [("Functions", list[function]), ("NextMarker", str, "")])  # type: ignore[valid-type]
-    decoder = msgspec.json.Decoder(page)
-
-    def loads(body: bytes) -> dict[str, Any]:
-        answer = decoder.decode(body)
-        return {"Functions": answer.Functions, "NextMarker": answer.NextMarker}
-
-    return loads
-
-
 def ways() -> dict[str, Handler | None]:
-    """Every way of parsing, by name; a library that is not installed is left out."""
-    found: dict[str, Handler | None] = {"botocore": None, "json": parsed_by(json.loads)}
-    if find_spec("orjson"):
-        import orjson
-
-        found["orjson"] = parsed_by(orjson.loads)
-    if find_spec("msgspec"):
-        import msgspec
-
-        found["msgspec, untyped"] = parsed_by(msgspec.json.decode)
-        found["msgspec, typed"] = parsed_by(msgspec_loads())
-    return found
+    """Every way of parsing, by name."""
+    return {
+        "botocore": None,
+        "json": parsed_by(json.loads),
+        "orjson": parsed_by(orjson.loads),
+        "msgspec, untyped": parsed_by(msgspec.json.decode),
+        "msgspec, typed": parsed_by(msgspec_page.loads),
+    }
 
 
 def microseconds_a_call(client: BaseClient, calls: int, rounds: int = 5) -> float:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from hashlib import sha256
 from time import gmtime, strftime
 
+Keys = tuple[str, str, str]  # access key, secret, session token
+
 
 def _hmac(key: bytes, text: str) -> bytes:
     return hmac.digest(key, text.encode(), "sha256")
@@ -41,23 +43,22 @@ def signature(
 
 
 def signed_headers(
-    access_key: str,
-    secret: str,
-    token: str,
-    region: str,
-    service: str,
+    keys: Keys,
+    scope: tuple[str, str],
     method: str,
     host: str,
     path: str,
     query: str = "",
     body: bytes = b"",
 ) -> dict[str, str]:
-    """The headers that a signed request carries."""
+    """The headers that a signed request carries; scope: region and service."""
+    access_key, secret, token = keys
     now = strftime("%Y%m%dT%H%M%SZ", gmtime())
     headers = {"host": host, "x-amz-date": now, "x-amz-security-token": token}
-    scope = f"{now[:8]}/{region}/{service}/aws4_request"
-    sealed = signature(secret, scope, method, path, query, headers, sha256(body).hexdigest())
+    credential = f"{now[:8]}/{scope[0]}/{scope[1]}/aws4_request"
+    sealed = signature(secret, credential, method, path, query, headers, sha256(body).hexdigest())
     headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={';'.join(headers)}, Signature={sealed}"
+        f"AWS4-HMAC-SHA256 Credential={access_key}/{credential}, "
+        f"SignedHeaders={';'.join(headers)}, Signature={sealed}"
     )
     return headers

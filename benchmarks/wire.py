@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the loopback server: requests read with as little work as can be, answers, and answers gone wrong."""
+"""HTTP/1.1 for the loopback server: requests read with as little work as can be, and answers."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, quote, unquote_plus
 
 from benchmarks import faults, sigv4
 from benchmarks.answers import secret_key
-from benchmarks.faults import SKEW_SECONDS, Fault
 
 _CREDENTIAL = re.compile(r"Credential=([A-Z]{4}(\d{12})\d{4})/(\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -90,6 +89,12 @@ class Answer:
         body = faults.error_body(code, message, request.service in _XML_SERVICES)
         return cls(body, status, request.content_type(), {"x-amzn-ErrorType": code})
 
+    @classmethod
+    def unknown_token(cls, request: Request) -> "Answer":
+        """The refusal of a key that nobody here has; a region that is not enabled says the same."""
+        code = "InvalidClientTokenId" if request.service == "sts" else "UnrecognizedClientException"
+        return cls.error(request, 403, code, "The security token included in the request is invalid.")
+
     def render(self) -> bytes:
         """The whole answer, head and body."""
         more = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
@@ -97,48 +102,6 @@ class Answer:
             f"HTTP/1.1 {self.status} -\r\nContent-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
             f"Date: {formatdate(time() + self.clock, usegmt=True)}\r\n{more}\r\n"
         ).encode() + self.body
-
-
-def refusal(fault: Fault, request: Request, right: Answer) -> Answer:
-    """The right answer, gone wrong in this fault's way."""
-    half = len(right.body) // 2
-    match fault.kind:
-        case "error":
-            answer = Answer.error(request, fault.status, fault.code or faults.CODES[fault.status], "injected")
-            if fault.retry_after is not None:
-                answer.headers["Retry-After"] = str(fault.retry_after)
-            return answer
-        case "reset":
-            return Answer(right.body, cut=half)
-        case "truncated":
-            return Answer(right.body[:half])
-        case "not_json":
-            return Answer(b"<html><body>Service unavailable</body></html>", content_type="text/html")
-        case "without_key":
-            return Answer(b'{"Message":"ok"}')
-        case "same_marker":
-            return Answer(right.body[: right.body.rfind(b"]")] + b'],"NextMarker":"0"}')
-        case "trickle":
-            return Answer(right.body, pace=1)
-        case "hang":
-            return Answer(b"", never=True)
-        case "expired" if request.key.endswith(("0000", "0001")):
-            message = "The security token included in the request is expired"
-            return Answer.error(request, 403, "ExpiredTokenException", message)
-        case "skew":
-            right.clock = SKEW_SECONDS
-            if faults.clock_is_off(request.header("x-amz-date")):
-                message = (
-                    f"Signature expired: {request.header('x-amz-date')} is now earlier than the server allows"
-                )
-                right = Answer.error(request, 403, "InvalidSignatureException", message)
-                right.clock = SKEW_SECONDS
-            return right
-        case "region_disabled":
-            code = "InvalidClientTokenId" if request.service == "sts" else "UnrecognizedClientException"
-            return Answer.error(request, 403, code, "The security token included in the request is invalid.")
-        case _:
-            return right
 
 
 class Answers(Protocol):
