@@ -34,7 +34,7 @@ def _problems(content: bytes, target: Target) -> Iterator[str]:
     machine = elf["e_machine"]
     if machine != target.elf_machine:
         yield f"is for {machine}, not {target.elf_machine}"
-    too_new = sorted(version for version in _needed_glibc(elf) if not _has(target.glibc, version))
+    too_new = sorted(version for version in _needed_glibc(elf) if not suffices(target.glibc, version))
     if too_new:
         have = ".".join(str(part) for part in target.glibc)
         yield f"needs {', '.join(too_new)}; {target.runtime} has glibc {have}"
@@ -51,7 +51,7 @@ def _needed_glibc(elf: ELFFile) -> set[str]:
     }
 
 
-def _has(glibc: tuple[int, int], version: str) -> bool:
+def suffices(glibc: tuple[int, int], version: str) -> bool:
     """Tell whether a C library has `version`; one without a number (GLIBC_PRIVATE, GLIBC_ABI_…) counts as missing."""
     number = GLIBC_VERSION.fullmatch(version)
     return number is not None and (int(number[1]), int(number[2])) <= glibc

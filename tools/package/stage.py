@@ -31,19 +31,27 @@ def stage(target: Target, environment: Path) -> Path:
     return site_packages
 
 
-def compile_bytecode(target: Target, site_packages: Path) -> bool:
-    """Compile every module for the target's Python, if this machine has that Python; return whether it has.
+def compile_bytecode(python: str, site_packages: Path) -> None:
+    """Compile every module with the target's Python, so that no cold start has to.
 
-    Lambda can't keep what it compiles, so without this each cold start would compile pandas and boto3 again: seconds.
-    The compiled files carry no time and no path of this machine.
+    Lambda can't keep what it compiles: without this each cold start would spend seconds on pandas and boto3. The
+    compiled files carry no time and no path of this machine.
     """
-    python = _python(target)
-    if python is None:
-        return False
     # Hashes unchecked: the zip is immutable. -s and -p name the path that tracebacks in Lambda show.
     options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(site_packages), "-p", "/var/task"]
     _run(python, "-m", "compileall", *options, str(site_packages))
-    return True
+
+
+def python_of(target: Target) -> str | None:
+    """Return the path of the target's Python on this machine, or None where it has none."""
+    if sys.version_info[:2] == tuple(int(part) for part in target.python_version.split(".")):
+        return sys.executable
+    found = shutil.which(target.runtime)
+    if found is None:
+        return None
+    # A version manager's shim is on the path for Pythons that it would not run.
+    runs = subprocess.run([found, "--version"], check=False, capture_output=True).returncode == 0
+    return found if runs else None
 
 
 def write_sbom(environment: Path, path: Path) -> None:
@@ -83,17 +91,6 @@ def _remove_what_does_not_run(site_packages: Path) -> None:
     for name in ABOUT_THE_BUILD:
         for file in site_packages.glob(f"*.dist-info/{name}"):
             file.unlink()
-
-
-def _python(target: Target) -> str | None:
-    if sys.version_info[:2] == tuple(int(part) for part in target.python_version.split(".")):
-        return sys.executable
-    found = shutil.which(target.runtime)
-    if found is None:
-        return None
-    # A version manager's shim is on the path for Pythons that it would not run.
-    runs = subprocess.run([found, "--version"], check=False, capture_output=True).returncode == 0
-    return found if runs else None
 
 
 def _run(*command: str) -> None:

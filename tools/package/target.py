@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # The C library under each runtime: python3.11 stands on Amazon Linux 2, python3.13 on Amazon Linux 2023.
 GLIBC = {"python3.11": (2, 26), "python3.13": (2, 34)}
-# Lambda's name of an architecture: the wheel tags' name, and the ELF header's.
+# Lambda's name of an architecture: the name that wheel tags and Linux use, and the ELF header's.
 MACHINES = {"x86_64": ("x86_64", "EM_X86_64"), "arm64": ("aarch64", "EM_AARCH64")}
 OLDEST_MANYLINUX = 5
 
@@ -29,6 +29,11 @@ class Target:
         return self.runtime.removeprefix("python")
 
     @property
+    def machine(self) -> str:
+        """Return the architecture as wheel tags and the operating system name it."""
+        return MACHINES[self.architecture][0]
+
+    @property
     def elf_machine(self) -> str:
         """Return the machine that each shared object must be for, as ELF headers name it."""
         return MACHINES[self.architecture][1]
@@ -36,9 +41,8 @@ class Target:
     @property
     def platforms(self) -> list[str]:
         """Return the platform tags of wheels that load there, best first; newer manylinux wheels would not."""
-        machine = MACHINES[self.architecture][0]
         major, newest = self.glibc
         numbered = [
-            f"manylinux_{major}_{minor}_{machine}" for minor in range(newest, OLDEST_MANYLINUX - 1, -1)
+            f"manylinux_{major}_{minor}_{self.machine}" for minor in range(newest, OLDEST_MANYLINUX - 1, -1)
         ]
-        return [*numbered, f"manylinux2014_{machine}"]
+        return [*numbered, f"manylinux2014_{self.machine}"]
