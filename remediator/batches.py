@@ -1,12 +1,15 @@
-"""Many threads ask; one at a time works, for all that have asked meanwhile: the cost is a batch's, not an item's."""
+"""Many changes ask, one of them works for all that ask meanwhile: the cost is a batch's, not an item's."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# Little beside the seconds that an update takes to settle; enough for a batch to be large when much is asked.
+GATHER_SECONDS = 0.1
 
 
 class Batches(Generic[T, R]):
@@ -17,18 +20,23 @@ class Batches(Generic[T, R]):
         self._work = work
         self._waiting: list[tuple[T, Future[R]]] = []
         self._adding = threading.Lock()
-        self._working = threading.Lock()
 
-    def ask(self, item: T) -> R:
-        """Give the item's result, or raise what its batch raised."""
+    def ask(self, item: T) -> Generator[float, None, R]:
+        """Give the item's result, or raise what its batch raised; yields seconds to wait.
+
+        Who asks first gathers for a while, then works for all; the others wait, and hold no thread.
+        """
         mine: Future[R] = Future()
         with self._adding:
+            first = not self._waiting
             self._waiting.append((item, mine))
-        with self._working:
+        yield GATHER_SECONDS
+        if first:
             with self._adding:
                 batch, self._waiting = self._waiting, []
-            if batch:
-                self._answer(batch)
+            self._answer(batch)
+        while not mine.done():
+            yield GATHER_SECONDS / 2
         return mine.result()
 
     def _answer(self, batch: Sequence[tuple[T, Future[R]]]) -> None:

@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 
 Lane = tuple[str, str]
 Progress = Callable[[int, int], None]  # done, total
-# At 15 calls a second and four calls a change, an account-region has 12 changes settling for three seconds each.
-IN_FLIGHT_IN_A_LANE = 16
+# At 15 calls a second an account-region begins 7 changes a second (a read and an update each), and each is in flight
+# for some four seconds.
+IN_FLIGHT_IN_A_LANE = 32
 # What is in flight when the time is nearly up needs so long to settle.
 SETTLE_SECONDS = 60.0
 _TICK_SECONDS = 0.05

@@ -1,6 +1,6 @@
 """The last look before a change: the risk engine on what was just read, the merge, and the intent in the journal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -59,8 +59,11 @@ class Judge:
 
     def ask(
         self, change: Change, intent_id: str, configuration: Configuration, tags: Mapping[str, str]
-    ) -> Ready | Refusal:
-        """Decide over one change. Raises WrongAccount and BrokenAnswer for an answer that can't be trusted."""
+    ) -> Generator[float, None, Ready | Refusal]:
+        """Decide over one change; yields seconds to wait. A Ready's intent is durable.
+
+        Raises WrongAccount and BrokenAnswer for an answer that can't be trusted.
+        """
         why = busy(configuration)
         if why:
             return Refusal("deferred", why)
@@ -73,7 +76,7 @@ class Judge:
             change.region,
             self._rules.defender.variable_names,
         )
-        return self._batches.ask(_Question(change, intent_id, configuration, read, tags))
+        return (yield from self._batches.ask(_Question(change, intent_id, configuration, read, tags)))
 
     def _decide(self, questions: Sequence[_Question]) -> list[Ready | Refusal]:
         answers = [

@@ -39,7 +39,7 @@ def protect(protecting: Protecting, change: Change, number: int) -> Steps:
         try:
             configuration = function.read()
             tags = _tags(function) if protecting.judge.needs_tags else {}
-            decision = protecting.judge.ask(change, f"{number}.{attempt}", configuration, tags)
+            decision = yield from protecting.judge.ask(change, f"{number}.{attempt}", configuration, tags)
         except CALL_ERRORS as error:
             return refused(told_apart(error), attempt - 1)
         if isinstance(decision, Refusal):

@@ -72,6 +72,8 @@ class Function:
             raise WrongAccount(
                 f"asked for {self.arn}, AWS answered about another function; nothing more is done"
             )
+        if not answer.get("RevisionId"):
+            raise BrokenAnswer("get_function_configuration: the answer lacks RevisionId")
         return answer
 
 

@@ -127,6 +127,7 @@ def hurry(monkeypatch: Any) -> None:
     """Wait milliseconds where the protocol waits seconds."""
     monkeypatch.setattr(update_module, "POLL_SECONDS", (0.001,) * 20)
     monkeypatch.setattr(update_module, "FIND_OUT_SECONDS", (0.001, 0.001, 0.001))
+    monkeypatch.setattr("remediator.batches.GATHER_SECONDS", 0.002)
     monkeypatch.setattr(collector_module, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr("random.uniform", lambda low, high: 0.001)
 
