@@ -32,8 +32,8 @@ CHANGES = ("account_id", "region", "function_name", "function_arn", "action", "o
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024
 _CHUNK = 50_000
-# -1 stands for "could not be read" in the functions frame; in a file that is an empty cell.
-_UNREADABLE_IS_EMPTY = ("memory_mb", "timeout_sec", "code_size_bytes")
+# -1 stands for "not known" in these; in a file that is an empty cell.
+_EMPTY_BELOW_ZERO = ("memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start")
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
 _FORMULA = re.compile(r"(?:^|(?<=;))(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
@@ -83,7 +83,7 @@ class _Column:
             self._categories = np.array([*texts, ""], dtype=object)  # code -1, absent, is the last
             values = values.cat.codes
         self._values = values
-        self._empty = -1 if name in _UNREADABLE_IS_EMPTY else None
+        self._empty = -1 if name in _EMPTY_BELOW_ZERO else None
 
     def cells(self, start: int, stop: int) -> "list[Any]":
         part = self._values.iloc[start:stop]

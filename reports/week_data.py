@@ -1,0 +1,163 @@
+"""What the runs of one ISO week left behind, read back from the store and compared."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from reports.coverage import READ, UNREAD
+from reports.run_files import read_csv
+from reports.store import Store
+
+_RUN = re.compile(r"^(runs/\d{4}/\d{2}/\d{2}/[^/]+)/summary\.json$")
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Week:
+    """An ISO week: Monday 00:00 to Monday 00:00, UTC."""
+
+    name: str
+
+    @property
+    def monday(self) -> date:
+        """Give its first day."""
+        year, number = self.name.split("-W")
+        return date.fromisocalendar(int(year), int(number), 1)
+
+    @property
+    def sunday(self) -> date:
+        """Give its last day."""
+        return self.monday + timedelta(days=6)
+
+    @property
+    def begin(self) -> datetime:
+        """Give the moment it begins."""
+        return datetime(self.monday.year, self.monday.month, self.monday.day, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """Give the moment after it."""
+        return self.begin + timedelta(days=7)
+
+    def before(self, weeks: int) -> "Week":
+        """Give the week so many weeks earlier."""
+        year, number, _ = (self.monday - timedelta(weeks=weeks)).isocalendar()
+        return Week(f"{year}-W{number:02}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the week: its folder in the store and its summary.json."""
+
+    folder: str
+    summary: Mapping[str, Any]
+
+    @property
+    def started(self) -> datetime:
+        """Give the moment it started."""
+        return datetime.fromisoformat(str(self.summary["started"]))
+
+    @property
+    def swept(self) -> bool:
+        """Tell whether it read the organization (a rollback does not)."""
+        return int(self.summary["units_expected"]) > 0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Hours in a row in which no sweep started."""
+
+    begin: datetime
+    hours: int
+
+    @property
+    def end(self) -> datetime:
+        """Give the moment after the last of them."""
+        return self.begin + self.hours * _HOUR
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What differs between the week's first and last sweep, function by function and unit by unit.
+
+    protected: covered at the end and not at the start. lost: covered at the start, and at the end still there and not.
+    deleted: covered at the start, and gone from a unit that was read. unknown: covered at the start, in a unit that was
+    not read at the end. unreachable: units read at the start and not at the end. Frames: account_id, region, and for
+    functions function_name.
+    """
+
+    protected: pd.DataFrame
+    lost: pd.DataFrame
+    deleted: pd.DataFrame
+    unknown: pd.DataFrame
+    unreachable: pd.DataFrame
+
+
+def runs_of(store: Store, week: Week) -> list[Run]:
+    """Read the summaries of all runs that started in a week, oldest first."""
+    days = [week.monday + timedelta(days=day) for day in range(7)]
+    paths = [path for day in days for path in store.list(f"runs/{day:%Y/%m/%d}/")]
+    runs = []
+    for path in paths:
+        match = _RUN.match(path)
+        body = store.read(path) if match else None
+        if match and body is not None:
+            runs.append(Run(match[1], json.loads(body)))
+    return sorted(runs, key=lambda run: run.started)
+
+
+def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
+    """Find the hours of the week, as far as it has passed, in which no sweep started."""
+    swept = {int((run.started - week.begin) / _HOUR) for run in runs if run.swept}
+    passed = max(0, int((min(now, week.end) - week.begin) / _HOUR))
+    found: list[Gap] = []
+    for hour in sorted(set(range(passed)) - swept):
+        begin = week.begin + hour * _HOUR
+        if found and found[-1].end == begin:
+            found[-1] = Gap(found[-1].begin, found[-1].hours + 1)
+        else:
+            found.append(Gap(begin, 1))
+    return found
+
+
+def moved(store: Store, first: Run, last: Run) -> Moved:
+    """Compare the functions and units of two sweeps."""
+    columns = ["account_id", "region", "function_name", "verdict"]
+    key = ["account_id", "region", "function_name"]
+    before, after = (_csv(store, run, "functions", columns) for run in (first, last))
+    both = before.merge(after, on=key, how="outer", suffixes=("_before", "_after"))
+    units_before, units_after = (
+        _csv(store, run, "units", ["account_id", "region", "outcome"]) for run in (first, last)
+    )
+    both = both.merge(units_after, on=["account_id", "region"], how="left")
+    was, now = both["verdict_before"] == "protected", both["verdict_after"] == "protected"
+    there = both["verdict_after"].notna()
+    unread = both["outcome"].isin(UNREAD)
+    units = units_before.merge(units_after, on=["account_id", "region"], suffixes=("_before", ""))
+    unreachable = (units["outcome_before"] == READ) & units["outcome"].isin(UNREAD)
+    return Moved(
+        protected=both.loc[now & ~was, key],
+        lost=both.loc[was & there & ~now, key],
+        deleted=both.loc[was & ~there & ~unread, key],
+        unknown=both.loc[was & ~there & unread, key],
+        unreachable=units.loc[unreachable, ["account_id", "region", "outcome"]],
+    )
+
+
+def accounts_of(store: Store, run: Run) -> pd.DataFrame:
+    """Read a run's accounts.csv."""
+    return _csv(store, run, "accounts", None)
+
+
+def _csv(store: Store, run: Run, name: str, columns: list[str] | None) -> pd.DataFrame:
+    frame = read_csv(store, run.folder, name, columns)
+    if frame is None:
+        raise FileNotFoundError(
+            f"{store.url(run.folder)}: {name}.csv is missing, although its summary.json is there"
+        )
+    return frame

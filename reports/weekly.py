@@ -1,0 +1,200 @@
+"""The weekly report: coverage at the week's start and end, its trend, what moved, where to gain most."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import charts, page
+from reports.coverage import UNREAD, by_ou, with_shares
+from reports.csv_files import csv_text
+from reports.store import Store
+from reports.summary import utc
+from reports.week_data import Gap, Moved, Run, Week, accounts_of, gaps, moved, runs_of
+from scanner.errors import BadInput
+
+TREND_WEEKS = 12
+COVERAGE = (
+    "account_id", "account_name", "ou_path", "outcome", "units_expected", "units_read", "functions", "protected",
+    "eligible", "skipped", "excluded", "covered_pct", "coverable_pct", "functions_start", "protected_start",
+    "newly_protected", "lost",
+)  # fmt: skip
+_ACCOUNTS_TO_GAIN = 10
+_LISTED = 8
+_OUS = 10
+_LAPSES_WITHIN = timedelta(days=30)
+_SHARES = ("of_coverable", "of_all")
+
+
+def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
+    """Write weekly/WEEK/{report.html,coverage.csv,summary.json,mail.txt,mail.html} and give the summary.
+
+    week: an ISO week such as 2026-W48. Hours without a sweep and weeks without a report are said, never filled in.
+    Raises BadInput where no run of the week read the organization.
+    """
+    chosen = Week(week)
+    runs = runs_of(store, chosen)
+    sweeps = [run for run in runs if run.swept]
+    if not sweeps:
+        raise BadInput(
+            f"no run read the organization in week {week} ({chosen.monday} to {chosen.sunday}); "
+            f"looked in {store.url('runs')}"
+        )
+    first, last = sweeps[0], sweeps[-1]
+    accounts = accounts_of(store, last)
+    difference = moved(store, first, last)
+    summary = _summary(chosen, runs, gaps(runs, chosen, now), difference, _trend(store, chosen, last))
+    told = _told(summary, accounts, difference)
+    folder = f"weekly/{week}"
+    table = _coverage_table(accounts, accounts_of(store, first), difference)
+    store.write(
+        f"{folder}/coverage.csv",
+        "".join(csv_text(table, COVERAGE)).encode("utf-8"),
+        "text/csv; charset=utf-8",
+    )
+    for name, content_type in (
+        ("report.html", "text/html"),
+        ("mail.html", "text/html"),
+        ("mail.txt", "text/plain"),
+    ):
+        text = page.render(f"weekly_{name}.j2", tables=False, week=chosen, summary=summary, **told)
+        store.write(f"{folder}/{name}", text.encode("utf-8"), f"{content_type}; charset=utf-8")
+    store.write(f"{folder}/summary.json", json.dumps(summary, indent=2).encode() + b"\n", "application/json")
+    return summary
+
+
+def _summary(
+    week: Week, runs: Sequence[Run], missing: Sequence[Gap], difference: Moved, trend: list[dict[str, Any]]
+) -> dict[str, Any]:
+    sweeps = [run for run in runs if run.swept]
+    first, last = sweeps[0], sweeps[-1]
+    return {
+        "week": week.name,
+        "begins": week.monday.isoformat(),
+        "ends": week.sunday.isoformat(),
+        "runs": len(runs),
+        "sweeps": len(sweeps),
+        "runs_incomplete": sum(bool(run.summary["units_unread"]) for run in sweeps),
+        "runs_stopped": sum(run.summary["stopped_by"] is not None for run in runs),
+        "hours_missing": sum(gap.hours for gap in missing),
+        "gaps": [{"begin": utc(gap.begin), "end": utc(gap.end), "hours": gap.hours} for gap in missing],
+        "start": _point(first),
+        "end": _point(last),
+        "trend": trend,
+        "newly_protected": len(difference.protected),
+        "lost": len(difference.lost),
+        "deleted": len(difference.deleted),
+        "unknown": len(difference.unknown),
+        "newly_unreachable": len(difference.unreachable),
+        "changed": sum(int(run.summary["changed"]) for run in runs),
+        "failed": sum(int(run.summary["failed"]) for run in runs),
+        "rolled_back": sum(int(run.summary["changes_by_outcome"].get("rolled_back", 0)) for run in runs),
+        "optouts_lapsing": _lapsing(last.summary["optouts"], week),
+    }
+
+
+def _point(run: Run) -> dict[str, Any]:
+    """Give what one run says of coverage."""
+    names = (
+        "functions",
+        "protected",
+        "eligible",
+        "skipped",
+        "excluded",
+        "units_expected",
+        "units_read",
+        "units_unread",
+    )
+    return {
+        "run_id": run.summary["run_id"],
+        "at": run.summary["started"],
+        **{name: run.summary[name] for name in names},
+        "coverage": run.summary["coverage"],
+    }
+
+
+def _trend(store: Store, week: Week, last: Run) -> list[dict[str, Any]]:
+    """Give the end of each of the last weeks, oldest first; None where that week has no report."""
+    points = []
+    for weeks in range(TREND_WEEKS - 1, 0, -1):
+        earlier = week.before(weeks)
+        body = store.read(f"weekly/{earlier.name}/summary.json")
+        coverage = json.loads(body)["end"]["coverage"] if body is not None else None
+        points.append(_trend_point(earlier, coverage))
+    return [*points, _trend_point(week, last.summary["coverage"])]
+
+
+def _trend_point(week: Week, coverage: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "week": week.name,
+        **{f"{share}_pct": coverage[share]["pct"] if coverage else None for share in _SHARES},
+    }
+
+
+def _lapsing(optouts: Sequence[Mapping[str, Any]], week: Week) -> list[Mapping[str, Any]]:
+    """Give the entries that lapse within thirty days of the week's end, or lapsed in the week, soonest first."""
+    dated = [(date.fromisoformat(entry["expires"]), entry) for entry in optouts if entry["expires"]]
+    near = [(day, entry) for day, entry in dated if week.monday <= day <= week.sunday + _LAPSES_WITHIN]
+    return [entry for _, entry in sorted(near, key=lambda item: item[0])]
+
+
+def _told(summary: Mapping[str, Any], accounts: pd.DataFrame, difference: Moved) -> dict[str, Any]:
+    """Put together what the templates show beside the summary."""
+    ous = with_shares(by_ou(accounts))
+    ous = ous[ous["functions"] > 0].sort_values("coverable_pct", ascending=False, kind="stable")
+    names = dict(zip(accounts["account_id"], accounts["account_name"], strict=True))
+    return {
+        "trend_chart": _trend_chart(summary["trend"]),
+        "missing_weeks": [point["week"] for point in summary["trend"] if point["of_all_pct"] is None],
+        "ous": _best_and_worst(ous),
+        "ous_total": len(ous),
+        "to_gain": _records(accounts[accounts["eligible"] > 0].nlargest(_ACCOUNTS_TO_GAIN, "eligible")),
+        "lost": [
+            row | {"account_name": names.get(row["account_id"], "")}
+            for row in _records(difference.lost.head(_LISTED))
+        ],
+        "unreachable": [
+            row | {"account_name": names.get(row["account_id"], "")}
+            for row in _records(difference.unreachable.head(_LISTED))
+        ],
+        "unread_accounts": int(accounts["outcome"].isin(UNREAD).sum()),
+    }
+
+
+def _best_and_worst(ous: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give all OUs, or of many the best and the worst, best first; one without anything to cover is last."""
+    shown = ous if len(ous) <= _OUS else pd.concat([ous.head(_OUS // 2), ous.tail(_OUS // 2)])
+    return [{"name": str(name), **row} for name, row in shown.to_dict("index").items()]
+
+
+def _trend_chart(trend: Sequence[Mapping[str, Any]]) -> Any:
+    known = [point for point in trend if point["of_all_pct"] is not None]
+    told = f"Coverage over {len(trend)} weeks; {len(known)} of them have a report."
+    return charts.lines(
+        "trend",
+        told,
+        [point["week"].partition("-")[2] for point in trend],
+        {
+            "Of what can be covered": [point["of_coverable_pct"] for point in trend],
+            "Of all functions": [point["of_all_pct"] for point in trend],
+        },
+    )
+
+
+def _coverage_table(accounts: pd.DataFrame, before: pd.DataFrame, difference: Moved) -> pd.DataFrame:
+    """Give coverage.csv: one row an account, as at the week's end, with its start and what moved."""
+    start = before.set_index("account_id")[["functions", "protected"]]
+    table = with_shares(accounts).join(start.add_suffix("_start"), on="account_id")
+    for column, rows in (("newly_protected", difference.protected), ("lost", difference.lost)):
+        table[column] = table["account_id"].map(rows["account_id"].value_counts()).fillna(0).astype("int64")
+    # An account that was not there at the start has no number for it, which is not 0.
+    for column in ("functions_start", "protected_start"):
+        table[column] = np.where(table[column].isna(), -1, table[column]).astype("int64")
+    return table
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]

@@ -1,0 +1,209 @@
+"""The weekly report: what a week's runs add up to, and what it says of what is missing."""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.folder_store import FolderStore
+from reports.run_files import write_run
+from reports.run_result import RunResult
+from reports.week_data import Week
+from reports.weekly import COVERAGE, write_weekly
+from scanner.errors import BadInput
+from tests.unit.reports.frames import HOSTILE, organization
+
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
+AFTER = MONDAY + timedelta(days=8)
+
+
+def at(hours: float, **changes: Any) -> RunResult:
+    """Make a run that many hours into the week; every run reads the same organization."""
+    started = MONDAY + timedelta(hours=hours)
+    return dataclasses.replace(
+        everything(changes.pop("hostile", False)),
+        started=started,
+        ended=started + timedelta(minutes=1),
+        run_id=f"{started:%Y%m%dT%H%M%SZ}-0a0b0c",
+        **changes,
+    )
+
+
+@functools.cache
+def everything(hostile: bool) -> RunResult:
+    return organization(functions=300, unread=0, started=MONDAY, hostile=hostile)
+
+
+def week_of(folder: Path, *runs: RunResult, now: datetime = AFTER, week: str = "2026-W48") -> dict[str, Any]:
+    store = FolderStore(folder)
+    for run in runs:
+        write_run(store, run)
+    return write_weekly(store, week, now)
+
+
+def test_what_moved_is_told_function_by_function(tmp_path: Path) -> None:
+    first = at(0)
+    functions = first.functions.copy()
+    protected = functions.index[functions["verdict"] == "protected"]
+    eligible = functions.index[functions["verdict"] == "eligible"]
+    functions.loc[protected[:3], ["verdict", "protection"]] = ["eligible", "partial"]
+    functions.loc[eligible[:5], ["verdict", "protection"]] = ["protected", "protected"]
+    functions = functions.drop(index=protected[3:5])
+    summary = week_of(tmp_path, first, at(100, functions=functions))
+    assert (summary["newly_protected"], summary["lost"], summary["deleted"], summary["unknown"]) == (
+        5,
+        3,
+        2,
+        0,
+    )
+    assert summary["end"]["protected"] - summary["start"]["protected"] == 5 - 3 - 2
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert str(first.functions["function_name"][protected[0]]) in page
+
+
+def test_a_unit_that_is_no_longer_read_is_unknown_not_lost(tmp_path: Path) -> None:
+    first = at(0)
+    gone = (first.functions["account_id"] == "000000000001") & (first.functions["region"] == "us-east-1")
+    units = first.units.copy()
+    row = (units["account_id"] == "000000000001") & (units["region"] == "us-east-1")
+    units.loc[row, ["outcome", "functions", "detail"]] = ["access_denied", 0, "refused"]
+    summary = week_of(tmp_path, first, at(5, functions=first.functions[~gone], units=units))
+    held = int((first.functions.loc[gone, "verdict"] == "protected").sum())
+    assert held > 0
+    assert (summary["lost"], summary["deleted"], summary["unknown"]) == (0, 0, held)
+    assert summary["newly_unreachable"] == 1
+    assert "could not be read at the week" in (tmp_path / "weekly/2026-W48/report.html").read_text()
+
+
+def test_missing_hours_are_said(tmp_path: Path) -> None:
+    summary = week_of(tmp_path, at(0), at(1.5), at(4), now=MONDAY + timedelta(hours=6, minutes=20))
+    assert summary["hours_missing"] == 3
+    assert summary["gaps"] == [
+        {"begin": "2026-11-23T02:00:00Z", "end": "2026-11-23T04:00:00Z", "hours": 2},
+        {"begin": "2026-11-23T05:00:00Z", "end": "2026-11-23T06:00:00Z", "hours": 1},
+    ]
+    assert "3 hours without a sweep" in (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert "Hours without a sweep: 3" in (tmp_path / "weekly/2026-W48/mail.txt").read_text()
+
+
+def test_a_complete_week_says_nothing_of_missing_hours(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    first = at(0)
+    write_run(store, first)
+    body = (tmp_path / first.folder / "summary.json").read_text()
+    for hour in range(1, 168):
+        run = at(hour)
+        told = json.loads(body) | {"run_id": run.run_id, "started": f"{run.started:%Y-%m-%dT%H:%M:%SZ}"}
+        store.write(f"{run.folder}/summary.json", json.dumps(told).encode(), "application/json")
+    write_run(store, at(167))
+    summary = write_weekly(store, "2026-W48", AFTER)
+    assert (summary["sweeps"], summary["hours_missing"], summary["gaps"]) == (168, 0, [])
+    assert "without a sweep" not in (tmp_path / "weekly/2026-W48/report.html").read_text()
+
+
+def test_only_this_weeks_runs_count(tmp_path: Path) -> None:
+    summary = week_of(tmp_path, at(-1), at(0), at(167.9), at(168))
+    assert summary["sweeps"] == 2
+    assert summary["start"]["at"] == "2026-11-23T00:00:00Z"
+    assert summary["end"]["at"] == "2026-11-29T23:54:00Z"
+
+
+def test_a_week_without_a_sweep_is_one_clear_line(tmp_path: Path) -> None:
+    run = at(3)
+    rollback = dataclasses.replace(
+        run, mode="rollback", units=run.units.iloc[:0], functions=run.functions.iloc[:0]
+    )
+    with pytest.raises(
+        BadInput, match=r"no run read the organization in week 2026-W48 \(2026-11-23 to 2026-11-29\)"
+    ):
+        week_of(tmp_path, rollback)
+    assert not (tmp_path / "weekly").exists()
+
+
+def test_the_trend_has_twelve_weeks_and_says_which_are_missing(tmp_path: Path) -> None:
+    for weeks in (3, 1):
+        week_of(tmp_path, at(-168 * weeks), week=Week("2026-W48").before(weeks).name)
+    summary = week_of(tmp_path, at(0))
+    points = {point["week"]: point["of_all_pct"] for point in summary["trend"]}
+    assert len(points) == 12
+    assert [week for week, share in points.items() if share is not None] == [
+        "2026-W45",
+        "2026-W47",
+        "2026-W48",
+    ]
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert "No report for 2026-W37" in page
+    assert "2026-W46: nothing is drawn there" in page
+
+
+def test_changes_and_rollbacks_of_all_runs_are_added_up(tmp_path: Path) -> None:
+    changes = at(0).changes
+    applied = at(
+        1, mode="apply", changes=changes.assign(outcome=["failed", *["changed"] * (len(changes) - 1)])
+    )
+    back = changes.head(4).assign(action="rollback", outcome="rolled_back")
+    empty = applied.functions.iloc[:0]
+    rollback = at(2, mode="rollback", changes=back, units=applied.units.iloc[:0], functions=empty)
+    summary = week_of(tmp_path, at(0), applied, rollback)
+    assert (summary["changed"], summary["failed"], summary["rolled_back"]) == (len(changes) - 1, 1, 4)
+    assert (summary["runs"], summary["sweeps"]) == (3, 2)
+
+
+def test_coverage_csv_has_one_row_an_account_and_adds_up(tmp_path: Path) -> None:
+    summary = week_of(tmp_path, at(0), at(9))
+    text = (tmp_path / "weekly/2026-W48/coverage.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert tuple(rows[0]) == COVERAGE
+    assert len(rows) == 24
+    assert sum(int(row["functions"]) for row in rows) == summary["end"]["functions"]
+    assert sum(int(row["protected_start"]) for row in rows) == summary["start"]["protected"]
+
+
+def test_an_account_that_is_new_has_no_number_for_the_start(tmp_path: Path) -> None:
+    later = at(9)
+    first = at(
+        0, accounts=later.accounts.iloc[1:], units=later.units.iloc[2:], functions=later.functions.iloc[40:]
+    )
+    week_of(tmp_path, first, later)
+    rows = list(csv.DictReader((tmp_path / "weekly/2026-W48/coverage.csv").read_text().splitlines()))
+    assert rows[0]["account_id"] == "000000000001"
+    assert rows[0]["functions_start"] == ""
+
+
+def test_optouts_that_lapse_are_listed_soonest_first(tmp_path: Path) -> None:
+    lapsing = week_of(tmp_path, at(30))["optouts_lapsing"]
+    assert [entry["expires"] for entry in lapsing] == sorted(entry["expires"] for entry in lapsing)
+    assert [entry["account"] for entry in lapsing] == ["000000000004"]
+
+
+def test_hostile_names_are_inert_in_every_file(tmp_path: Path) -> None:
+    first = at(0, hostile=True)
+    functions = first.functions.copy()
+    functions.loc[functions["verdict"] == "protected", ["verdict", "protection"]] = ["eligible", "partial"]
+    week_of(tmp_path, first, at(1, hostile=True, functions=functions))
+    folder = tmp_path / "weekly/2026-W48"
+    for name in ("report.html", "mail.html"):
+        text = (folder / name).read_text(encoding="utf-8")
+        for hostile in HOSTILE:
+            if "<" in hostile:
+                assert hostile not in text
+        assert "<script" not in text
+    assert "script-src &#39;none&#39;" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("week", "begin", "end"),
+    [("2026-W01", "2025-12-29", "2026-01-04"), ("2026-W53", "2026-12-28", "2027-01-03")],
+)
+def test_weeks_are_iso_weeks(week: str, begin: str, end: str) -> None:
+    assert (Week(week).monday.isoformat(), Week(week).sunday.isoformat()) == (begin, end)
+
+
+def test_weeks_before_cross_the_year() -> None:
+    assert Week("2027-W01").before(1).name == "2026-W53"
