@@ -1,0 +1,110 @@
+"""What waits holds no thread, every generator ends once, and a slow lane keeps nobody else waiting."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator
+
+import pytest
+
+from remediator.batches import Batches
+from remediator.scheduler import THREADS_IN_A_LANE, Finished, Scheduler
+
+Steps = Generator[float, None, int]
+
+
+def collect(scheduler: Scheduler[int, int], count: int) -> list[Finished[int, int]]:
+    ends: list[Finished[int, int]] = []
+    until = time.monotonic() + 20
+    while len(ends) < count and time.monotonic() < until:
+        ends += scheduler.finished(0.05)
+    return ends
+
+
+def waiting(number: int, pauses: list[float]) -> Steps:
+    for pause in pauses:
+        yield pause
+    if number % 7 == 0:
+        raise ValueError(number)
+    return number * 2
+
+
+def test_a_thousand_wait_on_two_threads_and_each_ends_once() -> None:
+    with Scheduler[int, int](2) as scheduler:
+        before = threading.active_count()
+        for number in range(1000):
+            scheduler.start(number, number % 10, waiting(number, [0.1, 0.0, 0.1]))
+        ends = collect(scheduler, 1000)
+        assert threading.active_count() <= before
+    assert Counter(end.key for end in ends) == Counter(range(1000))
+    for end in ends:
+        assert isinstance(end.error, ValueError) if end.key % 7 == 0 else end.result == end.key * 2
+
+
+def test_a_lane_that_is_slow_leaves_threads_to_the_others() -> None:
+    release = threading.Event()
+
+    def blocked() -> Steps:
+        release.wait(20)
+        return 0
+        yield 0.0
+
+    with Scheduler[int, int](THREADS_IN_A_LANE + 1) as scheduler:
+        for number in range(20):
+            scheduler.start(number, "slow", blocked())
+        for number in range(100, 120):
+            scheduler.start(number, "quick", waiting(number, []))
+        assert {end.key for end in collect(scheduler, 20)} == set(range(100, 120))
+        release.set()
+        assert len(collect(scheduler, 20)) == 20
+
+
+def test_what_is_due_first_goes_first() -> None:
+    order: list[int] = []
+
+    def noted(number: int, pause: float) -> Steps:
+        yield pause
+        order.append(number)
+        return number
+
+    with Scheduler[int, int](1) as scheduler:
+        for number, pause in ((1, 0.3), (2, 0.1), (3, 0.2)):
+            scheduler.start(number, number, noted(number, pause))
+        collect(scheduler, 3)
+    assert order == [2, 3, 1]
+
+
+def drive(steps: Generator[float, None, int]) -> int:
+    try:
+        while True:
+            time.sleep(min(next(steps), 0.02))
+    except StopIteration as end:
+        return int(end.value)
+
+
+def test_those_who_ask_together_are_answered_together() -> None:
+    batches: list[int] = []
+
+    def work(items: list[int]) -> list[int]:
+        batches.append(len(items))
+        return [item + 1 for item in items]
+
+    asked = Batches(work)  # type: ignore[arg-type]
+    steps = [asked.ask(number) for number in range(10)]
+    for one in steps:
+        next(one)
+    assert [drive(one) for one in steps] == list(range(1, 11))
+    assert batches == [10]
+
+
+def test_each_who_asked_meets_the_batchs_error() -> None:
+    def work(items: list[int]) -> list[int]:
+        raise ValueError(len(items))
+
+    asked = Batches(work)  # type: ignore[arg-type]
+    steps = [asked.ask(number) for number in range(3)]
+    for one in steps:
+        next(one)
+    for one in steps:
+        with pytest.raises(ValueError, match="3"):
+            drive(one)
