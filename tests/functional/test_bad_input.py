@@ -1,0 +1,205 @@
+"""Bad input, through the command line as a process: one clear line, exit code 2, and nothing written anywhere."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from moto.core.exceptions import AccessDeniedError
+from moto.organizations.models import OrganizationsBackend
+from moto.s3.models import s3_backends
+
+from auto_defender.demo.functions import fill
+from auto_defender.demo.organization import Organization, build_organization
+from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from tests.functional.moto_server import (
+    Desk,
+    Done,
+    auto_defender,
+    configurations,
+    environment,
+    reset,
+    serving,
+)
+
+NO_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def desk(server: str, tmp_path: Path) -> Desk:
+    """Everything in order, but for what a test breaks."""
+    reset(server)
+    organization = build_organization(3)
+    fill(organization)
+    return Desk(tmp_path, organization)
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Desk:
+    """A desk whose mistakes are found on paper: no server is there to ask."""
+    return Desk(tmp_path, Organization([]))
+
+
+def refused(desk: Desk, *arguments: str, env: Mapping[str, str]) -> str:
+    """Run something that writes, hold that it is refused before anything is written, and give the line that says why."""
+    everything = [account.id for account in desk.organization.accounts]
+    files, functions = _files(desk.folder), configurations(everything)
+    done = auto_defender(*arguments, env=env, cwd=desk.folder)
+    assert done.exit_code == 2, (done.exit_code, done.stderr)
+    assert done.stdout == ""
+    assert _files(desk.folder) == files
+    assert configurations(everything) == functions
+    assert not [
+        key for bucket in s3_backends[CENTRAL_ACCOUNT_ID]["aws"].buckets.values() for key in bucket.keys
+    ]
+    return _one_line(done)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _one_line(done: Done) -> str:
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("auto-defender: ")
+    return line
+
+
+def apply(desk: Desk, env: Mapping[str, str], **sections: Any) -> str:
+    return refused(desk, "run", "--apply", "--config", desk.configure(**sections), env=env)
+
+
+def test_no_credentials(server: str, desk: Desk) -> None:
+    env = {name: value for name, value in environment(server).items() if name not in NO_CREDENTIALS}
+    assert "no AWS credentials" in apply(desk, env)
+
+
+def test_a_profile_that_does_not_exist(server: str, desk: Desk) -> None:
+    line = apply(desk, environment(server, AWS_PROFILE="prodution"))
+    assert "prodution" in line
+
+
+def test_an_organization_call_denied(server: str, desk: Desk) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
+
+    with patch.object(OrganizationsBackend, "list_accounts", denied):
+        line = apply(desk, environment(server))
+    assert "accounts could not be listed" in line
+    assert "AccessDenied" in line
+    assert "organizations:List*" in line
+
+
+def test_an_account_in_no_organization(server: str, tmp_path: Path) -> None:
+    reset(server)
+    line = apply(Desk(tmp_path, Organization([])), environment(server))
+    assert "in no organization" in line
+
+
+def test_an_empty_organization(server: str, desk: Desk) -> None:
+    with patch.object(OrganizationsBackend, "list_accounts", lambda *_, **__: ([], None)):
+        assert "no active account is in scope (0 listed)" in apply(desk, environment(server))
+
+
+def test_an_organization_of_which_nothing_is_left_in_scope(server: str, desk: Desk) -> None:
+    accounts = [account.id for account in desk.organization.accounts]
+    line = apply(desk, environment(server), organization={"exclude_accounts": accounts})
+    assert "no active account is in scope (3 listed)" in line
+
+
+def test_an_ou_that_does_not_exist(server: str, desk: Desk) -> None:
+    line = apply(desk, environment(server), organization={"exclude_ous": ["ou-abcd-12345678"]})
+    assert "organization.exclude_ous" in line
+    assert "ou-abcd-12345678" in line
+
+
+def test_a_region_that_does_not_exist(server: str, desk: Desk) -> None:
+    line = apply(desk, environment(server), organization={"regions": ["us-east-1", "us-esat-2"]})
+    assert "organization.regions" in line
+    assert "us-esat-2" in line
+
+
+def test_a_bucket_that_does_not_exist(server: str, desk: Desk) -> None:
+    line = apply(desk, environment(server), output="s3://nobody-has-this-bucket/reports")
+    assert "s3://nobody-has-this-bucket does not exist" in line
+
+
+def test_a_folder_that_cannot_be_written(server: str, desk: Desk) -> None:
+    (desk.folder / "occupied").touch()
+    line = apply(desk, environment(server), output=str(desk.folder / "occupied" / "out"))
+    assert f"can't write to the folder {desk.folder / 'occupied' / 'out'}" in line
+
+
+# What follows is found before anything is asked of AWS.
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"rollout": {"dryrun": False}}, ("rollout.dryrun", "unknown key")),
+        ({"risk": {"max_layers": "5"}}, ("risk.max_layers", "integer")),
+        (
+            {"defender": {"layers": {"python": "arn:aws:lambda:us-east-1:1:layer:x"}}},
+            ("defender.layers", "ARN"),
+        ),
+    ],
+)
+def test_a_configuration_with_a_wrong_key_type_or_arn(
+    paper: Desk, sections: dict[str, Any], told: tuple[str, str]
+) -> None:
+    line = apply(paper, environment(), **sections)
+    assert f"{paper.folder / 'auto-defender.yaml'}, line " in line
+    for part in told:
+        assert part in line
+
+
+def test_a_configuration_with_a_key_twice(paper: Desk) -> None:
+    path = Path(paper.configure())
+    path.write_text("output: a\norganization:\n  role_name: A\noutput: b\n")
+    line = refused(paper, "run", "--apply", "--config", str(path), env=environment())
+    assert f"{path}, line 4: the key 'output' stands twice" in line
+
+
+def test_a_configuration_that_is_not_there(paper: Desk) -> None:
+    line = refused(paper, "run", "--apply", "--config", "nowhere.yaml", env=environment())
+    assert "nowhere.yaml: No such file" in line
+
+
+def test_a_variable_that_overrides_with_nonsense(paper: Desk) -> None:
+    line = apply(paper, environment(DRY_RUN="maybe"))
+    assert "DRY_RUN: expected true or false" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "No such file"),
+        ("", "write 'optouts: []'"),
+        ("optouts:\n- {account: '111122223333', reason: r, owner: o, expires: 2027-02-30}\n", "line 2: "),
+        ("optouts:\n- {account: '111122223333', reason: r, owner: o, expires: soon}\n", "expires: "),
+    ],
+)
+def test_an_opt_out_file_that_is_missing_empty_or_has_no_date(
+    paper: Desk, text: str | None, told: str
+) -> None:
+    config, optouts = paper.configure(), paper.folder / "optouts.yaml"
+    optouts.unlink() if text is None else optouts.write_text(text)
+    line = refused(paper, "run", "--apply", "--config", config, env=environment())
+    assert str(optouts) in line
+    assert told in line
+
+
+@pytest.mark.parametrize("text", [None, '{"format": 1}'])
+def test_a_plan_that_is_missing_or_none(server: str, desk: Desk, text: str | None) -> None:
+    plan = desk.folder / "plan.json"
+    if text is not None:
+        plan.write_text(text)
+    line = refused(desk, "apply", "--config", desk.configure(), str(plan), env=environment(server))
+    assert str(plan) in line
