@@ -1,0 +1,110 @@
+"""The package that `make package` built, deployed by the central stack and started by its schedule's target."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.emulator import ROOT
+from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Organization
+
+PACKAGE = Path(os.environ.get("AUTO_DEFENDER_PACKAGE", ROOT / "dist" / "auto-defender-python3.11-x86_64.zip"))
+RUN_TIMEOUT_SEC = 120.0
+
+
+@pytest.fixture(scope="module")
+def package() -> bytes:
+    """Give the Lambda zip. Where it was not built a developer's run skips; in CI that is a failure."""
+    if not PACKAGE.is_file():
+        missing = f"{PACKAGE} is missing; run `make package`"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return PACKAGE.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def organization(new_organization: Callable[[], Organization], package: bytes) -> Organization:
+    """Give an organization in general availability, its central stack at work with the real package."""
+    founded = new_organization()
+    bucket = founded.deploy_central(package, DryRun="false")["ReportBucket"]
+    account_id = founded.add_account("payments")
+    founded.deploy_member(account_id, "General")
+    founded.deploy_member(founded.central, "General")
+    founded.add_function(account_id, REGIONS[0], "orders")
+    for region in REGIONS:
+        founded.share_layer(region)
+    founded.emulator.root(founded.central, "ssm").put_parameter(
+        Name="/auto-defender/configuration",
+        Type="SecureString",
+        Value=yaml.safe_dump(
+            {
+                "organization": {
+                    "role_name": "AutoDefenderMember",
+                    "external_id": EXTERNAL_ID,
+                    "regions": list(REGIONS),
+                },
+                "defender": {
+                    "layers": {"python": f"arn:aws:lambda:{{region}}:{founded.central}:layer:{LAYER}:1"},
+                    "wrapper": "/opt/twistlock/wrapper",
+                },
+                "risk": {"runtime_families": ["python"]},
+                "output": f"s3://{bucket}",
+            }
+        ),
+    )
+    return founded
+
+
+def start(organization: Organization, schedule: str) -> None:
+    """Let the emulator's scheduler deliver a schedule's own target now, under the schedule's own role."""
+    scheduler = organization.emulator.root(organization.central, "scheduler")
+    (name,) = (s["Name"] for s in scheduler.list_schedules()["Schedules"] if f"-{schedule}-" in s["Name"])
+    scheduler.create_schedule(
+        Name=f"{schedule}-now",
+        ScheduleExpression=f"at({datetime.now(UTC):%Y-%m-%dT%H:%M:%S})",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=scheduler.get_schedule(Name=name)["Target"],
+    )
+
+
+def report(organization: Organization, key: str) -> Any:
+    """Wait for a JSON document in the report bucket."""
+    stack = organization.emulator.root(organization.central, "cloudformation").describe_stacks(
+        StackName="central"
+    )
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Stacks"][0]["Outputs"]}
+    s3 = organization.emulator.root(organization.central, "s3")
+    deadline = time.monotonic() + RUN_TIMEOUT_SEC
+    while time.monotonic() < deadline:
+        listed = s3.list_objects_v2(Bucket=outputs["ReportBucket"], Prefix=key)
+        if listed["KeyCount"]:
+            body = s3.get_object(Bucket=outputs["ReportBucket"], Key=listed["Contents"][0]["Key"])[
+                "Body"
+            ].read()
+            return json.loads(body)
+        time.sleep(0.2)
+    raise AssertionError(f"no {key} after {RUN_TIMEOUT_SEC} s; the function's log: {_log(organization)}")
+
+
+def _log(organization: Organization) -> list[str]:
+    logs = organization.emulator.root(organization.central, "logs")
+    (group,) = (found["logGroupName"] for found in logs.describe_log_groups()["logGroups"])
+    return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]][-20:]
+
+
+def test_the_hourly_schedule_protects_and_reports(organization: Organization) -> None:
+    start(organization, "Hourly")
+    summary = report(organization, "latest/summary.json")
+    assert (summary["mode"], summary["exit_code"]) == ("apply", 0)
+    # The two accounts in two regions; the central account's function is Auto-Defender itself.
+    assert (summary["units_read"], summary["changed"], summary["protected"]) == (4, 1, 1)
+    client = organization.emulator.root(organization.members["payments"], "lambda", REGIONS[0])
+    (layer,) = client.get_function_configuration(FunctionName="orders")["Layers"]
+    assert layer["Arn"] == f"arn:aws:lambda:{REGIONS[0]}:{organization.central}:layer:{LAYER}:1"
