@@ -57,7 +57,7 @@ def apply_plan(
     """
     stopping = threading.Event()
     journal = Journal(store, run_id)
-    judge = Judge(rules, journal, datetime.now(UTC).date(), approved=approved)
+    judge = Judge(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
     guards = Guards((lock.check, lambda: check_kill_switch(store)), rollout.stop_after_failure_pct)
     run = Run(aws, rules.defender, guards, stopping, deadline)
     protecting = Protecting(run, judge, journal, own_function)

@@ -83,10 +83,11 @@ def changes_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 def planned_changes(plan: Plan) -> pd.DataFrame:
     """Give the changes frame of a dry run: every change of the plan, planned."""
-    return changes_frame(Row(change, Ended("planned", _planned(change))) for change in plan.changes)
+    return changes_frame(Row(change, Ended("planned", planned_detail(change))) for change in plan.changes)
 
 
-def _planned(change: Change) -> str:
+def planned_detail(change: Change) -> str:
+    """Tell what a change would put in."""
     added = [name for name in change.after.variables if name not in change.before.variables]
     parts = [f"layer {change.layer}"] if change.after.layers != change.before.layers else []
     return " and ".join(parts + ([f"variables {', '.join(added)}"] if added else []))

@@ -1,12 +1,12 @@
 """The last look before a change: the risk engine on what was just read, the merge, and the intent in the journal."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from remediator.batches import Batches
-from remediator.journal import Intent, Journal, Outcome
+from remediator.journal import Intent, Outcome
 from remediator.merge import CannotMerge, State, plan_delta, put_in
 from remediator.plan import Change, defender_for
 from remediator.update import Configuration, busy, state_of
@@ -44,10 +44,22 @@ class _Question:
 class Judge:
     """Decides over fresh reads, in batches: one frame, one assessment and one journal write for all that wait."""
 
-    def __init__(self, rules: Rules, journal: Journal, today: date, *, approved: bool) -> None:
-        """Take the rules of the run. approved: a saved plan, which no function that has changed since falls under."""
+    def __init__(
+        self,
+        rules: Rules,
+        run_id: str,
+        intend: Callable[[Sequence[Intent]], None],
+        today: date,
+        *,
+        approved: bool,
+    ) -> None:
+        """Take the rules of the run, and what makes intents durable before they are given out.
+
+        approved: a saved plan, which no function that has changed since falls under.
+        """
         self._rules = rules.for_reread()
-        self._journal = journal
+        self._run_id = run_id
+        self._intend = intend
         self._today = today
         self._approved = approved
         self._batches = Batches(self._decide)
@@ -60,14 +72,14 @@ class Judge:
     def ask(
         self, change: Change, intent_id: str, configuration: Configuration, tags: Mapping[str, str]
     ) -> Generator[float, None, Ready | Refusal]:
-        """Decide over one change; yields seconds to wait. A Ready's intent is durable.
+        """Decide over one change; yields seconds to wait.
 
         Raises WrongAccount and BrokenAnswer for an answer that can't be trusted.
         """
         why = busy(configuration)
         if why:
             return Refusal("deferred", why)
-        if self._approved and configuration.get("RevisionId") != change.revision_id:
+        if self._approved and configuration.get("RevisionId", "") != change.revision_id:
             return Refusal("dropped", "the function has changed since the plan was made")
         read = facts(
             [configuration],
@@ -83,7 +95,7 @@ class Judge:
             self._answer(question, row)
             for question, row in zip(questions, self._assessed(questions), strict=True)
         ]
-        self._journal.intend([answer.intent for answer in answers if isinstance(answer, Ready)])
+        self._intend([answer.intent for answer in answers if isinstance(answer, Ready)])
         return answers
 
     def _assessed(self, questions: Sequence[_Question]) -> list[dict[Any, Any]]:
@@ -124,7 +136,7 @@ class Judge:
             return Refusal("dropped", f"on a fresh read it does not fit ({error})")
         intent = Intent(
             id=question.intent_id,
-            run_id=self._journal.run_id,
+            run_id=self._run_id,
             action=change.action,
             account_id=change.account_id,
             region=change.region,

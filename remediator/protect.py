@@ -38,7 +38,7 @@ def protect(protecting: Protecting, change: Change, number: int) -> Steps:
             return Ended("deferred", "the run was stopped before it was sent", attempt - 1)
         try:
             configuration = function.read()
-            tags = _tags(function) if protecting.judge.needs_tags else {}
+            tags = tags_of(function) if protecting.judge.needs_tags else {}
             decision = yield from protecting.judge.ask(change, f"{number}.{attempt}", configuration, tags)
         except CALL_ERRORS as error:
             return refused(told_apart(error), attempt - 1)
@@ -67,6 +67,7 @@ def _sending(run: Run, intent: Intent, attempts: int) -> Sending:
     return Sending(run.function(intent), intent, run.values(intent), run.defender.tag, attempts)
 
 
-def _tags(function: Function) -> Mapping[str, str]:
+def tags_of(function: Function) -> Mapping[str, str]:
+    """Read a function's tags."""
     tags: Mapping[str, str] = function.call("list_tags", Resource=function.arn).get("Tags", {})
     return tags

@@ -12,7 +12,6 @@ from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
 from remediator.merge import State
 from scanner.calls import LostAnswer
 from scanner.errors import WrongAccount
-from scanner.frame import BrokenAnswer
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +62,12 @@ class Function:
         return {"account_id": self.account_id, "region": self.region, "function_arn": self.arn}
 
     def read(self) -> Configuration:
-        """Read its configuration.
-
-        Raises WrongAccount where the answer is about another function, BrokenAnswer where it has no revision.
-        """
+        """Read its configuration; WrongAccount where the answer is about another function."""
         answer = self.call("get_function_configuration", FunctionName=self.arn)
         if answer.get("FunctionArn") != self.arn:
             raise WrongAccount(
                 f"asked for {self.arn}, AWS answered about another function; nothing more is done"
             )
-        if not answer.get("RevisionId"):
-            raise BrokenAnswer("get_function_configuration: the answer lacks RevisionId")
         return answer
 
 

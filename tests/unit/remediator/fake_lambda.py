@@ -39,6 +39,7 @@ class FakeLambda:
         self.functions: dict[str, dict[str, Any]] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.polls_to_settle = polls_to_settle
+        self.signing: set[str] = set()
         self.settles_as: dict[str, str] = {}
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[str, str]] = []
@@ -79,8 +80,8 @@ class FakeLambda:
         self, account_id: str, region: str, service: str, method: str, *,
         deadline: float | None = None, write: bool = False, **parameters: Any,
     ) -> dict[str, Any]:  # fmt: skip
-        arn = parameters.get("FunctionName") or parameters["Resource"]
-        assert arn.split(":")[3:5] == [region, account_id]
+        arn = parameters.get("FunctionName") or parameters.get("Resource") or parameters["LayerName"]
+        assert method == "get_layer_version" or arn.split(":")[3:5] == [region, account_id]
         with self._lock:
             self.calls[method] += 1
             self.log.append((method, arn))
@@ -129,6 +130,12 @@ class FakeLambda:
             "LastUpdateStatus": "InProgress" if pending else "Successful",
         }
         return copy.deepcopy(function)
+
+    def _get_layer_version(self, arn: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"LayerVersionArn": f"{arn}:{parameters['VersionNumber']}"}
+
+    def _get_function_code_signing_config(self, arn: str, _: dict[str, Any]) -> dict[str, Any]:
+        return {"CodeSigningConfigArn": "arn:csc"} if arn in self.signing else {}
 
     def _list_tags(self, arn: str, _: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": dict(self.tags[arn])}

@@ -1,0 +1,93 @@
+"""A change board sees in the dry run what AWS would refuse; nothing is written meanwhile."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from remediator.plan import Plan
+from remediator.preflight import preflight
+from scanner.settings import EXEC_WRAPPER
+from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
+from tests.unit.remediator.house import House, hurry
+
+WRITES = ("update_function_configuration", "tag_resource", "untag_resource")
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(FakeLambda(), tmp_path)
+
+
+def look(house: House, plan: Plan | None = None) -> pd.DataFrame:
+    changes = preflight(plan or house.plan(), house.aws, house.rules, threads=4)
+    assert not any(house.aws.calls[method] for method in WRITES)
+    assert not list(house.store.root.rglob("*"))
+    return changes.set_index("function_name")
+
+
+def test_what_would_be_made_is_planned_and_the_layer_is_asked_for_once_a_unit(house: House) -> None:
+    for number in range(6):
+        house.aws.add(f"f{number}", region=("us-east-1", "eu-west-1")[number % 2])
+    changes = look(house)
+    assert set(changes["outcome"]) == {"planned"}
+    assert changes.loc["f0", "detail"] == f"layer {layer(4)} and variables {EXEC_WRAPPER}, TW_POLICY"
+    assert house.aws.calls["get_layer_version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "why"),
+    [
+        ("ResourceNotFoundException", "", "the layer version does not exist in this region"),
+        ("AccessDeniedException", "x is not authorized to perform: lambda:GetLayerVersion on resource: y", "the layer is not shared with this account"),
+    ],
+)  # fmt: skip
+def test_a_layer_that_cannot_be_had_is_told(house: House, code: str, message: str, why: str) -> None:
+    house.aws.add()
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "get_layer_version":
+            raise refusal(code, message, "GetLayerVersion")
+
+    house.aws.before = refuse
+    changes = look(house)
+    assert changes.loc["f", "outcome"] == "dropped"
+    assert changes.loc["f", "detail"] == f"preflight: layer_unavailable: {why}"
+
+
+@pytest.mark.parametrize(
+    ("edit", "outcome", "why"),
+    [
+        ({"State": "Pending"}, "deferred", "its state is Pending"),
+        ({"MemorySize": 128}, "dropped", "memory"),
+        ({"Environment": {"Error": {"ErrorCode": "KMSDisabledException"}}}, "dropped", "env_unreadable"),
+    ],
+)
+def test_the_fresh_state_decides(house: House, edit: dict[str, Any], outcome: str, why: str) -> None:
+    arn = house.aws.add()
+    plan = house.plan()
+    house.aws.owner_edits(arn, **edit)
+    changes = look(house, plan)
+    assert changes.loc["f", "outcome"] == outcome
+    assert why in changes.loc["f", "detail"]
+
+
+def test_a_code_signing_policy_is_told_and_one_that_nobody_may_read_too(house: House) -> None:
+    house.aws.signing.add(house.aws.add("signed"))
+    house.aws.add("unknown")
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "get_function_code_signing_config" and arn.endswith("unknown"):
+            raise refusal("AccessDeniedException", "no", "GetFunctionCodeSigningConfig")
+
+    house.aws.before = refuse
+    changes = look(house)
+    assert changes.loc["signed", "detail"].startswith("preflight: signature")
+    assert changes.loc["unknown", "outcome"] == "planned"
+    assert "not known whether a code signing policy refuses it" in changes.loc["unknown", "detail"]
