@@ -65,6 +65,7 @@ def render_run(
     """Give report.html. accounts, functions: the tables of accounts.csv and functions.csv."""
     coverage = measure(result.functions, result.units, previous.units if previous else None)
     in_page = _functions_in_page(functions)
+    reasons = reason_counts(result.functions)
     return page.render(
         "run.html.j2",
         tables=True,
@@ -74,8 +75,8 @@ def render_run(
         parts=PARTS,
         swept=not result.units.empty,
         overview=_overview(coverage),
-        reasons=_reasons(result.functions),
-        reasons_chart=_reasons_chart(result.functions),
+        reasons=_reasons(reasons),
+        reasons_chart=_reasons_chart(reasons),
         ous=_groups(by_ou(accounts)),
         ou_chart=_ou_chart(accounts),
         regions=_groups(by_region(result.units, result.functions)),
@@ -102,15 +103,12 @@ def _overview(coverage: Coverage) -> Any:
     )
 
 
-def _reasons(functions: pd.DataFrame) -> list[dict[str, Any]]:
-    found = reason_counts(functions)
-    uncovered = int(functions["verdict"].isin(("skipped", "excluded")).sum())
+def _reasons(found: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "code": code,
             "functions": int(row.functions),
             "only": int(row.only),
-            "share": 100 * row.functions / uncovered,
             "why": BY_CODE[code].rationale,
             "remedy": BY_CODE[code].remedy,
             "policy": BY_CODE[code].kind == "policy",
@@ -119,10 +117,10 @@ def _reasons(functions: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _reasons_chart(functions: pd.DataFrame) -> Any:
-    found = reason_counts(functions).head(_BARS)
+def _reasons_chart(found: pd.DataFrame) -> Any:
     if found.empty:
         return None
+    found = found.head(_BARS)
     first = found.iloc[0]
     told = f"Functions by reason; the most frequent is {words(found.index[0]).lower()} with {number(first.functions)}."
     return charts.stacked_bars(
