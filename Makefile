@@ -36,7 +36,7 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint $(wildcard stacksets/*.yaml)
 	$(BIN)/pip-licenses --packages $(RUNTIME_PACKAGES)
-	$(BIN)/python -m tools.audit requirements.txt requirements-dev.txt
+	$(BIN)/python -m tools.audit requirements-dev.txt
 
 format: .venv/.dev
 	$(BIN)/ruff format

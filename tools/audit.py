@@ -3,7 +3,7 @@
 A service that can't be reached, or that does not know a package, says nothing about the package: that is told in
 a line nobody overlooks, and is not a failure. A known vulnerability, or pip-audit failing for any other reason, is.
 
-    python -m tools.audit requirements.txt requirements-dev.txt
+    python -m tools.audit requirements-dev.txt
 """
 
 from __future__ import annotations
