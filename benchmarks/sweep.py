@@ -47,38 +47,34 @@ def client_environment(server: RunningServer) -> dict[str, str]:
     return rest | server.environment()
 
 
-def measure(server: RunningServer, name: str, size: dict[str, Any], rounds: int) -> Row:
-    """A contender's figures from its round with the least CPU, with what the server saw of it."""
-    command = [sys.executable, "-m", "benchmarks.measured_run", name, json.dumps(size)]
-    rows = []
-    for _ in range(rounds):
-        server.reset()
-        done = subprocess.run(
-            command, cwd=ROOT, env=client_environment(server), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-        stats = server.stats()
-        seen = {"connections": stats["connections"], "requests": stats["requests"]}
-        rows.append(json.loads(done.stdout) | seen)
-    return min(rows, key=lambda row: float(row["cpu_s"]))
+def measure(server: RunningServer, name: str, size: dict[str, Any]) -> Row:
+    """One contender's figures, with what the server saw of it."""
+    accounts = min(size["accounts"], SAMPLES.get(name, size["accounts"]))
+    console.print(f"{name}, {accounts} accounts, {server.url.partition(':')[0]}", style="dim")
+    server.reset()
+    task = json.dumps(size | {"accounts": accounts})
+    command = [sys.executable, "-m", "benchmarks.measured_run", name, task]
+    environment = client_environment(server)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+    stats = server.stats()
+    row: Row = json.loads(done.stdout)
+    return row | {name: stats[name] for name in ("connections", "requests")} | {"tls": bool(server.ca_bundle)}
 
 
-def compare(size: dict[str, Any], names: list[str], tls: bool, latency_ms: float, rounds: int) -> list[Row]:
-    """Every contender on one server."""
+def compare(
+    size: dict[str, Any], names: list[str], *, tls: bool, latency_ms: float, rounds: int
+) -> list[Row]:
+    """Every contender on one server, in turns; of each, the round with the least CPU."""
     regions = tuple(size["regions"])
     with running_server(
         size["accounts"], size["functions"], regions, latency_ms=latency_ms, tls=tls
     ) as server:
-        rows = []
-        for name in names:
-            accounts = min(size["accounts"], SAMPLES.get(name, size["accounts"]))
-            console.print(f"{'TLS' if tls else 'plain'}: {name}, {accounts} accounts", style="dim")
-            rows.append(measure(server, name, size | {"accounts": accounts}, rounds) | {"tls": tls})
-    ours = next((row for row in rows if row["contender"] == "ours"), None)
-    return [
-        row | {"times_ours": row["cpu_ms_a_unit"] / ours["cpu_ms_a_unit"] if ours else None} for row in rows
-    ]
+        measured = [[measure(server, name, size) for name in names] for _ in range(rounds)]
+    rows = [min(turns, key=lambda row: float(row["cpu_s"])) for turns in zip(*measured, strict=True)]
+    ours = next((row["cpu_ms_a_unit"] for row in rows if row["contender"] == "ours"), None)
+    return [row | {"times_ours": row["cpu_ms_a_unit"] / ours if ours else None} for row in rows]
 
 
 def show(title: str, rows: list[Row]) -> None:
@@ -169,11 +165,13 @@ def main(
     if scale:
         results["scale"] = []
         for count in (100, 1_000, 10_000):
-            results["scale"] += compare(size | {"accounts": count}, ["ours"], bool(tls), latency_ms, rounds)
+            results["scale"] += compare(
+                size | {"accounts": count}, ["ours"], tls=bool(tls), latency_ms=latency_ms, rounds=rounds
+            )
         show("What a unit costs as the organization grows", results["scale"])
     if million:
         big = size | {"accounts": 1_000, "regions": REGIONS[:4], "functions": 250}
-        results["million"] = compare(big, ["ours"], bool(tls), latency_ms, 1)
+        results["million"] = compare(big, ["ours"], tls=bool(tls), latency_ms=latency_ms, rounds=1)
         show(
             f"A million functions: their frame takes {results['million'][0]['frame_mb']:.0f} MB",
             results["million"],
@@ -181,7 +179,7 @@ def main(
     if not (scale or million):
         results["compared"], results["goals"] = [], []
         for secure in (False, True) if tls is None else (tls,):
-            rows = compare(size, names, secure, latency_ms, rounds)
+            rows = compare(size, names, tls=secure, latency_ms=latency_ms, rounds=rounds)
             show(f"{'TLS' if secure else 'Plain HTTP'}, {latency_ms:g} ms latency, {workers} workers", rows)
             reached = goals(rows, size)
             show_goals(reached)
