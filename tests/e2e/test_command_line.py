@@ -57,7 +57,7 @@ class World:
             self.organization.add_function(account_id, region, function)
         return account_id
 
-    def run(self, *arguments: str, keys: Keys | None = None, **sections: dict[str, Any]) -> Result:
+    def run(self, *arguments: str, **sections: dict[str, Any]) -> Result:
         """Run the command line to its end; sections of the configuration may be overridden key by key."""
         config = self.folder / "auto-defender.yaml"
         config.write_text(yaml.safe_dump(self._configuration(sections)))
@@ -65,7 +65,7 @@ class World:
         command = [sys.executable, "-m", "auto_defender", *arguments, "--config", str(config), "--json"]
         done = subprocess.run(
             command,
-            env=self._environment(keys or self.organization.as_central()),
+            env=self._environment(self.organization.as_central()),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -304,6 +304,20 @@ def test_a_missing_opt_out_file_stops_every_write(world: World) -> None:
     assert result.exit_code == 2
     assert "no-such-file.yaml" in result.stderr
     assert world.layers(account_id, "orders") == []
+
+
+def test_an_approved_plan_is_applied_and_nothing_else(world: World) -> None:
+    account_id = world.add_account("payments", "General", "orders")
+    share(world)
+    plan = world.folder / "PLAN.json"
+    planned = world.run("plan", "--out", str(plan))
+    assert planned.exit_code == 0, planned.stderr
+    assert world.layers(account_id, "orders") == []
+    world.organization.add_function(account_id, EAST, "deployed-since")
+    applied = world.run("apply", str(plan))
+    assert applied.exit_code == 0, applied.stderr
+    assert world.layers(account_id, "orders") == [world.defender()]
+    assert world.layers(account_id, "deployed-since") == []
 
 
 def test_rollback_takes_back_what_a_run_added_and_keeps_the_rest(world: World) -> None:
