@@ -12,6 +12,7 @@ CURRENT, OLDER = 4, 2
 # rollout.require_tag and rollout.optout_tag of the demo.
 ROLLOUT_TAG = {"SecurityScan": "true"}
 OPTOUT_TAG = {"AutoDefender": "off"}
+_TAGGED_BY_US = {**ROLLOUT_TAG, "SecurityProtected": "True"}
 INSIGHTS = "LambdaInsightsExtension"
 TEAM_LAYERS = ("powertools", "company-ca", "observability", "http-client", "feature-flags")
 
@@ -54,8 +55,8 @@ KINDS = (
     Kind("unprotected", 36),
     Kind("unprotected, with layers of its team", 12, layers=TEAM_LAYERS[:2]),
     Kind("unprotected, with Lambda Insights", 3, layers=(INSIGHTS,), memory_pct=61.5),
-    Kind("protected", 20, defender=CURRENT, variables=_OURS),
-    Kind("outdated", 7, defender=OLDER, variables=_OURS),
+    Kind("protected", 20, defender=CURRENT, variables=_OURS, tags=_TAGGED_BY_US),
+    Kind("outdated", 7, defender=OLDER, variables=_OURS, tags=_TAGGED_BY_US),
     Kind("partial: layer only", 2, defender=CURRENT),
     Kind("partial: wrapper only", 2, variables=_OURS),
     Kind("package_type", 6, request={"PackageType": "Image", "Runtime": None, "Handler": None}),
