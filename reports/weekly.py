@@ -23,8 +23,8 @@ COVERAGE = (
     "newly_protected", "lost",
 )  # fmt: skip
 _ACCOUNTS_TO_GAIN = 10
-_LISTED = 8
-_OUS = 10
+_LISTED = 6
+_OUS = 8
 _LAPSES_WITHIN = timedelta(days=30)
 _SHARES = ("of_coverable", "of_all")
 

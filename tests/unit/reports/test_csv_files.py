@@ -22,6 +22,8 @@ from reports.csv_files import (
     neutral,
     write_csv,
 )
+from reports.summary import summarize
+from reports.weekly import COVERAGE
 from tests.unit.reports.frames import HOSTILE, organization
 
 CONTRACT = {
@@ -53,12 +55,22 @@ def test_the_contracts_columns_come_first_and_in_order(name: str) -> None:
     assert columns[: len(contract.split(", "))] == tuple(contract.split(", "))
 
 
-@pytest.mark.parametrize("name", CONTRACT)
-def test_the_schema_document_lists_exactly_these_columns(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [*((name, columns) for name, (columns, _) in CONTRACT.items()), ("coverage", COVERAGE)],
+)
+def test_the_schema_document_lists_exactly_these_columns(name: str, columns: tuple[str, ...]) -> None:
+    assert documented(f"{name}.csv") == columns
+
+
+def test_the_schema_document_lists_exactly_the_summarys_keys() -> None:
+    assert documented("summary.json") == (*summarize(organization()), "files")
+
+
+def documented(file: str) -> tuple[str, ...]:
     document = Path("docs/schema.md").read_text(encoding="utf-8")
-    section = re.split(r"^## ", document, flags=re.MULTILINE)
-    described = next(part for part in section if part.startswith(f"{name}.csv"))
-    assert tuple(re.findall(r"^\| `(\w+)`", described, flags=re.MULTILINE)) == CONTRACT[name][0]
+    section = next(part for part in re.split(r"^## ", document, flags=re.MULTILINE) if part.startswith(file))
+    return tuple(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE))
 
 
 def parsed(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[dict[str, str]]:
