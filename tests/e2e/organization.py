@@ -92,6 +92,13 @@ class Organization:
     def deploy_member(self, account_id: str, phase: str, **parameters: str) -> None:
         """Deploy the member stack in a phase of the rollout."""
         self.deploy(account_id, "member-role.yaml", {**self.member_parameters(phase), **parameters})
+        if account_id != self.central:
+            # ministack asks for lambda:ListLayers, on any resource, where AWS asks for lambda:GetLayerVersion.
+            self.emulator.root(account_id, "iam").put_role_policy(
+                RoleName="AutoDefenderMember",
+                PolicyName="emulator",
+                PolicyDocument=policy("lambda:ListLayers"),
+            )
 
     def share_layer(self, region: str) -> str:
         """Publish the Defender layer in a region, share it with the members, and give its version's ARN."""
@@ -191,6 +198,12 @@ def archive(path: str, text: str) -> bytes:
 def trust(*services: str) -> str:
     """Give a trust policy that lets services assume a role."""
     statement = {"Effect": "Allow", "Principal": {"Service": list(services)}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def policy(action: str) -> str:
+    """Give a policy that allows an action on everything."""
+    statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 

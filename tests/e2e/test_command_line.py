@@ -383,5 +383,5 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(world:
             [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
         )
     }
-    # Lambda itself asks for the first; the second is for regions that know no token of ours: the emulator has none.
+    # The second is for regions that know no token of ours: the emulator has none.
     assert actions == given - {"lambda:GetLayerVersion", "account:GetRegionOptStatus"}

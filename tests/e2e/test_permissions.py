@@ -5,14 +5,13 @@ for lambda:GetLayerVersion: tests/unit/stacksets evaluates the policy itself for
 bucket's encryption and a function's reserved concurrency: the unit tests read those in the template.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.organization import EXTERNAL_ID, LAYER, Organization, archive, settle, trust
+from tests.e2e.organization import EXTERNAL_ID, LAYER, Organization, archive, policy, settle, trust
 from tests.unit.stacksets.render import render
 
 PHASES = ("DryRun", "TagGated", "General")
@@ -69,6 +68,7 @@ def test_the_sweep_may_read_in_every_phase(organization: Organization, phase: st
     names = {item["FunctionName"] for item in client.list_functions()["Functions"]}
     assert names == {"plain", "tagged"}
     client.get_function_configuration(FunctionName="plain")
+    client.get_function_code_signing_config(FunctionName="plain")
     client.list_tags(Resource=client.get_function_configuration(FunctionName="plain")["FunctionArn"])
     assert member(organization, phase, "account").list_regions()["Regions"]
     member(organization, phase, "resourcegroupstaggingapi").get_resources(
@@ -165,9 +165,9 @@ def test_the_policy_that_the_unit_tests_evaluate_is_the_one_deployed(
     iam = organization.emulator.root(account_id, "iam")
     (attached,) = iam.list_attached_role_policies(RoleName="AutoDefenderMember")["AttachedPolicies"]
     version = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]["DefaultVersionId"]
-    policy = iam.get_policy_version(PolicyArn=attached["PolicyArn"], VersionId=version)["PolicyVersion"]
+    deployed = iam.get_policy_version(PolicyArn=attached["PolicyArn"], VersionId=version)["PolicyVersion"]
     rendered = render("member-role.yaml", account_id, **organization.member_parameters(phase))
-    assert policy["Document"] == rendered["Permissions"]["Properties"]["PolicyDocument"]
+    assert deployed["Document"] == rendered["Permissions"]["Properties"]["PolicyDocument"]
 
 
 def test_the_member_role_asks_for_the_external_id(organization: Organization) -> None:
@@ -190,12 +190,11 @@ def test_no_other_principal_of_the_central_account_may_assume_the_member_role(
     organization: Organization,
 ) -> None:
     iam = organization.emulator.root(organization.central, "iam")
-    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     iam.create_role(RoleName="Administrator", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
     iam.put_role_policy(
         RoleName="Administrator",
         PolicyName="all",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everything]}),
+        PolicyDocument=policy("*"),
     )
     administrator = organization.assume("Administrator", organization.central)
     assert refused(
