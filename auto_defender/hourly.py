@@ -12,10 +12,11 @@ from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code, run_text
 from auto_defender.observe import Observed, observe
 from remediator.apply import Applied, apply_plan
-from remediator.changes import changes_frame, planned_changes
+from remediator.changes import changes_frame
 from remediator.guards import own_function
 from remediator.lock import RunLock
 from remediator.plan import Plan, configuration_digest, make_plan
+from remediator.preflight import preflight
 from remediator.quarantine import quarantined
 from remediator.recover import resolve_open_runs
 from reports.run_files import write_run
@@ -42,7 +43,7 @@ def run(context: Context) -> Ending:
         plan = planned(context, observed)
         log.info("%d changes planned", len(plan.changes))
         if lock is None or resolved is None:
-            return finish(context, observed, planned_changes(plan), plan)
+            return finish(context, observed, preflighted(context, plan), plan)
         applied = applied_plan(context, plan, lock)
         changes = pd.concat([resolved.changes, applied.changes], ignore_index=True)
         stopped = resolved.stopped_by or applied.stopped_by
@@ -77,6 +78,20 @@ def planned(context: Context, observed: Observed) -> Plan:
             partition=context.aws.partition,
             config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
             hold={ours: "own_function"} if ours else None,
+        )
+
+
+def preflighted(context: Context, plan: Plan) -> pd.DataFrame:
+    """Look at every planned change as apply would, so that AWS's refusals show in the dry run."""
+    with context.stage("preflight"):
+        return preflight(
+            plan,
+            context.aws,
+            context.rules,
+            stop=context.aws.stop,
+            deadline=context.deadline,
+            progress=context.display.changed,
+            threads=context.configuration.sweep.workers,
         )
 
 

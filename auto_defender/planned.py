@@ -6,10 +6,9 @@ from pathlib import Path
 
 from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code
-from auto_defender.hourly import applied_plan, finish, planned
+from auto_defender.hourly import applied_plan, finish, planned, preflighted
 from auto_defender.observe import nothing_observed, observe
 from auto_defender.sources import read_source
-from remediator.changes import planned_changes
 from remediator.lock import RunLock
 from remediator.plan import configuration_digest, read_plan
 from scanner.errors import BadInput
@@ -22,12 +21,18 @@ def write_plan(context: Context, out: str) -> Ending:
         raise BadInput(f"--out {out}: there is no folder {path.parent}")
     observed = observe(context)
     plan = planned(context, observed)
+    changes = preflighted(context, plan)
     try:
         path.write_bytes(plan.to_json())
     except OSError as error:
         raise BadInput(f"--out {out}: {error.strerror}") from None
-    code = exit_code(observed.units, planned_changes(plan), None)
-    return Ending(json.loads(plan.to_json()), f"{plan.summary()}\nwritten to {path}", code)
+    refused = changes[changes["outcome"] != "planned"]
+    lines = [
+        f"would not be made: {arn}: {why}"
+        for arn, why in zip(refused["function_arn"], refused["detail"], strict=True)
+    ]
+    text = "\n".join([plan.summary(), *lines, f"written to {path}"])
+    return Ending(json.loads(plan.to_json()), text, exit_code(observed.units, changes, None))
 
 
 def apply_saved(context: Context, source: str) -> Ending:
