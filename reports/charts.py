@@ -98,7 +98,7 @@ def _bare(root: Element, description: str) -> Element:
         for attribute in ("style", "onclick"):
             element.attrib.pop(attribute, None)
     root.set("role", "img")
-    title = Element("title")
+    title = root.makeelement("title", {})  # pygal builds with lxml where it is installed
     title.text = description
     root.insert(0, title)
     return root
