@@ -8,7 +8,9 @@ import pandas as pd
 
 from remediator.changes import changes_frame
 from remediator.collector import Collector, Progress
+from remediator.drift import count_protected
 from remediator.ending import Steps
+from remediator.failures import remember
 from remediator.guards import Guards, check_kill_switch
 from remediator.journal import Journal
 from remediator.judge import Judge
@@ -70,6 +72,9 @@ def apply_plan(
     )
     rows = collector.run(plan.changes, begin, threads)
     journal.close()
+    now = datetime.now(UTC)
+    remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now)
+    count_protected(store, rows, run_id=run_id, now=now)
     return Applied(changes_frame(rows), collector.stopped_by or limit_stop(plan))
 
 

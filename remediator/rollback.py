@@ -9,6 +9,7 @@ import pandas as pd
 
 from remediator.changes import changes_frame
 from remediator.collector import Collector, Progress
+from remediator.drift import forget
 from remediator.ending import Steps
 from remediator.guards import Guards
 from remediator.history import Undo
@@ -68,4 +69,5 @@ def rollback(
     )
     rows = collector.run(undos, begin, threads)
     journal.close()
+    forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"])
     return RolledBack(changes_frame(rows), collector.stopped_by)

@@ -94,7 +94,9 @@ def fail_every(house: House, every: int) -> None:
 
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "update_function_configuration" and arn in failing:
-            raise refusal("InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes")
+            raise refusal(
+                "InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes"
+            )
 
     house.aws.before = refuse
 
@@ -156,13 +158,17 @@ def test_at_the_deadline_it_returns_and_leaves_the_journal_open(house: House) ->
     started = time.monotonic()
     applied = house.apply(deadline=started + 1.0)
     release.set()
-    assert applied.changes["detail"].tolist() == ["not settled before the run's time was up; the next run finds out"]
+    assert applied.changes["detail"].tolist() == [
+        "not settled before the run's time was up; the next run finds out"
+    ]
     assert house.entries()[0].settled is None
     assert house.resolve().changes["outcome"].tolist() == ["changed"]
     assert house.aws.tags[arn] == {"SecurityProtected": "True"}
 
 
-def test_a_journal_that_cannot_be_written_stops_everything_unsent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_cannot_be_written_stops_everything_unsent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add(house, 50)
 
     def full(path: str, line: bytes) -> None:
@@ -247,5 +253,10 @@ def test_a_broken_quarantine_never_reads_as_an_empty_one(house: House, text: byt
 
 def test_the_quarantine_keeps_the_first_entry_of_a_function(house: House) -> None:
     for run_id in (RUN, OTHER):
-        put_in_quarantine(house.store, ["arn:a", "arn:b"], run_id=run_id, now=datetime.now(UTC), reason="slow")
-    assert [(entry.function_arn, entry.run_id) for entry in quarantined(house.store)] == [("arn:a", RUN), ("arn:b", RUN)]
+        put_in_quarantine(
+            house.store, ["arn:a", "arn:b"], run_id=run_id, now=datetime.now(UTC), reason="slow"
+        )
+    assert [(entry.function_arn, entry.run_id) for entry in quarantined(house.store)] == [
+        ("arn:a", RUN),
+        ("arn:b", RUN),
+    ]

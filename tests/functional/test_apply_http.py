@@ -69,24 +69,32 @@ def aws(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Aws:
     monkeypatch.setattr("remediator.update.POLL_SECONDS", (0.05,) * 100)
     monkeypatch.setattr("remediator.update.FIND_OUT_SECONDS", (0.05, 0.1))
     organization = OrganizationSettings(role_name="Member", regions=REGIONS)
-    return Aws(boto3.Session(), organization, SweepSettings(workers=16, calls_per_second=100.0), RUN, writes=True)
+    return Aws(
+        boto3.Session(), organization, SweepSettings(workers=16, calls_per_second=100.0), RUN, writes=True
+    )
 
 
 def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> Applied:
-    changes = tuple(change(account, region, name) for name in names for account in MEMBERS for region in REGIONS)
+    changes = tuple(
+        change(account, region, name) for name in names for account in MEMBERS for region in REGIONS
+    )
     now = datetime.now(UTC)
     plan = Plan(1, RUN, now, now, "aws", "", {}, changes)
     store = FolderStore(folder)
     with RunLock(store, RUN) as lock:
         rules = Rules("aws", RiskSettings(), DEFENDER)
-        return apply_plan(plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN, threads=16, **more)
+        return apply_plan(
+            plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN, threads=16, **more
+        )
 
 
 def functions(plane: ControlPlane) -> list[dict[str, Any]]:
     return [f for unit in plane.units.values() for f in unit.functions.values()]
 
 
-def test_whatever_happens_on_the_wire_each_function_is_updated_once(plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:
+def test_whatever_happens_on_the_wire_each_function_is_updated_once(
+    plane: ControlPlane, aws: Aws, tmp_path: Path
+) -> None:
     names = ["plain-1", "lost-done-1", "error-done-1", "deployed-1", "lost-undone-1", "failing-1"]
     changes = apply(aws, tmp_path, names).changes
     ends = {n: set(changes.loc[changes["function_name"] == n, "outcome"]) for n in names}
@@ -103,7 +111,9 @@ def test_whatever_happens_on_the_wire_each_function_is_updated_once(plane: Contr
         name, region = function["FunctionName"], function["FunctionArn"].split(":")[3]
         changed = ends[name] == {"changed"}
         assert plane.updates[function["FunctionArn"]] == updates.get(name, 1)
-        assert [x["Arn"] for x in function.get("Layers", [])] == ([LAYER.format(region=region)] if changed else [])
+        assert [x["Arn"] for x in function.get("Layers", [])] == (
+            [LAYER.format(region=region)] if changed else []
+        )
         stage = "deployed" if name == "deployed-1" else "production"
         assert function["Environment"]["Variables"]["STAGE"] == stage
         assert bool(plane.tags.get(function["FunctionArn"])) is changed
@@ -119,7 +129,9 @@ def test_throttling_slows_down_and_loses_nothing(plane: ControlPlane, aws: Aws, 
     assert sum(unit.throttled for unit in plane.units.values()) > 0
 
 
-def test_taken_back_over_the_wire_everything_is_as_before(plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:
+def test_taken_back_over_the_wire_everything_is_as_before(
+    plane: ControlPlane, aws: Aws, tmp_path: Path
+) -> None:
     apply(aws, tmp_path, ["plain-1", "lost-done-1"])
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:

@@ -168,7 +168,9 @@ with RunLock(FolderStore(Path(sys.argv[1])), "20261124T034232Z-victim", expires=
 
 
 def test_the_lock_of_a_process_killed_with_9_is_taken_over_when_it_expires(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path), "1.5"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path), "1.5"], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"

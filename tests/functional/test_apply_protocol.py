@@ -52,7 +52,9 @@ def test_a_second_apply_right_after_changes_nothing(house: House, aws: FakeLambd
     assert (aws.calls["update_function_configuration"], aws.calls["tag_resource"]) == writes
 
 
-def test_an_older_layer_is_upgraded_in_its_place_and_the_environment_is_not_sent(house: House, aws: FakeLambda) -> None:
+def test_an_older_layer_is_upgraded_in_its_place_and_the_environment_is_not_sent(
+    house: House, aws: FakeLambda
+) -> None:
     arn = aws.add(Layers=[{"Arn": layer(3)}, {"Arn": DATADOG}], Environment={"Variables": dict(OURS)})
     assert one(house.apply())["action"] == "upgrade"
     assert aws.layers(arn) == [layer(4), DATADOG]
@@ -76,7 +78,9 @@ def test_what_is_half_there_is_repaired_and_the_owners_value_stays(house: House,
         ({"LastUpdateStatus": "Failed"}, "changed"),
     ],
 )
-def test_the_state_of_a_fresh_read_decides(house: House, aws: FakeLambda, state: dict[str, str], outcome: str) -> None:
+def test_the_state_of_a_fresh_read_decides(
+    house: House, aws: FakeLambda, state: dict[str, str], outcome: str
+) -> None:
     arn = aws.add()
     plan = house.plan()
     aws.functions[arn] |= state
@@ -168,7 +172,13 @@ def test_a_function_that_keeps_being_deployed_is_deferred(house: House, aws: Fak
     ],
 )  # fmt: skip
 def test_refusals_are_told_apart_and_no_value_comes_back_in_them(
-    house: House, aws: FakeLambda, caplog: pytest.LogCaptureFixture, code: str, message: str, outcome: str, kind: str
+    house: House,
+    aws: FakeLambda,
+    caplog: pytest.LogCaptureFixture,
+    code: str,
+    message: str,
+    outcome: str,
+    kind: str,
 ) -> None:
     arn, other = aws.add("a"), aws.add("b")
 
@@ -202,7 +212,9 @@ def test_a_read_that_is_refused_fails_that_function_alone(house: House, aws: Fak
 
 
 @pytest.mark.parametrize("polls", [0, 2])
-def test_a_lost_answer_that_was_done_is_found_and_not_sent_again(house: House, aws: FakeLambda, polls: int) -> None:
+def test_a_lost_answer_that_was_done_is_found_and_not_sent_again(
+    house: House, aws: FakeLambda, polls: int
+) -> None:
     arn = aws.add()
     aws.polls_to_settle = polls
     aws.before, aws.after = lose("update_function_configuration", done=True)
@@ -247,12 +259,17 @@ def test_an_update_that_fails_is_taken_back(house: House, aws: FakeLambda) -> No
     aws.settles_as[arn] = "Failed"
     row = one(house.apply())
     assert row["outcome"] == "failed"
-    assert row["detail"] == "AWS took the update and could not carry it out (EniLimitExceeded); it was taken back"
+    assert (
+        row["detail"]
+        == "AWS took the update and could not carry it out (EniLimitExceeded); it was taken back"
+    )
     assert (aws.layers(arn), aws.variables(arn)) == before
     assert aws.tags[arn] == {}
 
 
-def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(house: House, aws: FakeLambda) -> None:
+def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(
+    house: House, aws: FakeLambda
+) -> None:
     arn = aws.add()
     aws.settles_as[arn] = "Failed"
 
@@ -267,7 +284,9 @@ def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(house: H
     assert aws.calls["update_function_configuration"] == 1
 
 
-def test_a_deployment_that_replaces_the_change_while_it_settles_is_told(house: House, aws: FakeLambda) -> None:
+def test_a_deployment_that_replaces_the_change_while_it_settles_is_told(
+    house: House, aws: FakeLambda
+) -> None:
     arn = aws.add()
 
     def deploy(method: str, on: str, n: int) -> None:
@@ -279,12 +298,16 @@ def test_a_deployment_that_replaces_the_change_while_it_settles_is_told(house: H
     assert aws.tags[arn] == {}
 
 
-def test_a_tag_that_is_refused_leaves_the_function_protected_and_says_so(house: House, aws: FakeLambda) -> None:
+def test_a_tag_that_is_refused_leaves_the_function_protected_and_says_so(
+    house: House, aws: FakeLambda
+) -> None:
     aws.add()
 
     def refuse(method: str, on: str, n: int) -> None:
         if method == "tag_resource":
-            raise refusal("AccessDeniedException", "not authorized to perform: lambda:TagResource", "TagResource")
+            raise refusal(
+                "AccessDeniedException", "not authorized to perform: lambda:TagResource", "TagResource"
+            )
 
     aws.before = refuse
     row = one(house.apply())

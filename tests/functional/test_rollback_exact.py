@@ -123,7 +123,9 @@ def test_a_run_under_a_later_one_is_not_taken_back_from_beneath_it(house: House,
     assert aws.layers(arn) == [DATADOG, layer(5)]
 
 
-def test_an_upgrade_is_taken_back_to_the_version_before_and_keeps_the_tag(house: House, aws: FakeLambda) -> None:
+def test_an_upgrade_is_taken_back_to_the_version_before_and_keeps_the_tag(
+    house: House, aws: FakeLambda
+) -> None:
     arn = upgraded(house, aws)
     assert one(house.rollback([LATER]))["outcome"] == "rolled_back"
     assert aws.layers(arn) == [DATADOG, layer(4)]
@@ -158,7 +160,13 @@ def test_a_function_that_no_run_changed_is_refused(house: House, aws: FakeLambda
 
 @pytest.mark.parametrize(
     ("runs", "functions"),
-    [(["yesterday"], []), (["../../../etc"], []), (["20261124T034232Z-ffffff"], []), ([], ["payments"]), ([], [arn_of("f") + ":1"])],
+    [
+        (["yesterday"], []),
+        (["../../../etc"], []),
+        (["20261124T034232Z-ffffff"], []),
+        ([], ["payments"]),
+        ([], [arn_of("f") + ":1"]),
+    ],
 )
 def test_bad_input_is_one_clear_line(house: House, runs: list[str], functions: list[str]) -> None:
     with pytest.raises(BadInput) as error:
@@ -177,7 +185,9 @@ def test_a_lost_answer_is_found_out(house: House, aws: FakeLambda, done: bool) -
     assert (aws.layers(arn) == []) is done
 
 
-def test_a_refusal_fails_that_function_alone_and_it_can_be_rolled_back_later(house: House, aws: FakeLambda) -> None:
+def test_a_refusal_fails_that_function_alone_and_it_can_be_rolled_back_later(
+    house: House, aws: FakeLambda
+) -> None:
     arn, other = aws.add("a"), aws.add("b")
     house.apply()
 
@@ -196,10 +206,14 @@ def test_a_refusal_fails_that_function_alone_and_it_can_be_rolled_back_later(hou
 
 
 owner_layers = st.lists(st.sampled_from([DATADOG, INSIGHTS]), unique=True, max_size=2)
-owner_variables = st.dictionaries(st.sampled_from(["A", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2)
+owner_variables = st.dictionaries(
+    st.sampled_from(["A", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2
+)
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(owner_layers, owner_variables, owner_layers, owner_variables, st.booleans(), st.booleans())
 def test_whatever_an_owner_deploys_between_stays_as_deployed(
     tmp_path_factory: pytest.TempPathFactory,

@@ -23,7 +23,9 @@ def layer(version: int, name: str = "twistlock-python", region: str = REGION) ->
     return f"arn:aws:lambda:{region}:{PUBLISHER}:layer:{name}:{version}"
 
 
-def refusal(code: str, message: str = "", operation: str = "UpdateFunctionConfiguration", status: int = 400) -> ClientError:
+def refusal(
+    code: str, message: str = "", operation: str = "UpdateFunctionConfiguration", status: int = 400
+) -> ClientError:
     response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(response, operation)  # type: ignore[arg-type]
 
@@ -74,7 +76,10 @@ class FakeLambda:
     def owner_edits(self, arn: str, **changes: Any) -> None:
         """Another deployment: any field, a new revision."""
         with self._lock:
-            self.functions[arn] |= changes | {"RevisionId": str(uuid.uuid4()), "LastModified": str(uuid.uuid4())}
+            self.functions[arn] |= changes | {
+                "RevisionId": str(uuid.uuid4()),
+                "LastModified": str(uuid.uuid4()),
+            }
 
     def call(
         self, account_id: str, region: str, service: str, method: str, *,
@@ -156,7 +161,9 @@ class FakeLambda:
         return dict(self.functions[arn].get("Environment", {}).get("Variables", {}))
 
 
-def lose(method: str, *, done: bool, times: int = 1) -> tuple[Callable[[str, str, int], None], Callable[[str, str, int], None]]:
+def lose(
+    method: str, *, done: bool, times: int = 1
+) -> tuple[Callable[[str, str, int], None], Callable[[str, str, int], None]]:
     """Make hooks (before, after) that lose answers of a method, with the call done or not."""
 
     def hook(called: str, arn: str, n: int) -> None:

@@ -71,7 +71,9 @@ class House:
         frame = FunctionsFrame("aws", self.defender.variable_names)
         for arn, configuration in self.aws.functions.items():
             region, account = arn.split(":")[3:5]
-            frame.add(account, region, facts([configuration], "aws", account, region, self.defender.variable_names))
+            frame.add(
+                account, region, facts([configuration], "aws", account, region, self.defender.variable_names)
+            )
         functions = frame.finish()
         if self.rules.need_tags:
             functions = functions.assign(required_tag=True, optout_tag=False, tags_read=True)
@@ -93,7 +95,15 @@ class House:
         plan = plan or self.plan(run_id)
         with RunLock(self.store, run_id) as lock:
             return apply_plan(
-                plan, self.aws, self.rules, self.rollout, store=self.store, lock=lock, run_id=run_id, threads=8, **more
+                plan,
+                self.aws,
+                self.rules,
+                self.rollout,
+                store=self.store,
+                lock=lock,
+                run_id=run_id,
+                threads=8,
+                **more,
             )
 
     def resolve(self) -> Applied:
@@ -101,7 +111,12 @@ class House:
             return resolve_open_runs(self.aws, self.defender, store=self.store, lock=lock, threads=4)
 
     def rollback(
-        self, runs: list[str], functions: list[str] | None = None, *, write: bool = True, run_id: str = "20261125T000000Z-back"
+        self,
+        runs: list[str],
+        functions: list[str] | None = None,
+        *,
+        write: bool = True,
+        run_id: str = "20261125T000000Z-back",
     ) -> RolledBack:
         undos = select(self.store, runs, functions or [])
         common: dict[str, Any] = {"store": self.store, "run_id": run_id, "threads": 4}
@@ -130,5 +145,3 @@ def hurry(monkeypatch: Any) -> None:
     monkeypatch.setattr("remediator.batches.GATHER_SECONDS", 0.002)
     monkeypatch.setattr(collector_module, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr("random.uniform", lambda low, high: 0.001)
-
-

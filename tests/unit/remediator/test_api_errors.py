@@ -40,4 +40,6 @@ def test_a_value_that_was_sent_never_comes_back(value: str, before: str, after: 
 
 def test_a_quoted_environment_is_cut_off() -> None:
     assert redacted('Too large. String measured: {"A":"b"}', []) == "Too large. String measured:"
-    assert redacted("1 validation error detected: Value 'hunter2' at 'x'", []) == "1 validation error detected:"
+    assert (
+        redacted("1 validation error detected: Value 'hunter2' at 'x'", []) == "1 validation error detected:"
+    )

@@ -110,7 +110,11 @@ def reverse_layers(s: State) -> State:
 
 
 edits = st.one_of(
-    st.builds(set_variable, st.sampled_from(["A", "B", "C", "TW_POLICY", EXEC_WRAPPER]), st.sampled_from(["x", "other"])),
+    st.builds(
+        set_variable,
+        st.sampled_from(["A", "B", "C", "TW_POLICY", EXEC_WRAPPER]),
+        st.sampled_from(["x", "other"]),
+    ),
     st.builds(drop_variable, st.sampled_from(["A", "TW_POLICY", EXEC_WRAPPER])),
     st.builds(toggle_layer, st.sampled_from([*others, layer(4), layer(7)])),
     st.just(reverse_layers),
@@ -118,7 +122,9 @@ edits = st.one_of(
 
 
 @given(states(), st.lists(edits, max_size=6))
-def test_after_any_edits_of_the_owner_a_rollback_leaves_what_is_the_owners(before: State, changes: list[Edit]) -> None:
+def test_after_any_edits_of_the_owner_a_rollback_leaves_what_is_the_owners(
+    before: State, changes: list[Edit]
+) -> None:
     delta = delta_for(before)
     edited = put_in(before, delta, VALUES)
     for change in changes:

@@ -46,14 +46,23 @@ def test_no_value_of_a_variable_is_in_a_plan(house: House) -> None:
     assert "/opt/twistlock/wrapper" in text
 
 
-@pytest.mark.parametrize("path", [("changes", 0, "after", "layers"), ("changes", 0, "action"), ("expires",), ("run_id",), ("held_back",)])
+@pytest.mark.parametrize(
+    "path",
+    [("changes", 0, "after", "layers"), ("changes", 0, "action"), ("expires",), ("run_id",), ("held_back",)],
+)
 def test_an_edited_plan_is_refused(house: House, path: tuple[Any, ...]) -> None:
     house.aws.add()
     data = json.loads(house.plan().to_json())
     spot = data
     for step in path[:-1]:
         spot = spot[step]
-    edits = {"layers": [], "action": "upgrade", "expires": "2030-01-01T00:00:00+00:00", "run_id": "x", "held_back": {"x": 1}}
+    edits = {
+        "layers": [],
+        "action": "upgrade",
+        "expires": "2030-01-01T00:00:00+00:00",
+        "run_id": "x",
+        "held_back": {"x": 1},
+    }
     spot[path[-1]] = edits[path[-1]]
     with pytest.raises(BadInput, match=r"PLAN\.json: edited after it was made"):
         read(json.dumps(data).encode())
@@ -77,7 +86,9 @@ def test_what_is_no_plan_is_refused_in_one_line(text: bytes) -> None:
 
 def test_the_configurations_digest_follows_what_decides_and_nothing_else() -> None:
     def digest(defender: Any = None, rollout: Any = None, risk: Any = None) -> str:
-        return configuration_digest(defender or settings(), risk or RiskSettings(), rollout or RolloutSettings())
+        return configuration_digest(
+            defender or settings(), risk or RiskSettings(), rollout or RolloutSettings()
+        )
 
     assert digest() == digest(rollout=RolloutSettings(dry_run=False))
     assert digest() != digest(defender=settings(version=5))
@@ -107,7 +118,9 @@ def test_what_is_held_is_not_planned(house: House) -> None:
     assert plan.held_back == {"failed_before": 1}
 
 
-@pytest.mark.parametrize("name", ["aws-controltower-NotificationForwarder", "AWSAccelerator-x", "StackSet-abc"])
+@pytest.mark.parametrize(
+    "name", ["aws-controltower-NotificationForwarder", "AWSAccelerator-x", "StackSet-abc"]
+)
 def test_landing_zones_are_left_alone(house: House, name: str) -> None:
     house.aws.add(name)
     assert house.plan().changes == ()

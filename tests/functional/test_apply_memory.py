@@ -1,0 +1,179 @@
+"""What earlier runs have learnt: refusals that stand are not tried every hour, and a lost fight is given up."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.apply import limit_stop
+from remediator.failures import failures
+from remediator.holds import Holds, holds_on
+from remediator.permanent import snippet, tool_of
+from remediator.plan import defender_for
+from remediator.settings import RolloutSettings
+from scanner.errors import BadInput
+from scanner.risk import assess_risk
+from tests.unit.remediator.fake_lambda import ACCOUNT, REGION, FakeLambda, layer, refusal
+from tests.unit.remediator.house import POLICY, RUN, WRAPPER, House, hurry, one, settings
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(FakeLambda(), tmp_path)
+
+
+def holds(house: House, digest: str = "digest", own: str | None = None) -> Holds:
+    return holds_on(
+        house.assessed(),
+        house.defender,
+        store=house.store,
+        partition="aws",
+        config_digest=digest,
+        own_function=own,
+    )
+
+
+def refuse_for_good(house: House) -> None:
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise refusal(
+                "InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes"
+            )
+
+    house.aws.before = refuse
+
+
+def allow(house: House) -> None:
+    house.aws.before = lambda method, arn, n: None
+
+
+def test_what_was_refused_for_good_is_not_tried_again(house: House) -> None:
+    arn = house.aws.add()
+    refuse_for_good(house)
+    assert one(house.apply())["outcome"] == "failed"
+    held = holds(house)
+    assert held.hold == {arn: "failed_before"}
+    plan = house.plan("20261124T044232Z-next", hold=held.hold)
+    assert plan.changes == ()
+    assert plan.held_back == {"failed_before": 1}
+    assert limit_stop(plan) is None
+
+
+def test_it_is_tried_again_when_function_layer_or_configuration_has_changed(house: House) -> None:
+    arn = house.aws.add()
+    refuse_for_good(house)
+    house.apply()
+    assert holds(house, digest="another").hold == {}
+    house.defender = settings(version=5)
+    assert holds(house).hold == {}
+    house.defender = settings(version=4)
+    assert holds(house).hold == {arn: "failed_before"}
+    house.aws.owner_edits(arn, CodeSize=5)
+    assert holds(house).hold == {}
+
+
+def test_it_is_forgotten_once_it_went_well(house: House) -> None:
+    arn = house.aws.add()
+    refuse_for_good(house)
+    house.apply()
+    assert failures(house.store)[arn].detail.startswith("size_limit")
+    allow(house)
+    house.aws.owner_edits(arn, CodeSize=5)
+    house.apply(run_id="20261124T044232Z-next")
+    assert failures(house.store) == {}
+
+
+def test_what_may_pass_by_itself_is_not_remembered(house: House) -> None:
+    house.aws.add()
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise refusal("ResourceConflictException")
+
+    house.aws.before = refuse
+    house.apply()
+    assert failures(house.store) == {}
+
+
+def redeployed(house: House, arn: str) -> None:
+    """Its own pipeline deploys it again, without the Defender."""
+    house.aws.owner_edits(arn, Layers=[], Environment={"Variables": {"OWNER": "s3cret-of-the-owner"}})
+
+
+def test_after_three_lost_fights_its_owner_is_left_alone(house: House) -> None:
+    arn = house.aws.add()
+    for fight in range(3):
+        held = holds(house)
+        assert held.hold == {}
+        assert held.drifted == ({arn: fight} if fight else {})
+        house.apply(run_id=f"20261124T0{fight}4232Z-fight")
+        redeployed(house, arn)
+    held = holds(house)
+    assert held.hold == {arn: "drift"}
+    assert held.drifted == {arn: 3}
+    assert POLICY not in house.everything_written()
+
+
+def test_an_upgrade_is_no_lost_fight(house: House) -> None:
+    house.aws.add()
+    house.apply()
+    house.defender = settings(version=5)
+    held = holds(house)
+    assert (held.hold, held.drifted) == ({}, {})
+
+
+def test_a_rollback_is_nobodys_pipeline(house: House) -> None:
+    house.aws.add()
+    house.apply()
+    house.rollback([RUN])
+    assert holds(house).drifted == {}
+
+
+def test_the_own_function_is_held(house: House) -> None:
+    arn = house.aws.add()
+    assert holds(house, own=arn).hold == {arn: "own_function"}
+
+
+@pytest.mark.parametrize("path", ["state/failures.json", f"state/drift/{ACCOUNT}.json"])
+def test_a_broken_memory_is_told_in_one_line(house: House, path: str) -> None:
+    house.aws.add()
+    house.store.write(path, b"{", "application/json")
+    with pytest.raises(BadInput, match=path):
+        holds(house)
+
+
+def test_an_empty_organization_holds_nothing(house: House) -> None:
+    functions = house.assessed()
+    assert functions.empty
+    assert assess_risk(functions, house.rules, date(2026, 11, 24)).empty
+    assert holds(house).hold == {}
+    assert RolloutSettings().dry_run
+
+
+CFN = {"aws:cloudformation:stack-name": "s", "aws:cloudformation:logical-id": "OrdersFunction"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "tool", "says"),
+    [
+        (CFN, "CloudFormation/SAM", f"Layers:\n    - {layer(4)}"),
+        (CFN | {"STAGE": "prod"}, "Serverless Framework", f"layers:\n  - {layer(4)}"),
+        (CFN | {"aws:cloudformation:logical-id": "OrdersFunction1A2B3C4D"}, "CDK", "fn.addLayers("),
+        ({}, "Terraform", f'layers = ["{layer(4)}"]'),
+    ],
+)
+def test_the_owner_gets_what_makes_it_permanent(
+    house: House, tags: dict[str, str], tool: Any, says: str
+) -> None:
+    assert tool_of(tags) == tool
+    text = snippet(tool, defender_for(house.defender, "python", REGION, ACCOUNT))
+    assert says in text
+    assert WRAPPER in text
+    assert "<TW_POLICY>" in text
+    assert POLICY not in text
