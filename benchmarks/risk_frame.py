@@ -20,7 +20,18 @@ _RUNTIMES = (
     "python3.12", "python3.13", "python3.9", "python3.11", "nodejs20.x", "nodejs22.x", "nodejs18.x", "java21",
     "dotnet8", "go1.x", "provided.al2023", "",
 )  # fmt: skip
-_WORDS = ("billing", "orders", "ingest", "export", "thumbnail", "notify", "audit", "search", "webhook", "sync")
+_WORDS = (
+    "billing",
+    "orders",
+    "ingest",
+    "export",
+    "thumbnail",
+    "notify",
+    "audit",
+    "search",
+    "webhook",
+    "sync",
+)
 
 
 def account_id(number: int) -> str:
@@ -31,7 +42,8 @@ def account_id(number: int) -> str:
 def rules() -> Rules:
     """The documented configuration with a policy of each kind."""
     layers = {
-        family: f"arn:aws:lambda:{{region}}:{PUBLISHER}:layer:twistlock-{family}:4" for family in ("python", "nodejs")
+        family: f"arn:aws:lambda:{{region}}:{PUBLISHER}:layer:twistlock-{family}:4"
+        for family in ("python", "nodejs")
     }
     out = [
         OptOut(
@@ -44,7 +56,11 @@ def rules() -> Rules:
         partition="aws",
         risk=RiskSettings(),
         defender=DefenderSettings.model_validate(
-            {"layers": layers, "wrapper": WRAPPER, "environment": {"TW_POLICY": '{"function":"{function_name}"}'}}
+            {
+                "layers": layers,
+                "wrapper": WRAPPER,
+                "environment": {"TW_POLICY": '{"function":"{function_name}"}'},
+            }
         ),
         optouts=OptOuts(tuple(out)),
         optout_tag=Tag(key="AutoDefender", value="off"),
@@ -80,9 +96,14 @@ def _function(dice: random.Random, number: int, account: str, region: str) -> tu
     """One row as frame.facts gives it."""
     runtime = dice.choice(_RUNTIMES)
     variables = {"STAGE": "x" * dice.choice((4, 40, 400, 4000))}
-    layers = [f"arn:aws:lambda:{region}:{account}:layer:shared-{dice.randrange(6)}:3"] * dice.choice((0, 0, 1, 1, 4, 5))
+    layers = [f"arn:aws:lambda:{region}:{account}:layer:shared-{dice.randrange(6)}:3"] * dice.choice(
+        (0, 0, 1, 1, 4, 5)
+    )
     if dice.random() < 0.5:
-        layers = [*layers[:4], f"arn:aws:lambda:{region}:{PUBLISHER}:layer:twistlock-python:{dice.choice((3, 4, 4, 4))}"]
+        layers = [
+            *layers[:4],
+            f"arn:aws:lambda:{region}:{PUBLISHER}:layer:twistlock-python:{dice.choice((3, 4, 4, 4))}",
+        ]
         variables |= {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x" * 40}
     elif dice.random() < 0.05:
         variables[EXEC_WRAPPER] = "/opt/other/wrapper"

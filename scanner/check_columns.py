@@ -3,10 +3,11 @@
 What can't be read reads as -1 or "?" (see frame.py) and fails the check that needs it.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import date
-from typing import cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +29,19 @@ MAX_ENVIRONMENT_BYTES = 4096
 BYTES_PER_MB = 1024 * 1024
 _SETTLED_STATES = ("", "Active", "Inactive")
 _SETTLED_UPDATES = ("", "Successful")
+_GLOB = frozenset("*?[")
 Rows = npt.NDArray[np.intp]
 
 
-def _numbers(match: DefenderMatch, column: str) -> np.ndarray:
-    return match.functions[column].to_numpy()
+def _numbers(match: DefenderMatch, column: str) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = match.functions[column].to_numpy()
+    return values
 
 
 def _categories(match: DefenderMatch, column: str, fails: Callable[[str], bool]) -> Flags:
     """Decide once a category; a row without one cannot be read and fails."""
     values = match.functions[column]
-    return cast(Flags, by_category(values, [fails(text) for text in values.cat.categories], bool, True))
+    return by_category(values, [fails(text) for text in values.cat.categories], bool, True)
 
 
 def package_type(match: DefenderMatch, today: date) -> Flags:
@@ -64,7 +67,7 @@ def runtime_update_blocked(match: DefenderMatch, today: date) -> Flags:
     """A runtime whose functions AWS no longer lets anyone update; one that can't be read fails `runtime`."""
     values = match.functions["runtime"]
     blocked: list[object] = [runtimes.update_blocked(text, today) for text in values.cat.categories]
-    return cast(Flags, by_category(values, blocked, bool, False))
+    return by_category(values, blocked, bool, False)
 
 
 def memory(match: DefenderMatch, today: date) -> Flags:
@@ -81,7 +84,8 @@ def timeout(match: DefenderMatch, today: date) -> Flags:
 def layers(match: DefenderMatch, today: date) -> Flags:
     """No free slot for our layer; one of ours, of whatever version, is replaced in place."""
     count = _numbers(match, "layer_count")
-    return ((count >= match.rules.risk.max_layers) & (match.layer == NO_LAYER)) | (count < 0)
+    full: Flags = ((count >= match.rules.risk.max_layers) & (match.layer == NO_LAYER)) | (count < 0)
+    return full
 
 
 def code_size(match: DefenderMatch, today: date) -> Flags:
@@ -131,17 +135,17 @@ def _added_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:
         count = match.by_category_and_family("env_names", times, np.int32, 0)
         if count.any():
             added += count * (lengths(match) - len(placeholder))
-    return cast(npt.NDArray[np.int32], added)
+    return added
 
 
 def _name_lengths(match: DefenderMatch) -> npt.NDArray[np.int32]:
-    names = match.functions["function_name"]
+    names = match.functions["function_name"].to_numpy(dtype=object)
     return np.fromiter(map(len, names), dtype=np.int32, count=len(names))
 
 
 def _region_lengths(match: DefenderMatch) -> npt.NDArray[np.int32]:
     region = match.functions["region"]
-    return cast(npt.NDArray[np.int32], by_category(region, [len(text) for text in region.cat.categories], np.int32, 0))
+    return by_category(region, [len(text) for text in region.cat.categories], np.int32, 0)
 
 
 def memory_utilization(match: DefenderMatch, today: date) -> Flags:
@@ -209,10 +213,12 @@ def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
             of_account[entry.account].append(entry)
     if not of_account:
         return result
+    units = match.functions[["account_id", "region"]]
+    named = np.flatnonzero(("*" in of_account) | units["account_id"].isin(of_account.keys()).to_numpy())
     rows_of: dict[tuple[str, ...], list[Rows]] = defaultdict(list)
-    for unit, rows in rows_by_unit(match.functions).items():
+    for unit, rows in rows_by_unit(units.iloc[named]).items():
         entries = OptOuts((*of_account.get("*", ()), *of_account.get(unit.account_id, ())))
-        rows_of[entries.patterns(unit.account_id, unit.region, today)].append(rows)
+        rows_of[entries.patterns(unit.account_id, unit.region, today)].append(named[rows])
     for patterns, parts in rows_of.items():
         rows = np.concatenate(parts)
         result[rows] = _names_match(match.functions["function_name"].iloc[rows], patterns)
@@ -239,23 +245,26 @@ def exclusion_list(match: DefenderMatch, today: date) -> Flags:
 
 
 def _names_match(names: pd.Series, patterns: tuple[str, ...]) -> Flags:
-    """Look plain names up together; only globs are matched name by name."""
+    """Look plain names up together; only what begins like a glob is matched against the globs."""
     if "*" in patterns:
         return np.ones(len(names), dtype=bool)
-    globs = tuple(pattern for pattern in patterns if set(pattern) & set("*?["))
-    plain = names.isin(set(patterns) - set(globs)).to_numpy() if len(globs) < len(patterns) else None
-    if not globs:
-        return np.zeros(len(names), dtype=bool) if plain is None else plain
-    fullmatch = glob_regex(globs).fullmatch
-    matched = np.fromiter((fullmatch(name) is not None for name in names), dtype=bool, count=len(names))
-    return matched if plain is None else matched | plain
+    globs = tuple(pattern for pattern in patterns if set(pattern) & _GLOB)
+    result: Flags = names.isin(set(patterns).difference(globs)).to_numpy(copy=True)
+    if globs:
+        starts = tuple(re.split(r"[*?[]", pattern, maxsplit=1)[0] for pattern in globs)
+        fullmatch = glob_regex(globs).fullmatch
+        texts = names.to_numpy(dtype=object)
+        result |= np.array(
+            [text.startswith(starts) and fullmatch(text) is not None for text in texts], dtype=bool
+        )
+    return result
 
 
 def quarantined(match: DefenderMatch, today: date) -> Flags:
     """Rolled back earlier: known by the whole ARN."""
     arns = match.rules.quarantined
     names = match.functions["function_name"]
-    result = cast(Flags, names.isin({arn.rpartition(":")[2] for arn in arns}).to_numpy(copy=True))
+    result: Flags = names.isin({arn.rpartition(":")[2] for arn in arns}).to_numpy(copy=True)
     rows = np.flatnonzero(result)
     result[rows] = function_arns(match.functions.iloc[rows], match.rules.partition).isin(arns)
     return result

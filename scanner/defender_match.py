@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class DefenderMatch:
             self.families.index(family) if (family := family_of(text)) in self.families else -1
             for text in runtime.cat.categories
         ]
-        return cast(Codes, by_category(runtime, codes, np.int8, -1))
+        return by_category(runtime, codes, np.int8, -1)
 
     @cached_property
     def layer(self) -> Codes:
@@ -67,22 +67,22 @@ class DefenderMatch:
 
     def by_category_and_family(
         self, column: str, value: Callable[[str, Family | None], object], dtype: npt.DTypeLike, absent: object
-    ) -> npt.NDArray[np.generic]:
+    ) -> npt.NDArray[Any]:
         """Spread value(category, family) over the rows; family None stands for rows whose runtime has none of ours."""
         own = self.functions[column].cat
         families = (*self.families, None)  # code -1 is the last
         table = np.full((len(own.categories) + 1, len(families)), absent, dtype)
         for row, text in enumerate(own.categories):
             table[row] = [value(text, family) for family in families]
-        spread: npt.NDArray[np.generic] = table[own.codes.to_numpy(), self.family]
-        return spread
+        rows: npt.NDArray[Any] = table[own.codes.to_numpy(), self.family]
+        return rows
 
     @cached_property
     def has_wrapper_variable(self) -> Flags:
         """Tell a row whether AWS_LAMBDA_EXEC_WRAPPER is set, to whatever value."""
         names = self.functions["env_names"]
         present: list[object] = [EXEC_WRAPPER in text.split(";") for text in names.cat.categories]
-        return cast(Flags, by_category(names, present, bool, True))
+        return by_category(names, present, bool, True)
 
     @cached_property
     def has_our_wrapper(self) -> Flags:
@@ -92,7 +92,7 @@ class DefenderMatch:
         def ours(text: str, family: Family | None) -> bool:
             return text == known[family] if family else text in known.values()
 
-        return cast(Flags, self.by_category_and_family("exec_wrapper", ours, bool, False) & self.has_wrapper_variable)
+        return self.by_category_and_family("exec_wrapper", ours, bool, False) & self.has_wrapper_variable
 
     @property
     def protection(self) -> Codes:
@@ -110,4 +110,3 @@ class DefenderMatch:
 
 
 PROTECTIONS = ("protected", "outdated", "partial", "unprotected")
-

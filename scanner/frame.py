@@ -234,7 +234,9 @@ def _kinds(c: Mapping[str, Any]) -> str:
     unusual = c.keys() - KNOWN_FIELDS
     if not unusual:
         return ""
-    return ";".join(sorted(KIND_FIELDS.get(str(field), str(field)) for field in unusual if c[field] is not None))
+    return ";".join(
+        sorted(KIND_FIELDS.get(str(field), str(field)) for field in unusual if c[field] is not None)
+    )
 
 
 def frame_of(

@@ -6,7 +6,9 @@ words below they hold the outcomes of units (units.py) where what measures could
 
 NOT_ASKED = "not_asked"  # the function fails another check, or is protected
 MEASURED = "measured"
-UNMEASURED = "unmeasured"  # nothing measures it, or it was never invoked; risk.utilization.when_unmeasured decides
+UNMEASURED = (
+    "unmeasured"  # nothing measures it, or it was never invoked; risk.utilization.when_unmeasured decides
+)
 FAULTS = ("access_denied", "throttled", "timed_out", "error")
 OUTCOMES = (NOT_ASKED, MEASURED, UNMEASURED, *FAULTS)
 

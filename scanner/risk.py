@@ -3,6 +3,7 @@
 from datetime import date
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scanner.checks import CHECKS
@@ -42,7 +43,7 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
     )
 
 
-def _reasons(mask: np.ndarray) -> pd.Categorical:
+def _reasons(mask: npt.NDArray[np.int32]) -> pd.Categorical:
     """Name each distinct set of failed checks once; a million rows have a few hundred."""
     codes, sets = pd.factorize(mask)
     names = [

@@ -19,11 +19,15 @@ LAYERS = {
 WRAPPER = "/opt/twistlock/wrapper"
 
 
-def layer(name: str = "twistlock-python", version: int = 4, publisher: str = PUBLISHER, region: str = REGION) -> str:
+def layer(
+    name: str = "twistlock-python", version: int = 4, publisher: str = PUBLISHER, region: str = REGION
+) -> str:
     return f"arn:aws:lambda:{region}:{publisher}:layer:{name}:{version}"
 
 
-def function(name: str = "app", *, account: str = ACCOUNT, region: str = REGION, **fields: Any) -> dict[str, Any]:
+def function(
+    name: str = "app", *, account: str = ACCOUNT, region: str = REGION, **fields: Any
+) -> dict[str, Any]:
     """An eligible Python function; a field given as None is left out, `layers` and `variables` are short forms."""
     layers, variables = fields.pop("layers", ()), fields.pop("variables", None)
     configuration = {
@@ -43,9 +47,7 @@ def function(name: str = "app", *, account: str = ACCOUNT, region: str = REGION,
     return {name: value for name, value in configuration.items() if value is not None}
 
 
-def rules(
-    risk: dict[str, Any] | None = None, defender: dict[str, Any] | None = None, **others: Any
-) -> Rules:
+def rules(risk: dict[str, Any] | None = None, defender: dict[str, Any] | None = None, **others: Any) -> Rules:
     """The documented configuration, with changes to its sections."""
     return Rules(
         partition="aws",
@@ -55,12 +57,16 @@ def rules(
     )
 
 
-def frame(*configurations: dict[str, Any], by: Rules | None = None, account: str = ACCOUNT, region: str = REGION) -> pd.DataFrame:
+def frame(
+    *configurations: dict[str, Any], by: Rules | None = None, account: str = ACCOUNT, region: str = REGION
+) -> pd.DataFrame:
     by = by or rules()
     return frame_of(configurations, "aws", account, region, by.defender.variable_names)
 
 
-def assess(*configurations: dict[str, Any], by: Rules | None = None, today: date = TODAY, **added: Any) -> pd.DataFrame:
+def assess(
+    *configurations: dict[str, Any], by: Rules | None = None, today: date = TODAY, **added: Any
+) -> pd.DataFrame:
     """Assess functions of one unit; `added` columns are put into the frame before."""
     by = by or rules()
     return assess_risk(frame(*configurations, by=by).assign(**added), by, today)

@@ -21,7 +21,9 @@ ORDER = (
     "function_kind", "state", "code_signing", "opted_out", "tag_required", "exclusion_list", "quarantined",
 )  # fmt: skip
 POLICIES = {"opted_out", "tag_required", "exclusion_list", "quarantined"}
-RUNTIMES = json.loads((Path(scanner.__file__).parent / "data" / "lambda_runtimes.json").read_text())["runtimes"]
+RUNTIMES = json.loads((Path(scanner.__file__).parent / "data" / "lambda_runtimes.json").read_text())[
+    "runtimes"
+]
 USUAL = set(
     """CodeSha256 CodeSize ConfigSha256 DeadLetterConfig Description Environment EphemeralStorage FileSystemConfigs
     FunctionArn FunctionName Handler ImageConfigResponse KMSKeyArn LastModified LastUpdateStatus LastUpdateStatusReason
@@ -74,7 +76,9 @@ def fill(template: str, row: Row) -> str:
 
 
 def whole(value: Any, least: int) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31 else None
+    return (
+        value if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31 else None
+    )
 
 
 def layer_arns(answer: Mapping[str, Any]) -> list[str] | None:
@@ -138,7 +142,11 @@ def judge(row: Row, rules: Rules, today: date) -> Opinion:
     if timeout is None or not timeout < 900 - risk.timeout_buffer_sec:
         fails.add("timeout")
     size = answer.get("CodeSize")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < risk.zipped_size_threshold_mb * 2**20:
+    if (
+        not isinstance(size, int)
+        or isinstance(size, bool)
+        or not 0 <= size < risk.zipped_size_threshold_mb * 2**20
+    ):
         fails.add("code_size")
     if arns is None or (carried is None and len(arns) + 1 > risk.max_layers):
         fails.add("layers")
@@ -181,10 +189,13 @@ def judge(row: Row, rules: Rules, today: date) -> Opinion:
 def policies(row: Row, rules: Rules, today: date) -> set[str]:
     name, fails = row.answer["FunctionName"], set()
     for entry in rules.optouts.entries:
-        mine = entry.account in ("*", row.account_id) and (entry.regions is None or row.region in entry.regions)
-        if mine and (entry.expires is None or entry.expires >= today):
-            if entry.functions is None or any(fnmatch.fnmatchcase(name, glob) for glob in entry.functions):
-                fails.add("opted_out")
+        globs = entry.functions or ("*",)
+        here = entry.account in ("*", row.account_id) and (
+            entry.regions is None or row.region in entry.regions
+        )
+        in_force = entry.expires is None or entry.expires >= today
+        if here and in_force and any(fnmatch.fnmatchcase(name, glob) for glob in globs):
+            fails.add("opted_out")
     off, on = rules.optout_tag, rules.require_tag
     if off and (row.tags is None or row.tags.get(off.key) == off.value):
         fails.add("opted_out")

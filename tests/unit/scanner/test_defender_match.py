@@ -32,7 +32,9 @@ OURS = {EXEC_WRAPPER: WRAPPER}
         (None, None, "unprotected"), (None, {EXEC_WRAPPER: "/opt/other"}, "unprotected"),
     ],
 )  # fmt: skip
-def test_protection_is_layer_and_wrapper(version: int | None, variables: dict[str, str] | None, expected: str) -> None:
+def test_protection_is_layer_and_wrapper(
+    version: int | None, variables: dict[str, str] | None, expected: str
+) -> None:
     layers = [layer(version=version)] if version else []
     assert protection(function(layers=layers, variables=variables)) == expected
 
@@ -77,7 +79,11 @@ def test_own_account_layers_are_told_apart_account_by_account() -> None:
     own = rules(defender={"layers": {"python": "arn:aws:lambda:{region}:{account_id}:layer:tw:4"}})
     other = "555566667777"
     frames = [
-        frame(function("a", account=account, layers=[layer("tw", 4, ACCOUNT)], variables=OURS), by=own, account=account)
+        frame(
+            function("a", account=account, layers=[layer("tw", 4, ACCOUNT)], variables=OURS),
+            by=own,
+            account=account,
+        )
         for account in (ACCOUNT, other)
     ]
     functions = pd.concat(frames, ignore_index=True).astype({"account_id": "category"})
@@ -103,9 +109,24 @@ def test_placeholders_may_stand_anywhere_in_the_template(template: str, name: st
 def test_each_family_has_its_own_layer_and_wrapper() -> None:
     by = rules(defender={"wrapper": {"python": "/opt/py", "nodejs": "/opt/js"}})
     node = {"Runtime": "nodejs22.x"}
-    assert protection(function(layers=[layer("twistlock-nodejs")], variables={EXEC_WRAPPER: "/opt/js"}, **node), by) == "protected"
-    assert protection(function(layers=[layer("twistlock-python")], variables={EXEC_WRAPPER: "/opt/js"}, **node), by) == "partial"
-    assert protection(function(layers=[layer("twistlock-nodejs")], variables={EXEC_WRAPPER: "/opt/py"}, **node), by) == "partial"
+    assert (
+        protection(
+            function(layers=[layer("twistlock-nodejs")], variables={EXEC_WRAPPER: "/opt/js"}, **node), by
+        )
+        == "protected"
+    )
+    assert (
+        protection(
+            function(layers=[layer("twistlock-python")], variables={EXEC_WRAPPER: "/opt/js"}, **node), by
+        )
+        == "partial"
+    )
+    assert (
+        protection(
+            function(layers=[layer("twistlock-nodejs")], variables={EXEC_WRAPPER: "/opt/py"}, **node), by
+        )
+        == "partial"
+    )
 
 
 def test_a_runtime_of_no_family_is_never_protected() -> None:
@@ -115,7 +136,11 @@ def test_a_runtime_of_no_family_is_never_protected() -> None:
 
 def test_an_unreadable_environment_is_not_taken_for_protected() -> None:
     hidden = function(layers=[layer()], Environment={"Error": {"ErrorCode": "AccessDeniedException"}})
-    assert (protection(hidden), verdict(hidden), reasons(hidden)) == ("partial", "skipped", ["env_unreadable"])
+    assert (protection(hidden), verdict(hidden), reasons(hidden)) == (
+        "partial",
+        "skipped",
+        ["env_unreadable"],
+    )
 
 
 def test_of_two_versions_of_our_layer_the_first_counts() -> None:
@@ -133,5 +158,3 @@ def test_of_two_versions_of_our_layer_the_first_counts() -> None:
 )  # fmt: skip
 def test_the_family_of_a_runtime(runtime: str, family: str | None) -> None:
     assert family_of(runtime) == family
-
-

@@ -28,7 +28,12 @@ OTHERS = [layer(f"other-{n}", 1, "444455556666") for n in range(5)]
 
 def test_a_plain_function_is_eligible() -> None:
     row = assess(function()).iloc[0]
-    assert (row["family"], row["protection"], row["verdict"], row["reasons"]) == ("python", "unprotected", "eligible", "")
+    assert (row["family"], row["protection"], row["verdict"], row["reasons"]) == (
+        "python",
+        "unprotected",
+        "eligible",
+        "",
+    )
 
 
 @pytest.mark.parametrize(("memory_mb", "fails"), [(128, True), (255, True), (256, True), (257, False)])
@@ -41,7 +46,9 @@ def test_memory_floor_comes_from_the_configuration(memory_mb: int, fails: bool) 
     assert reasons(function(MemorySize=memory_mb), rules({"min_memory_mb": 512})) == ["memory"] * fails
 
 
-@pytest.mark.parametrize(("seconds", "fails"), [(1, False), (869, False), (870, True), (871, True), (900, True)])
+@pytest.mark.parametrize(
+    ("seconds", "fails"), [(1, False), (869, False), (870, True), (871, True), (900, True)]
+)
 def test_timeout_is_strictly_below_900_s_minus_the_buffer(seconds: int, fails: bool) -> None:
     assert reasons(function(Timeout=seconds)) == ["timeout"] * fails
 
@@ -61,16 +68,27 @@ def test_code_is_smaller_than_the_threshold(size: int, fails: bool) -> None:
     assert reasons(function(CodeSize=size)) == ["code_size"] * fails
 
 
-@pytest.mark.parametrize(("package_type", "fails"), [("Zip", False), (None, False), ("Image", True), ("zip", True), ("Wasm", True)])
+@pytest.mark.parametrize(
+    ("package_type", "fails"), [("Zip", False), (None, False), ("Image", True), ("zip", True), ("Wasm", True)]
+)
 def test_package_type_is_zip_and_absent_means_zip(package_type: str | None, fails: bool) -> None:
     assert reasons(function(PackageType=package_type)) == ["package_type"] * fails
 
 
 @pytest.mark.parametrize(
     ("architectures", "fails"),
-    [(["x86_64"], False), (None, False), (["arm64"], True), (["x86_64", "arm64"], True), ([], True), (["riscv"], True)],
+    [
+        (["x86_64"], False),
+        (None, False),
+        (["arm64"], True),
+        (["x86_64", "arm64"], True),
+        ([], True),
+        (["riscv"], True),
+    ],
 )
-def test_architecture_is_x86_64_alone_and_absent_means_x86_64(architectures: list[str] | None, fails: bool) -> None:
+def test_architecture_is_x86_64_alone_and_absent_means_x86_64(
+    architectures: list[str] | None, fails: bool
+) -> None:
     assert reasons(function(Architectures=architectures)) == ["architecture"] * fails
 
 
@@ -140,7 +158,14 @@ def test_no_count_of_layers_wraps_around() -> None:
 
 @pytest.mark.parametrize(
     ("wrapper", "fails"),
-    [(None, False), (WRAPPER, False), ("/opt/datadog_wrapper", True), ("", True), (WRAPPER + "/", True), (WRAPPER.upper(), True)],
+    [
+        (None, False),
+        (WRAPPER, False),
+        ("/opt/datadog_wrapper", True),
+        ("", True),
+        (WRAPPER + "/", True),
+        (WRAPPER.upper(), True),
+    ],
 )
 def test_the_wrapper_is_free_or_ours(wrapper: str | None, fails: bool) -> None:
     variables = {"STAGE": "prod"} | ({EXEC_WRAPPER: wrapper} if wrapper is not None else {})
@@ -177,7 +202,9 @@ def test_environment_is_measured_after_merging(total: int, fails: bool) -> None:
     assert reasons(function(variables=fills(total))) == ["env_overflow"] * fails
 
 
-@pytest.mark.parametrize(("filler", "width"), [("é", 2), ("漢", 3), ("🦊", 4), ('"', 2), ("\\", 2), ("\n", 2), ("\x01", 6)])
+@pytest.mark.parametrize(
+    ("filler", "width"), [("é", 2), ("漢", 3), ("🦊", 4), ('"', 2), ("\\", 2), ("\n", 2), ("\x01", 6)]
+)
 def test_environment_is_measured_as_compact_json_in_utf_8(filler: str, width: int) -> None:
     assert reasons(function(variables=fills(4096, filler, width))) == []
     assert reasons(function(variables=fills(4097, filler, width))) == ["env_overflow"]
@@ -191,7 +218,9 @@ def test_a_variable_that_is_there_already_is_not_counted_twice() -> None:
 
 @pytest.mark.parametrize("size", [4096, 4097])
 def test_placeholders_are_measured_filled_in_and_escaped(size: int) -> None:
-    by = rules(defender={"environment": {"TW_POLICY": '{"n":"{function_name}","r":"{region}","a":"{account_id}"}'}})
+    by = rules(
+        defender={"environment": {"TW_POLICY": '{"n":"{function_name}","r":"{region}","a":"{account_id}"}'}}
+    )
     name = "a-longer-name"
     policy = f'{{\\"n\\":\\"{name}\\",\\"r\\":\\"{REGION}\\",\\"a\\":\\"{ACCOUNT}\\"}}'
     variables = fills(size - len(f',"TW_POLICY":"{policy}"'))
@@ -208,7 +237,10 @@ def test_the_first_variable_brings_no_comma(variables: dict[str, str] | None) ->
 
 
 @pytest.mark.parametrize("column", ["memory_utilization_pct", "timeout_utilization_pct"])
-@pytest.mark.parametrize(("pct", "fails"), [(94.99, False), (95.0, False), (95.01, True), (float("nan"), False), (float("inf"), True)])
+@pytest.mark.parametrize(
+    ("pct", "fails"),
+    [(94.99, False), (95.0, False), (95.01, True), (float("nan"), False), (float("inf"), True)],
+)
 def test_utilization_is_at_most_the_threshold(column: str, pct: float, fails: bool) -> None:
     code = column.removesuffix("_pct")
     assert reasons(function(), **{column: [pct]}) == [code] * fails
@@ -220,11 +252,15 @@ def test_what_was_not_measured_is_let_through_or_skipped_as_configured() -> None
     assert reasons(function(), **nan) == []
     assert reasons(function(), skip, **nan) == ["memory_utilization", "timeout_utilization"]
     assert reasons(function(), skip) == ["memory_utilization", "timeout_utilization"]
-    assert reasons(function(), rules({"utilization": {"enabled": False, "when_unmeasured": "skip"}}), **nan) == []
+    assert (
+        reasons(function(), rules({"utilization": {"enabled": False, "when_unmeasured": "skip"}}), **nan)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
-    "fields", [{"MasterArn": "arn:aws:lambda:us-east-1:222233334444:function:app:1"}, {"name": "us-east-1.app"}]
+    "fields",
+    [{"MasterArn": "arn:aws:lambda:us-east-1:222233334444:function:app:1"}, {"name": "us-east-1.app"}],
 )
 def test_lambda_at_edge_replicas_are_left_alone(fields: dict[str, Any]) -> None:
     assert reasons(function(**fields)) == ["edge_replica"]
@@ -232,7 +268,9 @@ def test_lambda_at_edge_replicas_are_left_alone(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("field", ["SigningJobArn", "SigningProfileVersionArn"])
 def test_signed_functions_are_left_alone(field: str) -> None:
-    assert reasons(function(**{field: "arn:aws:signer:us-east-1:222233334444:/signing-jobs/x"})) == ["code_signing"]
+    assert reasons(function(**{field: "arn:aws:signer:us-east-1:222233334444:/signing-jobs/x"})) == [
+        "code_signing"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +282,10 @@ def test_only_settled_states_pass(state: Any, fails: bool) -> None:
     assert reasons(function(State=state)) == ["state"] * fails
 
 
-@pytest.mark.parametrize(("status", "fails"), [(None, False), ("Successful", False), ("InProgress", True), ("Failed", True), ("New", True)])
+@pytest.mark.parametrize(
+    ("status", "fails"),
+    [(None, False), ("Successful", False), ("InProgress", True), ("Failed", True), ("New", True)],
+)
 def test_only_a_settled_update_passes(status: str | None, fails: bool) -> None:
     assert reasons(function(LastUpdateStatus=status)) == ["state"] * fails
 
@@ -266,22 +307,31 @@ def test_kinds_and_fields_unknown_to_us_are_skipped_until_allowed(field: str, va
     assert reasons(unusual) == ["function_kind"]
     assert assess(unusual)["kinds"].iloc[0] == kind
     assert reasons(unusual, rules({"allowed_kinds": [kind]})) == []
-    assert reasons(function(**{field: value, "Another": 1}), rules({"allowed_kinds": [kind]})) == ["function_kind"]
+    assert reasons(function(**{field: value, "Another": 1}), rules({"allowed_kinds": [kind]})) == [
+        "function_kind"
+    ]
 
 
 def test_a_null_field_is_an_absent_one() -> None:
-    nulls = dict.fromkeys(("Layers", "Environment", "MasterArn", "State", "DurableConfig", "FieldOfTheFuture", "Architectures"))
+    nulls = dict.fromkeys(
+        ("Layers", "Environment", "MasterArn", "State", "DurableConfig", "FieldOfTheFuture", "Architectures")
+    )
     assert reasons({**function(), **nulls}) == []
 
 
 @pytest.mark.parametrize("field", ["MemorySize", "Timeout", "CodeSize", "Runtime"])
 @pytest.mark.parametrize("value", [None, "512", 512.0, True, -1, [], {}, 2**70])
 def test_a_field_that_cannot_be_read_passes_no_check(field: str, value: Any) -> None:
-    code = {"MemorySize": "memory", "Timeout": "timeout", "CodeSize": "code_size", "Runtime": "runtime"}[field]
+    code = {"MemorySize": "memory", "Timeout": "timeout", "CodeSize": "code_size", "Runtime": "runtime"}[
+        field
+    ]
     assert reasons(function(**{field: value})) == [code]
 
 
-@pytest.mark.parametrize(("field", "code"), [("PackageType", "package_type"), ("Architectures", "architecture"), ("Layers", "layers")])
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [("PackageType", "package_type"), ("Architectures", "architecture"), ("Layers", "layers")],
+)
 @pytest.mark.parametrize("value", [7, {"a": 1}, [7], [{"Arn": 7}], [{}], {}, "", [None]])
 def test_a_list_or_text_that_cannot_be_read_passes_no_check(field: str, code: str, value: Any) -> None:
     assert reasons(function(**{field: value})) == [code]
@@ -316,12 +366,23 @@ def test_opted_out_functions_are_excluded(entry: dict[str, Any], out: bool) -> N
 
 @pytest.mark.parametrize(("days", "out"), [(-1, False), (0, True), (1, True)])
 def test_an_opt_out_counts_through_its_last_day(days: int, out: bool) -> None:
-    assert reasons(function(), rules(optouts=opt_out(expires=TODAY + timedelta(days=days)))) == ["opted_out"] * out
+    assert (
+        reasons(function(), rules(optouts=opt_out(expires=TODAY + timedelta(days=days))))
+        == ["opted_out"] * out
+    )
 
 
 @pytest.mark.parametrize(
     ("patterns", "out"),
-    [((), False), (("app",), True), (("other",), False), (("other", "ap*"), True), (("*",), True), (("A*",), False), (("other", "app"), True)],
+    [
+        ((), False),
+        (("app",), True),
+        (("other",), False),
+        (("other", "ap*"), True),
+        (("*",), True),
+        (("A*",), False),
+        (("other", "app"), True),
+    ],
 )
 def test_the_exclusion_list_takes_names_and_globs(patterns: tuple[str, ...], out: bool) -> None:
     assert reasons(function("app"), rules(exclusion_list=patterns)) == ["exclusion_list"] * out
@@ -330,7 +391,12 @@ def test_the_exclusion_list_takes_names_and_globs(patterns: tuple[str, ...], out
 def test_quarantined_functions_are_left_alone_by_their_whole_arn() -> None:
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:app"
     assert reasons(function(), rules(quarantined=frozenset((arn,)))) == ["quarantined"]
-    for other in (arn.replace(REGION, "eu-west-1"), arn.replace(ACCOUNT, PUBLISHER), arn + "x", arn.replace("aws", "aws-cn", 1)):
+    for other in (
+        arn.replace(REGION, "eu-west-1"),
+        arn.replace(ACCOUNT, PUBLISHER),
+        arn + "x",
+        arn.replace("aws", "aws-cn", 1),
+    ):
         assert reasons(function(), rules(quarantined=frozenset((other,)))) == [], other
 
 
@@ -339,7 +405,10 @@ def test_without_tags_read_every_tag_rule_fails_closed() -> None:
     assert reasons(function(), rules(require_tag=required)) == ["tag_required"]
     assert reasons(function(), rules(optout_tag=optout)) == ["opted_out"]
     unread = {"required_tag": [True], "optout_tag": [False], "tags_read": [False]}
-    assert reasons(function(), rules(require_tag=required, optout_tag=optout), **unread) == ["opted_out", "tag_required"]
+    assert reasons(function(), rules(require_tag=required, optout_tag=optout), **unread) == [
+        "opted_out",
+        "tag_required",
+    ]
 
 
 @pytest.mark.parametrize(("required", "optout", "expected"), [

@@ -17,14 +17,19 @@ from scanner.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings, Tag
 from tests.unit.scanner import oracle
 
-ACCOUNTS, REGIONS = ("222233334444", "555566667777", "111122223333"), ("us-east-1", "eu-west-1", "us-gov-west-1")
+ACCOUNTS, REGIONS = (
+    ("222233334444", "555566667777", "111122223333"),
+    ("us-east-1", "eu-west-1", "us-gov-west-1"),
+)
 NAMES = ("app", "billing-api", "billing-worker", "us-east-1.edge", "A.b_c-1", "x" * 64)
 junk = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=True), st.text(max_size=8),
     st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=3)), max_size=3),
     st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.text(max_size=3), st.integers()), max_size=2),
 )  # fmt: skip
-text = st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from('"\\\n\x00é漢🦊')), max_size=12)
+text = st.text(
+    alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from('"\\\n\x00é漢🦊')), max_size=12
+)
 
 
 def mostly(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -45,7 +50,9 @@ any_layer_arns = st.builds(
     st.sampled_from(("aws", "aws", "aws", "aws-cn")),
     st.sampled_from(REGIONS),
     st.sampled_from(ACCOUNTS),
-    st.sampled_from("twistlock-python twistlock-nodejs twistlock-python-2 prisma tw-us-east-1 tw-222233334444".split()),
+    st.sampled_from(
+        "twistlock-python twistlock-nodejs twistlock-python-2 prisma tw-us-east-1 tw-222233334444".split()
+    ),
     st.sampled_from(("1", "3", "4", "5", "40", "x", "", "4 ", "\u0664", "1234567890")),
 )
 # HERE and OWN stand for the region and the account that the function turns out to live in.
@@ -56,8 +63,19 @@ our_layer_arns = st.builds(
     st.sampled_from((3, 4, 4, 5)),
 )  # fmt: skip
 layer_arns = st.one_of(our_layer_arns, any_layer_arns)
-layers = st.lists(st.fixed_dictionaries({"Arn": mostly(layer_arns)}, optional={"CodeSize": st.just(1)}), max_size=6)
-wrappers = st.sampled_from(("/opt/twistlock/wrapper", "/opt/twistlock/wrapper", "/opt/twistlock/wrapper", "/opt/js/wrapper", "/opt/other", ""))
+layers = st.lists(
+    st.fixed_dictionaries({"Arn": mostly(layer_arns)}, optional={"CodeSize": st.just(1)}), max_size=6
+)
+wrappers = st.sampled_from(
+    (
+        "/opt/twistlock/wrapper",
+        "/opt/twistlock/wrapper",
+        "/opt/twistlock/wrapper",
+        "/opt/js/wrapper",
+        "/opt/other",
+        "",
+    )
+)
 variables = st.fixed_dictionaries(
     {},
     optional={
@@ -65,7 +83,9 @@ variables = st.fixed_dictionaries(
         "BIG": st.tuples(st.integers(3850, 4096), st.sampled_from("xé\n")).map(lambda p: p[1] * (p[0] // len(json.dumps(p[1], ensure_ascii=False)[1:-1].encode()))),
     },
 )  # fmt: skip
-environments = st.fixed_dictionaries({}, optional={"Variables": mostly(variables), "Error": st.sampled_from([None, {"ErrorCode": "x"}])})
+environments = st.fixed_dictionaries(
+    {}, optional={"Variables": mostly(variables), "Error": st.sampled_from([None, {"ErrorCode": "x"}])}
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "Runtime": mostly(runtimes),
     "PackageType": mostly(st.sampled_from(("Zip", "Zip", "Zip", "Image", "Jar"))),
@@ -90,20 +110,23 @@ usual = st.fixed_dictionaries(
     {
         "FunctionName": st.sampled_from(NAMES),
         "Runtime": st.sampled_from(("python3.12", "python3.9", "nodejs22.x")),
-        "MemorySize": st.sampled_from((513, 1024)),
-        "Timeout": st.sampled_from((3, 839)),
+        "MemorySize": st.sampled_from((513, 1024, 257, 256)),
+        "Timeout": st.sampled_from((3, 839, 869, 870)),
         "CodeSize": st.just(1000),
     },
     optional={
         "PackageType": st.just("Zip"),
         "Architectures": st.just(["x86_64"]),
         "Layers": st.lists(st.fixed_dictionaries({"Arn": layer_arns}), min_size=1, max_size=5),
-        "Environment": st.fixed_dictionaries({"Variables": st.one_of(st.fixed_dictionaries({EXEC_WRAPPER: wrappers}), variables)}),
+        "Environment": st.fixed_dictionaries(
+            {"Variables": st.one_of(st.fixed_dictionaries({EXEC_WRAPPER: wrappers}), variables)}
+        ),
         "State": st.just("Active"),
     },
 )
 changes = st.lists(
-    st.sampled_from(sorted(FIELDS)).flatmap(lambda field: st.tuples(st.just(field), FIELDS[field])), max_size=3
+    st.sampled_from(sorted(FIELDS)).flatmap(lambda field: st.tuples(st.just(field), FIELDS[field])),
+    max_size=3,
 ).map(dict)
 gone = st.sets(st.sampled_from(sorted(FIELDS)), max_size=1)
 
@@ -112,9 +135,14 @@ def _answer(base: dict[str, Any], changed: dict[str, Any], missing: set[str]) ->
     return {field: value for field, value in {**base, **changed}.items() if field not in missing}
 
 
-answers = st.one_of(st.builds(_answer, usual, changes, gone), st.builds(_answer, usual, st.just({}), st.just(set())))
+answers = st.one_of(
+    st.builds(_answer, usual, changes, gone), st.builds(_answer, usual, st.just({}), st.just(set()))
+)
 utilization = st.one_of(st.none(), st.sampled_from((0.0, 94.5, 95.0, 95.5, 100.0)))
-tags = st.one_of(st.none(), st.dictionaries(st.sampled_from(("SecurityScan", "AutoDefender")), st.sampled_from(("true", "off"))))
+tags = st.one_of(
+    st.none(),
+    st.dictionaries(st.sampled_from(("SecurityScan", "AutoDefender")), st.sampled_from(("true", "off"))),
+)
 
 
 @st.composite
@@ -179,18 +207,29 @@ all_rules = st.builds(
     require_tag=st.sampled_from((None, None, Tag(key="SecurityScan", value="true"))),
     optout_tag=st.sampled_from((None, None, Tag(key="AutoDefender", value="off"))),
     exclusion_list=st.sampled_from(((), (), (), (), ("app",), ("*-api", "A.b_c-1"), ("*",))),
-    quarantined=st.sampled_from((frozenset[str](), frozenset(("arn:aws:lambda:us-east-1:222233334444:function:app",)))),
+    quarantined=st.sampled_from(
+        (frozenset[str](), frozenset(("arn:aws:lambda:us-east-1:222233334444:function:app",)))
+    ),
 )
-days = st.sampled_from((date(2026, 11, 24), date(2026, 11, 24), date(2027, 3, 2), date(2027, 3, 3), date(2031, 1, 1)))
+days = st.sampled_from(
+    (date(2026, 11, 24), date(2026, 11, 24), date(2027, 3, 2), date(2027, 3, 3), date(2031, 1, 1))
+)
 
 
 def frame_of(given_rows: list[oracle.Row], rules: Rules) -> pd.DataFrame:
     frame = FunctionsFrame("aws", rules.defender.variable_names)
     for row in given_rows:
-        frame.add(row.account_id, row.region, facts([row.answer], "aws", row.account_id, row.region, rules.defender.variable_names))
+        frame.add(
+            row.account_id,
+            row.region,
+            facts([row.answer], "aws", row.account_id, row.region, rules.defender.variable_names),
+        )
     pcts = {
         f"{name}_utilization_pct": np.array([np.nan if v is None else v for v in values], dtype="float32")
-        for name, values in (("memory", [r.memory_pct for r in given_rows]), ("timeout", [r.timeout_pct for r in given_rows]))
+        for name, values in (
+            ("memory", [r.memory_pct for r in given_rows]),
+            ("timeout", [r.timeout_pct for r in given_rows]),
+        )
     }
     carried = [r.tags or {} for r in given_rows]
     on, off = rules.require_tag, rules.optout_tag
@@ -202,9 +241,21 @@ def frame_of(given_rows: list[oracle.Row], rules: Rules) -> pd.DataFrame:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(rows(), all_rules, days)
-@example([], Rules("aws", RiskSettings(), DefenderSettings.model_validate({"layers": {"python": "arn:aws:lambda:{region}:111122223333:layer:a:1"}, "wrapper": "/w"})), date(2026, 11, 24))
+@example(
+    [],
+    Rules(
+        "aws",
+        RiskSettings(),
+        DefenderSettings.model_validate(
+            {"layers": {"python": "arn:aws:lambda:{region}:111122223333:layer:a:1"}, "wrapper": "/w"}
+        ),
+    ),
+    date(2026, 11, 24),
+)
 def test_the_engine_agrees_with_the_oracle(given_rows: list[oracle.Row], rules: Rules, today: date) -> None:
     assessed = assess_risk(frame_of(given_rows, rules), rules, today)
     said = [
@@ -214,35 +265,60 @@ def test_the_engine_agrees_with_the_oracle(given_rows: list[oracle.Row], rules: 
     assert said == [oracle.judge(row, rules, today) for row in given_rows]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(rows(), all_rules, days)
-def test_a_function_s_verdict_does_not_depend_on_its_neighbours(given_rows: list[oracle.Row], rules: Rules, today: date) -> None:
+def test_a_function_s_verdict_does_not_depend_on_its_neighbours(
+    given_rows: list[oracle.Row], rules: Rules, today: date
+) -> None:
     columns = ["protection", "verdict", "reasons"]
     together = assess_risk(frame_of(given_rows, rules), rules, today)[columns].astype(str)
-    alone = [assess_risk(frame_of([row], rules), rules, today)[columns].astype(str).iloc[0].tolist() for row in given_rows]
+    alone = [
+        assess_risk(frame_of([row], rules), rules, today)[columns].astype(str).iloc[0].tolist()
+        for row in given_rows
+    ]
     assert together.to_numpy().tolist() == alone
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(rows(), all_rules)
 def test_no_value_of_a_variable_enters_the_frame(given_rows: list[oracle.Row], rules: Rules) -> None:
     secret = "s3cr3t-value"
     hidden = []
     for row in given_rows:
         found = oracle.variables_of(row.answer) or {}
-        changed = {name: value if name == EXEC_WRAPPER else secret for name, value in {**found, "PASSWORD": ""}.items()}
-        hidden.append(oracle.Row({**row.answer, "Environment": {"Variables": changed}}, row.account_id, row.region))
+        changed = {
+            name: value if name == EXEC_WRAPPER else secret
+            for name, value in {**found, "PASSWORD": ""}.items()
+        }
+        hidden.append(
+            oracle.Row({**row.answer, "Environment": {"Variables": changed}}, row.account_id, row.region)
+        )
     assessed = assess_risk(frame_of(hidden, rules), rules, date(2026, 11, 24))
-    assert secret not in assessed.to_csv() + str([list(c.cat.categories) for _, c in assessed.items() if hasattr(c, "cat")])
+    assert secret not in assessed.to_csv() + str(
+        [list(c.cat.categories) for _, c in assessed.items() if hasattr(c, "cat")]
+    )
 
 
 def test_the_documented_bounds_hold_for_the_oracle_itself() -> None:
     """The oracle is no copy of the engine: here it stands against the mission's table alone."""
     rules = Rules("aws", RiskSettings(), DefenderSettings.model_validate({"layers": {"python": "arn:aws:lambda:{region}:111122223333:layer:a:1"}, "wrapper": "/w"}))  # fmt: skip
-    plain = {"FunctionName": "a", "FunctionArn": "arn", "Runtime": "python3.12", "MemorySize": 257, "Timeout": 869, "CodeSize": 1}
+    plain = {
+        "FunctionName": "a",
+        "FunctionArn": "arn",
+        "Runtime": "python3.12",
+        "MemorySize": 257,
+        "Timeout": 869,
+        "CodeSize": 1,
+    }
 
     def verdict(**changes: Any) -> list[str]:
-        return oracle.judge(oracle.Row({**plain, **changes}, "222233334444", "us-east-1"), rules, date(2026, 11, 24)).reasons
+        return oracle.judge(
+            oracle.Row({**plain, **changes}, "222233334444", "us-east-1"), rules, date(2026, 11, 24)
+        ).reasons
 
     assert verdict() == []
     assert verdict(MemorySize=256) == ["memory"]
