@@ -35,7 +35,9 @@ _CHUNK = 50_000
 # -1 stands for "not known" in these; in a file that is an empty cell.
 _EMPTY_BELOW_ZERO = ("memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start")
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
-_FORMULA = re.compile(r"(?:^|(?<=;))(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
+_STARTS = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
+_SUSPECT = re.compile(f";{_STARTS}")
 
 
 def neutral(text: str) -> str:
@@ -45,7 +47,7 @@ def neutral(text: str) -> str:
 
 def _neutral_all(texts: list[str]) -> list[str]:
     """Neutralise many texts; one look at all of them together tells that nearly always none needs it."""
-    return [neutral(text) for text in texts] if _FORMULA.search(";".join(texts)) else texts
+    return [neutral(text) for text in texts] if _SUSPECT.search(";" + ";".join(texts)) else texts
 
 
 def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: str) -> pd.DataFrame:
