@@ -112,7 +112,7 @@ class Sweep:
             regions_of[done.task] = done.result or []
             if not done.result:
                 unit = Unit(done.task, ANY_REGION)
-                outcome, detail = _outcome_of(done.error or BrokenAnswer("no region is enabled"))
+                outcome, detail = outcome_of(done.error or BrokenAnswer("no region is enabled"))
                 ledger.expect(unit)
                 ledger.settle(UnitResult(unit, outcome, detail=f"its regions could not be listed: {detail}"))
         return regions_of
@@ -125,7 +125,7 @@ class Sweep:
         if isinstance(done.error, Defect):
             self._aws.stop.set()
             raise done.error
-        outcome, detail = _outcome_of(done.error)
+        outcome, detail = outcome_of(done.error)
         log_unread("functions", done.task, f"{outcome}: {detail}", outcome=outcome)
         return UnitResult(done.task, outcome, detail=detail)
 
@@ -144,7 +144,7 @@ def _spread(units: list[Unit]) -> list[Unit]:
     return sorted(units, key=turn)
 
 
-def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+def outcome_of(error: BaseException) -> tuple[Outcome, str]:
     """Name the outcome that an error means for a unit."""
     if isinstance(error, RegionDisabled):
         return "region_disabled", str(error)
