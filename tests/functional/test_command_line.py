@@ -104,13 +104,14 @@ def assert_protected(before: dict[str, object], now: dict[str, object]) -> None:
     assert {key: now[key] for key in same} == {key: before[key] for key in same}
 
 
-def test_a_scan_into_a_bucket_changes_nothing(server: str, desk: Desk) -> None:
+def test_a_scan_into_a_bucket_without_utilization_changes_nothing(server: str, desk: Desk) -> None:
     bucket = s3_backends[CENTRAL_ACCOUNT_ID]["aws"].create_bucket("reports-of-the-org", "us-east-1")
+    config = desk.configure(risk={"utilization": {"enabled": False}})
     before = state(desk.organization)
     done = auto_defender(
         "scan",
         "--config",
-        desk.configure(),
+        config,
         "--output",
         f"s3://{bucket.name}/coverage",
         env=environment(server),
