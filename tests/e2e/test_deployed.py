@@ -62,15 +62,16 @@ def organization(new_organization: Callable[[], Organization], package: bytes) -
     return founded
 
 
-def start(organization: Organization, schedule: str) -> None:
-    """Let the emulator's scheduler deliver a schedule's own target now, under the schedule's own role."""
+def start(organization: Organization, schedule: str, **event: str) -> None:
+    """Let the emulator's scheduler deliver a schedule's own target now, with more in its event where need be."""
     scheduler = organization.emulator.root(organization.central, "scheduler")
     (name,) = (s["Name"] for s in scheduler.list_schedules()["Schedules"] if f"-{schedule}-" in s["Name"])
+    target = scheduler.get_schedule(Name=name)["Target"]
     scheduler.create_schedule(
         Name=f"{schedule}-now",
         ScheduleExpression=f"at({datetime.now(UTC):%Y-%m-%dT%H:%M:%S})",
         FlexibleTimeWindow={"Mode": "OFF"},
-        Target=scheduler.get_schedule(Name=name)["Target"],
+        Target={**target, "Input": json.dumps({**json.loads(target["Input"]), **event})},
     )
 
 
@@ -99,7 +100,7 @@ def _log(organization: Organization) -> list[str]:
     return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]][-20:]
 
 
-def test_the_hourly_schedule_protects_and_reports(organization: Organization) -> None:
+def test_the_schedules_protect_and_report(organization: Organization) -> None:
     start(organization, "Hourly")
     summary = report(organization, "latest/summary.json")
     assert (summary["mode"], summary["exit_code"]) == ("apply", 0)
@@ -108,3 +109,8 @@ def test_the_hourly_schedule_protects_and_reports(organization: Organization) ->
     client = organization.emulator.root(organization.members["payments"], "lambda", REGIONS[0])
     (layer,) = client.get_function_configuration(FunctionName="orders")["Layers"]
     assert layer["Arn"] == f"arn:aws:lambda:{REGIONS[0]}:{organization.central}:layer:{LAYER}:1"
+
+    # By itself it reports the week that ended, in which this organization did not run yet.
+    start(organization, "Weekly", week=f"{datetime.now(UTC):%G-W%V}")
+    week = report(organization, f"weekly/{datetime.now(UTC):%G-W%V}/summary.json")
+    assert week["week"] == f"{datetime.now(UTC):%G-W%V}"
