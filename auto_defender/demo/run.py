@@ -174,7 +174,7 @@ def _deliver(folder: Path, store: Store, endings: list[Ending]) -> None:
 def _told(accounts: int, store: Store, endings: list[Ending], left: int | None, *, stopped: bool) -> Ending:
     last = endings[-1]
     parts = [
-        f"a simulated organization of {accounts} accounts in {len(REGIONS)} regions; nothing left this process"
+        f"a simulated organization of {accounts} accounts in {len(REGIONS)} regions; nothing in it is real"
     ]
     for ending in endings:
         folder = run_folder(ending.summary["run_id"])
