@@ -35,6 +35,7 @@ app = typer.Typer(
     help="Keeps the Prisma Cloud Serverless Defender on every Lambda function that can carry it safely.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 report_app = typer.Typer(help="Reports over many runs.", no_args_is_help=True)

@@ -34,6 +34,7 @@ GZIP_ABOVE = 64 * 1024 * 1024
 _CHUNK = 50_000
 # -1 stands for "not known" in these; in a file that is an empty cell.
 _EMPTY_BELOW_ZERO = ("memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start")
+_MEASURED = ("memory_utilization_pct", "timeout_utilization_pct")
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
 _STARTS = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
@@ -56,7 +57,10 @@ def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: 
     known = accounts.drop_duplicates("account_id").set_index("account_id")
     looked_up = known.reindex(account.categories)
     codes = account.codes
+    # What nobody measured is not in the frame; in the file its cells are empty.
+    unmeasured = {name: np.float32("nan") for name in _MEASURED if name not in functions}
     return functions.assign(
+        **unmeasured,
         account_name=_by_code(looked_up["account_name"], codes),
         ou_path=_by_code(looked_up["ou_path"], codes),
         function_arn=function_arns(functions, partition),
