@@ -9,7 +9,7 @@ MEASURED = "measured"
 UNMEASURED = (
     "unmeasured"  # nothing measures it, or it was never invoked; risk.utilization.when_unmeasured decides
 )
-FAULTS = ("access_denied", "throttled", "timed_out", "error")
+FAULTS = ("access_denied", "region_disabled", "throttled", "timed_out", "error")
 OUTCOMES = (NOT_ASKED, MEASURED, UNMEASURED, *FAULTS)
 
 

@@ -142,6 +142,8 @@ class UtilizationSettings(Settings):
     lookback_days: Annotated[int, Field(ge=1, le=90)] = 14
     threshold_pct: Annotated[int, Field(ge=1, le=100)] = 95
     when_unmeasured: Literal["allow", "skip"] = "allow"
+    # Logs Insights bills every GB of log that it scans.
+    memory_from_logs: bool = False
 
 
 class RiskSettings(Settings):

@@ -1,9 +1,13 @@
 """Tags, where a rule needs them: a Resource Groups Tagging sweep a unit, never a call a function."""
 
+import time
+
 import numpy as np
 import pandas as pd
 
 from scanner.calls import Aws
+from scanner.errors import Defect
+from scanner.frame import BrokenAnswer
 from scanner.rules import Rules
 from scanner.settings import SweepSettings, Tag
 from scanner.units import Unit, rows_by_unit
@@ -24,9 +28,16 @@ def add_tags(
         return functions
     columns = {name: np.zeros(len(functions), dtype=bool) for name in (*_COLUMNS, "tags_read")}
     rows_of = rows_by_unit(functions)
-    workers = Workers(lambda unit: _carriers(aws, unit, rules), settings.workers, settings.unit_timeout_sec)
+    workers: Workers[Unit, tuple[set[str], set[str]]] = Workers(
+        lambda unit: _carriers(aws, unit, rules, time.monotonic() + settings.unit_timeout_sec),
+        settings.workers,
+        settings.unit_timeout_sec,
+    )
     for done in workers.run(list(rows_of), deadline, aws.stop):
         rows = rows_of[done.task]
+        if isinstance(done.error, Defect):
+            aws.stop.set()
+            raise done.error
         if done.result is None:
             log_unread("tags", done.task, done.error)
             continue
@@ -37,21 +48,25 @@ def add_tags(
     return functions.assign(**columns)
 
 
-def _carriers(aws: Aws, unit: Unit, rules: Rules) -> tuple[set[str], set[str]]:
+def _carriers(aws: Aws, unit: Unit, rules: Rules, deadline: float) -> tuple[set[str], set[str]]:
     """Name the functions of a unit that carry the required tag, and those that carry the opt-out tag."""
-    return _named(aws, unit, rules.require_tag), _named(aws, unit, rules.optout_tag)
+    return _named(aws, unit, rules.require_tag, deadline), _named(aws, unit, rules.optout_tag, deadline)
 
 
-def _named(aws: Aws, unit: Unit, tag: Tag | None) -> set[str]:
+def _named(aws: Aws, unit: Unit, tag: Tag | None, deadline: float) -> set[str]:
+    if tag is None:
+        return set()
     names: set[str] = set()
-    token = ""
-    while tag is not None:
+    token, seen = "", set[str]()
+    while token not in seen:
+        seen.add(token)
         # GetResources API reference: at most 100 resources a page; an empty PaginationToken ends the list.
         page = aws.call(
             unit.account_id,
             unit.region,
             "resourcegroupstaggingapi",
             "get_resources",
+            deadline=deadline,
             ResourceTypeFilters=["lambda:function"],
             TagFilters=[{"Key": tag.key, "Values": [tag.value]}],
             ResourcesPerPage=100,
@@ -60,5 +75,5 @@ def _named(aws: Aws, unit: Unit, tag: Tag | None) -> set[str]:
         names.update(item["ResourceARN"].rsplit(":", 1)[1] for item in page["ResourceTagMappingList"])
         token = page.get("PaginationToken", "")
         if not token:
-            break
-    return names
+            return names
+    raise BrokenAnswer("get_resources: the same PaginationToken came twice")

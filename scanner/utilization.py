@@ -1,37 +1,38 @@
-"""How close functions run to their limits, from CloudWatch: asked only for functions that pass every other check.
+"""How close functions run to their limits, asked only for functions that pass every other check.
 
-timeout_utilization_pct: the longest duration of the look-back as a share of the timeout (AWS/Lambda, Duration, maximum).
-memory_utilization_pct: the highest memory use (LambdaInsights, memory_utilization, maximum), for functions that carry
-the Lambda Insights layer. Both in percent, float32: NaN where there is nothing to measure (never invoked, Insights off),
-infinite where CloudWatch could not be read, which no threshold passes.
+timeout_utilization_pct: the longest duration of the look-back as a share of the timeout (AWS/Lambda, Duration).
+memory_utilization_pct: the highest memory use: Lambda Insights (LambdaInsights, memory_utilization) where the function
+carries its layer, else, with risk.utilization.memory_from_logs, the REPORT lines of its log. Both in percent, float32,
+NaN where there is no value; the columns with _outcome in place of _pct (measured.py) tell why.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scanner.calls import Aws
+from scanner.errors import Defect
+from scanner.layer_match import by_category
+from scanner.measured import MEASURED, NOT_ASKED, OUTCOMES, UNMEASURED, outcome_column
+from scanner.memory_logs import memory_shares
+from scanner.metrics import Metric, highest
 from scanner.settings import SweepSettings, UtilizationSettings
-from scanner.units import Unit, rows_by_unit
+from scanner.sweep import outcome_of
+from scanner.units import Outcome, Unit, rows_by_unit
 from scanner.unread import log_unread
 from scanner.workers import Workers
 
-# GetMetricData API reference: up to 500 metric queries a request.
-QUERIES_A_CALL = 500
-COULD_NOT_BE_READ = np.inf
+TIMEOUT, MEMORY = "timeout_utilization_pct", "memory_utilization_pct"
+_CODES = frozenset(("timeout_utilization", "memory_utilization", ""))
 _INSIGHTS_LAYER = ":layer:LambdaInsightsExtension"
 
-
-@dataclass(frozen=True)
-class _Query:
-    row: int
-    column: str
-    scale: float
-    metric: dict[str, Any]
+Rows = npt.NDArray[np.intp]
+# By column and row: a percentage, None where there is no data.
+Values = dict[str, dict[int, float | None]]
+Read = Callable[[Unit, pd.DataFrame, float], Values]
 
 
 def add_utilization(
@@ -41,95 +42,125 @@ def add_utilization(
     sweep: SweepSettings,
     deadline: float | None = None,
 ) -> pd.DataFrame:
-    """Add timeout_utilization_pct and memory_utilization_pct to an assessed frame (measured where it is eligible)."""
-    values = {
-        column: np.full(len(assessed), np.nan, dtype=np.float32)
-        for column in ("timeout_utilization_pct", "memory_utilization_pct")
-    }
+    """Add both percentages and how their measurement ended to an assessed frame. `deadline`: time.monotonic()."""
+    sheet = _Sheet(len(assessed))
     if not settings.enabled:
-        return assessed
-    eligible = np.flatnonzero((assessed["verdict"] == "eligible").to_numpy())
-    rows_of = {unit: eligible[rows] for unit, rows in rows_by_unit(assessed.iloc[eligible]).items()}
-    workers = Workers(
-        lambda unit: _measured(aws, unit, list(_queries(assessed, rows_of[unit])), settings.lookback_days),
+        return assessed.assign(**sheet.columns())
+    days = settings.lookback_days
+
+    def from_metrics(unit: Unit, functions: pd.DataFrame, until: float) -> Values:
+        return _from_metrics(aws, unit, functions, days, until)
+
+    def from_logs(unit: Unit, functions: pd.DataFrame, until: float) -> Values:
+        return _from_logs(aws, unit, functions, days, until)
+
+    read = assessed[["account_id", "region", "function_name", "timeout_sec", "layers"]].reset_index(drop=True)
+    asked = read.iloc[_passing_all_else(assessed)]
+    for rows, ended in _each_unit(asked, from_metrics, aws, sweep, deadline):
+        sheet.note(rows, (TIMEOUT, MEMORY), ended)
+    if settings.memory_from_logs:
+        # Only functions that ran have logs to read.
+        ran_unseen = sheet.is_measured(TIMEOUT) & ~sheet.is_measured(MEMORY)
+        for rows, ended in _each_unit(asked[ran_unseen[asked.index]], from_logs, aws, sweep, deadline):
+            sheet.note(rows, (MEMORY,), ended)
+    return assessed.assign(**sheet.columns())
+
+
+def _passing_all_else(assessed: pd.DataFrame) -> Rows:
+    """Find the rows whose verdict hangs on their utilization alone (under when_unmeasured: skip, none is eligible yet)."""
+    reasons = assessed["reasons"]
+    open_yet = [_CODES.issuperset(text.split(";")) for text in reasons.cat.categories]
+    return np.flatnonzero(
+        by_category(reasons, open_yet, bool, False) & (assessed["verdict"] != "protected").to_numpy()
+    )
+
+
+class _Sheet:
+    """The four columns while they are filled in."""
+
+    def __init__(self, rows: int) -> None:
+        self._percent = {column: np.full(rows, np.nan, dtype=np.float32) for column in (TIMEOUT, MEMORY)}
+        self._outcome = {
+            column: np.full(rows, OUTCOMES.index(NOT_ASKED), dtype=np.int8) for column in (TIMEOUT, MEMORY)
+        }
+
+    def note(self, rows: Rows, columns: tuple[str, ...], ended: "Values | Outcome") -> None:
+        """Note what was measured of some rows, or the fault that kept them from being measured."""
+        for column in columns:
+            outcome = self._outcome[column]
+            if isinstance(ended, str):
+                outcome[rows] = OUTCOMES.index(ended)
+                continue
+            outcome[rows] = OUTCOMES.index(UNMEASURED)
+            for row, percent in ended.get(column, {}).items():
+                if percent is not None:
+                    self._percent[column][row] = percent
+                    outcome[row] = OUTCOMES.index(MEASURED)
+
+    def is_measured(self, column: str) -> npt.NDArray[np.bool_]:
+        """Tell a row whether it has a value."""
+        return ~np.isnan(self._percent[column])
+
+    def columns(self) -> dict[str, object]:
+        """Give the columns as the frame takes them."""
+        outcomes = {
+            outcome_column(column): pd.Categorical.from_codes(codes, list(OUTCOMES))
+            for column, codes in self._outcome.items()
+        }
+        return {**self._percent, **outcomes}
+
+
+def _each_unit(
+    functions: pd.DataFrame, read: Read, aws: Aws, sweep: SweepSettings, deadline: float | None
+) -> Iterator[tuple[Rows, "Values | Outcome"]]:
+    """Read unit by unit, in parallel; give each unit's rows (index of `functions`) with their values or their fault."""
+    units = {unit: functions.iloc[rows] for unit, rows in rows_by_unit(functions).items()}
+    workers: Workers[Unit, Values] = Workers(
+        lambda unit: read(unit, units[unit], time.monotonic() + sweep.unit_timeout_sec),
         sweep.workers,
         sweep.unit_timeout_sec,
     )
-    for done in workers.run(list(rows_of), deadline, aws.stop):
-        if done.result is None:
-            log_unread("utilization", done.task, done.error)
-            values["timeout_utilization_pct"][rows_of[done.task]] = COULD_NOT_BE_READ
-            continue
-        for query, value in done.result:
-            values[query.column][query.row] = value
-    return assessed.assign(**values)
+    for done in workers.run(list(units), deadline, aws.stop):
+        rows = units[done.task].index.to_numpy()
+        if isinstance(done.error, Defect):
+            aws.stop.set()
+            raise done.error
+        if done.error is not None:
+            outcome, detail = outcome_of(done.error)
+            log_unread("utilization", done.task, f"{outcome}: {detail}", outcome=outcome)
+            yield rows, outcome
+        else:
+            yield rows, done.result or {}
 
 
-def _queries(assessed: pd.DataFrame, rows: Sequence[int]) -> Iterator[_Query]:
-    part = assessed.iloc[rows]
+def _from_metrics(aws: Aws, unit: Unit, functions: pd.DataFrame, days: int, deadline: float) -> Values:
+    asked: list[tuple[str, int, float, Metric]] = []
     for row, name, timeout, layers in zip(
-        rows, part["function_name"], part["timeout_sec"], part["layers"], strict=True
+        functions.index,
+        functions["function_name"],
+        functions["timeout_sec"],
+        functions["layers"],
+        strict=True,
     ):
-        duration = _metric("AWS/Lambda", "Duration", "FunctionName", name)
         # Duration is in milliseconds, the timeout in seconds: percent of the timeout is ms / s / 10.
-        yield _Query(int(row), "timeout_utilization_pct", 1 / (10 * timeout), duration)
+        asked.append((TIMEOUT, row, 10.0 * timeout, Metric("AWS/Lambda", "Duration", "FunctionName", name)))
         if _INSIGHTS_LAYER in layers:
-            memory = _metric("LambdaInsights", "memory_utilization", "function_name", name)
-            yield _Query(int(row), "memory_utilization_pct", 1.0, memory)
+            memory = Metric("LambdaInsights", "memory_utilization", "function_name", name)
+            asked.append((MEMORY, row, 1.0, memory))
+    found = highest(aws, unit, [metric for *_, metric in asked], days, deadline)
+    values: Values = {TIMEOUT: {}, MEMORY: {}}
+    for (column, row, divisor, _), value in zip(asked, found, strict=True):
+        values[column][row] = None if value is None else value / divisor
+    return values
 
 
-def _metric(namespace: str, name: str, dimension: str, function_name: str) -> dict[str, Any]:
+def _from_logs(aws: Aws, unit: Unit, functions: pd.DataFrame, days: int, deadline: float) -> Values:
+    names = functions["function_name"].tolist()
+    shares = memory_shares(aws, unit, names, days, deadline)
     return {
-        "Namespace": namespace,
-        "MetricName": name,
-        "Dimensions": [{"Name": dimension, "Value": function_name}],
+        MEMORY: {
+            row: 100 * shares[name]
+            for row, name in zip(functions.index, names, strict=True)
+            if name in shares
+        }
     }
-
-
-def _measured(
-    aws: Aws, unit: Unit, queries: Sequence[_Query], lookback_days: int
-) -> list[tuple[_Query, float]]:
-    """Ask for one value a query, the maximum over the look-back; queries without data are left out."""
-    end = datetime.now(UTC).replace(second=0, microsecond=0)
-    start = end - timedelta(days=lookback_days)
-    measured = []
-    for first in range(0, len(queries), QUERIES_A_CALL):
-        some = queries[first : first + QUERIES_A_CALL]
-        highest = _highest(aws, unit, some, start, end, lookback_days * 86_400)
-        measured += [
-            (query, value * query.scale)
-            for query, value in zip(some, highest, strict=True)
-            if value is not None
-        ]
-    return measured
-
-
-def _highest(
-    aws: Aws, unit: Unit, queries: Sequence[_Query], start: datetime, end: datetime, period: int
-) -> list[float | None]:
-    asked = [
-        {"Id": f"q{i}", "MetricStat": {"Metric": query.metric, "Period": period, "Stat": "Maximum"}}
-        for i, query in enumerate(queries)
-    ]
-    highest: list[float | None] = [None] * len(queries)
-    token: str | None = None
-    while True:
-        more = {"NextToken": token} if token else {}
-        page = aws.call(
-            unit.account_id,
-            unit.region,
-            "cloudwatch",
-            "get_metric_data",
-            MetricDataQueries=asked,
-            StartTime=start,
-            EndTime=end,
-            **more,
-        )
-        for result in page["MetricDataResults"]:
-            index = int(result["Id"][1:])
-            highest[index] = max(
-                (v for v in (highest[index], *result["Values"]) if v is not None), default=None
-            )
-        token = page.get("NextToken")
-        if not token:
-            return highest

@@ -1,0 +1,78 @@
+"""CloudWatch metrics, up to 500 in a call: the highest value of each over the look-back."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from scanner.calls import Aws
+from scanner.errors import AutoDefenderError
+from scanner.units import Unit
+
+# GetMetricData API reference: up to 500 metric queries a request.
+QUERIES_A_CALL = 500
+COMPLETE = "Complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of one function: its namespace and name, and the dimension that names the function."""
+
+    namespace: str
+    name: str
+    dimension: str
+    function_name: str
+
+    def query(self, number: int, period: int) -> dict[str, Any]:
+        """Give the MetricDataQuery for its maximum."""
+        dimensions = [{"Name": self.dimension, "Value": self.function_name}]
+        metric = {"Namespace": self.namespace, "MetricName": self.name, "Dimensions": dimensions}
+        return {"Id": f"q{number}", "MetricStat": {"Metric": metric, "Period": period, "Stat": "Maximum"}}
+
+
+def highest(
+    aws: Aws, unit: Unit, metrics: Sequence[Metric], lookback_days: int, deadline: float
+) -> list[float | None]:
+    """Give the maximum of each metric over the look-back, None where CloudWatch has no data.
+
+    deadline: a time.monotonic() moment. Raises what Aws.call raises, and AutoDefenderError where CloudWatch gave up
+    on a metric: a value that is only part of the truth is none.
+    """
+    end = datetime.now(UTC).replace(second=0, microsecond=0)
+    window = {"StartTime": end - timedelta(days=lookback_days), "EndTime": end}
+    found: list[float | None] = []
+    for first in range(0, len(metrics), QUERIES_A_CALL):
+        some = metrics[first : first + QUERIES_A_CALL]
+        queries = [metric.query(number, lookback_days * 86_400) for number, metric in enumerate(some)]
+        found += _maxima(len(some), _pages(aws, unit, {"MetricDataQueries": queries, **window}, deadline))
+    return found
+
+
+def _pages(aws: Aws, unit: Unit, request: dict[str, Any], deadline: float) -> Iterator[list[dict[str, Any]]]:
+    seen: set[str] = set()
+    while True:
+        page = aws.call(
+            unit.account_id, unit.region, "cloudwatch", "get_metric_data", deadline=deadline, **request
+        )
+        yield page["MetricDataResults"]
+        token = page.get("NextToken")
+        if not token:
+            return
+        if token in seen:
+            raise AutoDefenderError("get_metric_data: the same NextToken came twice")
+        seen.add(token)
+        request = {**request, "NextToken": token}
+
+
+def _maxima(count: int, pages: Iterator[list[dict[str, Any]]]) -> list[float | None]:
+    values: list[list[float]] = [[] for _ in range(count)]
+    ended = ["missing"] * count
+    for page in pages:
+        for result in page:
+            number = int(result["Id"].removeprefix("q"))
+            values[number] += result["Values"]
+            ended[number] = result["StatusCode"]
+    for status in ended:
+        if status != COMPLETE:
+            raise AutoDefenderError(f"get_metric_data: a result is {status}")
+    return [max(some, default=None) for some in values]
