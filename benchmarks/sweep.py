@@ -33,7 +33,7 @@ REGIONS = (
     "ca-central-1",
 )
 # Accounts at most: the cost of a unit does not depend on their number, and more would take hours.
-SAMPLES = {"naive": 60, "botocove": 60, "shared_loader": 120}
+SAMPLES = {"naive": 40, "botocove": 40, "shared_loader": 80}
 # The CPU of a unit: theirs at least so many times ours; ours at most so many times the floor's.
 GOALS = {"naive": 40, "shared_loader": 10, "floor": 3}
 Row = dict[str, Any]
