@@ -60,9 +60,9 @@ def explain_function(context: Context, text: str) -> Ending:
 
 
 def _line(finding: Finding) -> str:
-    mark = "passed" if finding.passed else "FAILED"
+    mark = {True: "passed", False: "FAILED", None: "unknown"}[finding.passed]
     remedy = f"\n         {finding.remedy}" if finding.remedy else ""
-    return f"{mark}   {finding.title}: {finding.value} (wanted: {finding.threshold}){remedy}"
+    return f"{mark:<7}  {finding.title}: {finding.value} (wanted: {finding.threshold}){remedy}"
 
 
 def _read(context: Context, arn: FunctionArn) -> dict[str, object]:

@@ -106,11 +106,17 @@ def env_unreadable(match: DefenderMatch, today: date) -> Flags:
 
 def env_overflow(match: DefenderMatch, today: date) -> Flags:
     """More than 4 KB once our missing variables are added; what could not be measured fails env_unreadable."""
+    return merged_bytes(match) > MAX_ENVIRONMENT_BYTES
+
+
+def merged_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:
+    """Measure the environment a row as Lambda would, with our missing variables in it; meaningless where unreadable."""
     measured = _numbers(match, "env_bytes")
     added = _added_bytes(match)
     # The first variable of an empty environment ("{}", 2 bytes) brings no comma.
     added -= (measured == EMPTY_ENVIRONMENT_BYTES) & (added > 0)
-    return measured + added > MAX_ENVIRONMENT_BYTES
+    merged: npt.NDArray[np.int32] = measured + added
+    return merged
 
 
 def _added_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:

@@ -26,6 +26,7 @@ class Check:
     remedy: str
     source: str
     fails: Callable[[DefenderMatch, date], Flags]
+    unit: str = ""
 
 
 def _tag(rules: Rules, name: Literal["require_tag", "optout_tag"]) -> str:
@@ -35,7 +36,10 @@ def _tag(rules: Rules, name: Literal["require_tag", "optout_tag"]) -> str:
 
 def _utilization(rules: Rules) -> str:
     u = rules.risk.utilization
-    return f"at most {u.threshold_pct} % over {u.lookback_days} days" if u.enabled else "not checked"
+    if not u.enabled:
+        return "not checked"
+    unmeasured = "passes" if u.when_unmeasured == "allow" else "fails"
+    return f"at most {u.threshold_pct} % over {u.lookback_days} days; unmeasured {unmeasured}"
 
 
 CHECKS: tuple[Check, ...] = (
@@ -93,6 +97,7 @@ CHECKS: tuple[Check, ...] = (
         remedy="Raise the function's memory above the floor.",
         source="Lambda API, FunctionConfiguration.MemorySize",
         fails=columns.memory,
+        unit="MB",
     ),
     Check(
         code="timeout",
@@ -104,19 +109,19 @@ CHECKS: tuple[Check, ...] = (
         remedy="Lower the timeout, or split the work.",
         source="Lambda API, FunctionConfiguration.Timeout; Lambda quotas",
         fails=columns.timeout,
+        unit="s",
     ),
     Check(
         code="layers",
         kind="risk",
         title="Layer slot",
-        reads=("layer_count",),
-        threshold=lambda rules: (
-            f"at most {rules.risk.max_layers} layers with ours; one of ours is replaced in place"
-        ),
+        reads=("layer_count", "layers"),
+        threshold=lambda rules: f"fewer than {rules.risk.max_layers}, or one of ours to replace in place",
         rationale="A function has at most five layers.",
         remedy="Merge two layers of the function into one.",
         source="Lambda API, FunctionConfiguration.Layers; Lambda quotas",
         fails=columns.layers,
+        unit="layers",
     ),
     Check(
         code="code_size",
@@ -128,6 +133,7 @@ CHECKS: tuple[Check, ...] = (
         remedy="Make the deployment package smaller.",
         source="Lambda API, FunctionConfiguration.CodeSize; Lambda quotas",
         fails=columns.code_size,
+        unit="bytes",
     ),
     Check(
         code="wrapper_conflict",
@@ -145,7 +151,7 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Environment readable",
         reads=("env_readable",),
-        threshold=lambda rules: "readable",
+        threshold=lambda rules: "yes",
         rationale="Writing an environment that could not be read would wipe it.",
         remedy="Let the member role decrypt with the function's KMS key.",
         source="Lambda API, EnvironmentResponse.Error",
@@ -155,41 +161,44 @@ CHECKS: tuple[Check, ...] = (
         code="env_overflow",
         kind="risk",
         title="Environment has room",
-        reads=("env_bytes",),
+        reads=("env_bytes", "env_names"),
         threshold=lambda rules: f"at most {columns.MAX_ENVIRONMENT_BYTES} bytes with our variables",
         rationale="All variables of a function together may take 4 KB.",
         remedy="Move large values to Parameter Store or Secrets Manager.",
         source="Lambda quotas, environment variables",
         fails=columns.env_overflow,
+        unit="bytes with our variables",
     ),
     Check(
         code="memory_utilization",
         kind="risk",
         title="Memory utilization",
-        reads=("memory_utilization_pct",),
+        reads=("memory_utilization_pct", "memory_utilization_outcome"),
         threshold=_utilization,
         rationale="A function that already uses nearly all its memory has none left for the Defender.",
         remedy="Raise the function's memory, or make it need less.",
-        source="CloudWatch, LambdaInsights memory_utilization",
+        source="CloudWatch, LambdaInsights memory_utilization (maximum); the REPORT lines of the function's log",
         fails=columns.memory_utilization,
+        unit="%",
     ),
     Check(
         code="timeout_utilization",
         kind="risk",
         title="Timeout utilization",
-        reads=("timeout_utilization_pct",),
+        reads=("timeout_utilization_pct", "timeout_utilization_outcome"),
         threshold=_utilization,
         rationale="A function that already runs close to its timeout would be ended by the Defender's latency.",
         remedy="Raise the function's timeout, or make it faster.",
         source="CloudWatch, AWS/Lambda Duration (maximum)",
         fails=columns.timeout_utilization,
+        unit="%",
     ),
     Check(
         code="edge_replica",
         kind="risk",
-        title="No Lambda@Edge replica",
+        title="Lambda@Edge replica",
         reads=("edge_replica",),
-        threshold=lambda rules: "not a replica",
+        threshold=lambda rules: "no",
         rationale="Replicas belong to CloudFront and cannot be changed; Lambda@Edge takes neither layers nor variables.",
         remedy="Nothing: Lambda@Edge cannot carry the Defender.",
         source="Lambda API, FunctionConfiguration.MasterArn",
@@ -223,9 +232,9 @@ CHECKS: tuple[Check, ...] = (
     Check(
         code="code_signing",
         kind="risk",
-        title="Not code-signed",
+        title="Code-signed",
         reads=("signed",),
-        threshold=lambda rules: "not signed",
+        threshold=lambda rules: "no",
         rationale="A code signing policy may refuse an unsigned layer, or turn the function's updates away.",
         remedy="Sign the Defender layer with a profile that the function's policy allows.",
         source="Lambda API, FunctionConfiguration.SigningJobArn",
@@ -235,7 +244,7 @@ CHECKS: tuple[Check, ...] = (
         code="opted_out",
         kind="policy",
         title="Not opted out",
-        reads=("function_name",),
+        reads=("account_id", "region", "function_name", "optout_tag", "tags_read"),
         threshold=lambda rules: f"not in the opt-out file; opt-out tag: {_tag(rules, 'optout_tag')}",
         rationale="Its owner asked to be left alone.",
         remedy="Agree with the owner named in the opt-out file, or let the entry expire.",
@@ -246,7 +255,7 @@ CHECKS: tuple[Check, ...] = (
         code="tag_required",
         kind="policy",
         title="Carries the required tag",
-        reads=("function_name",),
+        reads=("required_tag", "tags_read"),
         threshold=lambda rules: _tag(rules, "require_tag"),
         rationale="The rollout touches only functions that carry the tag.",
         remedy="Tag the function, or end the tag-based phase of the rollout.",
@@ -258,7 +267,7 @@ CHECKS: tuple[Check, ...] = (
         kind="policy",
         title="Not on the exclusion list",
         reads=("function_name",),
-        threshold=lambda rules: f"{len(rules.exclusion_list)} patterns",
+        threshold=lambda rules: f"none of {len(rules.exclusion_list)} names and globs",
         rationale="The organization listed this function to be left alone.",
         remedy="Take the name off rollout.exclusion_list.",
         source="configuration, rollout.exclusion_list",
@@ -268,7 +277,7 @@ CHECKS: tuple[Check, ...] = (
         code="quarantined",
         kind="policy",
         title="Not quarantined",
-        reads=("function_name",),
+        reads=("account_id", "region", "function_name"),
         threshold=lambda rules: "not rolled back earlier",
         rationale="The Defender was rolled back from this function.",
         remedy="Find out why, then take the function out of state/quarantine.json.",

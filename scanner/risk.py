@@ -8,8 +8,11 @@ import pandas as pd
 
 from scanner.checks import CHECKS
 from scanner.defender_match import PROTECTIONS, DefenderMatch
+from scanner.layer_match import by_category
 from scanner.rules import Rules
+from scanner.runtimes import blocked_soon
 
+BLOCKED_SOON = "runtime_blocked_soon"
 VERDICTS = ("protected", "eligible", "skipped", "excluded")
 _PROTECTED, _ELIGIBLE, _SKIPPED, _EXCLUDED = range(4)
 _POLICY_BITS = sum(1 << bit for bit, check in enumerate(CHECKS) if check.kind == "policy")
@@ -19,8 +22,8 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
     """Judge every function of a functions frame (see frame.py).
 
     Adds: family (category, "" where no layer of ours fits), protection, verdict, reasons (categories; codes of the
-    failed checks in the catalogue's order, joined by ";", "" for a protected function) and fails_<code> (bool), one
-    a check. The frame's own columns are shared, not copied.
+    failed checks in the catalogue's order, joined by ";", "" for a protected function), warnings (category;
+    "runtime_blocked_soon" or "") and fails_<code> (bool), one a check. The frame's own columns are shared, not copied.
     """
     match = DefenderMatch(functions, rules)
     failed = {check.code: check.fails(match, today) for check in CHECKS}
@@ -39,6 +42,7 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
         protection=pd.Categorical.from_codes(protection, list(PROTECTIONS)),
         verdict=pd.Categorical.from_codes(verdict, list(VERDICTS)),
         reasons=_reasons(mask),
+        warnings=_warnings(functions["runtime"], today),
         **{f"fails_{code}": flags for code, flags in failed.items()},
     )
 
@@ -51,3 +55,9 @@ def _reasons(mask: npt.NDArray[np.int32]) -> pd.Categorical:
         for reasons in sets.tolist()
     ]
     return pd.Categorical.from_codes(codes, names)
+
+
+def _warnings(runtime: pd.Series, today: date) -> pd.Categorical:
+    """Warn while an update is still possible: a function that nobody can update can't be rolled back either."""
+    soon = [blocked_soon(text, today) for text in runtime.cat.categories]
+    return pd.Categorical.from_codes(by_category(runtime, soon, np.int8, 0), ["", BLOCKED_SOON])

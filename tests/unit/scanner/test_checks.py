@@ -1,0 +1,41 @@
+"""The catalogue of checks: whole, and in step with the page made from it."""
+
+from scanner.checks import CHECKS
+from tests.unit.scanner.judged import assess, function, rules
+from tools.checks_document import TARGET, document
+
+# The reason codes that others script against.
+CONTRACT = {
+    "package_type", "architecture", "runtime", "runtime_update_blocked", "memory", "timeout", "layers", "code_size",
+    "wrapper_conflict", "env_unreadable", "env_overflow", "memory_utilization", "timeout_utilization", "edge_replica",
+    "state", "code_signing", "opted_out", "tag_required", "exclusion_list", "quarantined",
+}  # fmt: skip
+# Columns that are there only once tags were read, or utilization measured.
+LATER = {"optout_tag", "required_tag", "tags_read"} | {
+    f"{name}_utilization_{what}" for name in ("memory", "timeout") for what in ("pct", "outcome")
+}
+
+
+def test_the_codes_are_the_contract_s_and_one_for_unusual_kinds() -> None:
+    codes = [check.code for check in CHECKS]
+    assert len(codes) == len(set(codes))
+    assert set(codes) == CONTRACT | {"function_kind"}
+
+
+def test_each_check_has_its_column_and_reads_columns_that_exist() -> None:
+    columns = set(assess(function()).columns)
+    for check in CHECKS:
+        assert f"fails_{check.code}" in columns
+        assert set(check.reads) <= columns | LATER, check.code
+
+
+def test_each_check_tells_its_threshold_from_the_configuration() -> None:
+    changed = rules({"min_memory_mb": 300, "timeout_buffer_sec": 60, "max_layers": 3, "zipped_size_threshold_mb": 40,
+                     "utilization": {"threshold_pct": 80}, "allowed_kinds": ["durable"], "architectures": ["arm64"]})  # fmt: skip
+    told = " ".join(check.threshold(changed) for check in CHECKS)
+    for part in ("300 MB", "840 s", "fewer than 3", "40 MB", "80 %", "durable", "arm64"):
+        assert part in told
+
+
+def test_docs_checks_md_is_the_catalogue() -> None:
+    assert TARGET.read_text(encoding="utf-8") == document(), "run: python -m tools.checks_document"
