@@ -15,6 +15,9 @@ from reports.folder_store import FolderStore
 from reports.run_files import read_previous, write_run
 from reports.run_result import RunResult
 from reports.store_base import StoreFailed
+from scanner import accounts
+from scanner.frame import FunctionsFrame
+from scanner.units import Ledger
 from tests.unit.reports.frames import NOW, organization
 
 CONTRACT = (
@@ -52,13 +55,13 @@ def test_the_summary_returned_is_the_one_written_and_has_the_contracts_keys(tmp_
 def test_the_files_agree_with_each_other(tmp_path: Path) -> None:
     summary, folder = written(tmp_path, organization(mode="apply"))
     functions = pd.read_csv(folder / "functions.csv", keep_default_na=False)
-    accounts = pd.read_csv(folder / "accounts.csv")
+    table = pd.read_csv(folder / "accounts.csv")
     units = pd.read_csv(folder / "units.csv")
     changes = pd.read_csv(folder / "changes.csv")
-    assert summary["functions"] == len(functions) == accounts["functions"].sum() == units["functions"].sum()
+    assert summary["functions"] == len(functions) == table["functions"].sum() == units["functions"].sum()
     for verdict in ("protected", "eligible", "skipped", "excluded"):
-        assert summary[verdict] == (functions["verdict"] == verdict).sum() == accounts[verdict].sum()
-    assert summary["units_expected"] == len(units) == accounts["units_expected"].sum()
+        assert summary[verdict] == (functions["verdict"] == verdict).sum() == table[verdict].sum()
+    assert summary["units_expected"] == len(units) == table["units_expected"].sum()
     assert summary["units_read"] == (units["outcome"] == "read").sum()
     assert summary["units_by_outcome"] == units["outcome"].value_counts().to_dict()
     assert summary["changed"] == (changes["outcome"] == "changed").sum() == 58
@@ -87,6 +90,26 @@ def test_a_rollback_leaves_latest_alone(tmp_path: Path) -> None:
     assert (folder / "report.html").is_file()
     assert summary["units_expected"] == 0
     assert json.loads((tmp_path / "latest/summary.json").read_text())["run_id"] == first["run_id"]
+
+
+def test_a_run_without_a_sweep_has_its_files_too(tmp_path: Path) -> None:
+    """An approved plan and a rollback change functions without reading the organization."""
+    run = organization(mode="apply")
+    nothing = FunctionsFrame("aws", ()).finish()
+    blind = dataclasses.replace(
+        run,
+        accounts=pd.DataFrame(columns=list(accounts.COLUMNS)),
+        units=Ledger().frame(),
+        functions=nothing.assign(
+            **{name: pd.Categorical([]) for name in ("family", "protection", "verdict", "reasons")}
+        ),
+    )
+    summary, folder = written(tmp_path, blind)
+    assert (summary["changed"], summary["functions"], summary["coverage"]["of_all"]["pct"]) == (58, 0, None)
+    page = (folder / "report.html").read_text()
+    assert "58 changed" in page
+    assert "Covered, of all functions" not in page
+    assert not (tmp_path / "latest").exists()
 
 
 def test_a_journal_that_the_run_wrote_is_in_latest_too(tmp_path: Path) -> None:
