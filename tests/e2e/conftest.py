@@ -10,6 +10,7 @@ import pytest
 from tests.e2e import emulator, organization
 from tests.e2e.emulator import Emulator
 from tests.e2e.organization import Organization
+from tests.e2e.world import PACKAGE, World
 
 HERE = Path(__file__).parent
 _central_accounts = count(111_122_223_333)
@@ -38,3 +39,11 @@ def aws() -> Iterator[Emulator]:
 def new_organization(aws: Emulator) -> Callable[[], Organization]:
     """Give what founds a further organization in the emulator: a central account, and no member yet."""
     return lambda: organization.found(aws, str(next(_central_accounts)))
+
+
+@pytest.fixture
+def world(new_organization: Callable[[], Organization], tmp_path: Path) -> World:
+    """Give a new organization with the central stack and the layer to be shared."""
+    organization = new_organization()
+    organization.deploy_central(PACKAGE)
+    return World(organization, tmp_path)

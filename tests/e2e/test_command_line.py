@@ -1,124 +1,15 @@
-"""The real command line, as a process, as the central role, over accounts whose roles are really enforced."""
+"""The contract of the command line, over accounts whose roles are really enforced."""
 
-import csv
-import io
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import botocore
 import botocore.session
-import pytest
 import yaml
 
-from tests.e2e.emulator import ROOT
-from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Keys, Organization, archive
+from tests.e2e.organization import REGIONS, archive
+from tests.e2e.world import EAST, WEST, WRAPPER, World
 from tests.unit.stacksets.render import render
-
-EAST, WEST = REGIONS
-WRAPPER = "/opt/twistlock/wrapper"
-PACKAGE = archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run of the command line left behind."""
-
-    exit_code: int
-    summary: dict[str, Any]
-    stderr: str
-    output: Path
-
-    def rows(self, name: str) -> list[dict[str, str]]:
-        """Read one of the run's CSV files."""
-        (path,) = self.output.glob(f"runs/*/*/*/{self.summary['run_id']}/{name}")
-        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-
-
-@dataclass
-class World:
-    """An organization with the central stack, and a command line configured for it."""
-
-    organization: Organization
-    folder: Path
-    optouts: str | None = None
-
-    def add_account(self, name: str, phase: str | None, *functions: str, region: str = EAST) -> str:
-        """Add an account, with the member stack in a phase (None: without), and functions."""
-        account_id = self.organization.add_account(name)
-        if phase:
-            self.organization.deploy_member(account_id, phase)
-        for function in functions:
-            self.organization.add_function(account_id, region, function)
-        return account_id
-
-    def run(self, *arguments: str, **sections: dict[str, Any]) -> Result:
-        """Run the command line to its end; sections of the configuration may be overridden key by key."""
-        config = self.folder / "auto-defender.yaml"
-        config.write_text(yaml.safe_dump(self._configuration(sections)))
-        output = self.folder / "out"
-        command = [sys.executable, "-m", "auto_defender", *arguments, "--config", str(config), "--json"]
-        done = subprocess.run(
-            command,
-            env=self._environment(self.organization.as_central()),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        summary = json.loads(done.stdout) if done.stdout.strip() else {}
-        return Result(done.returncode, summary, done.stderr, output)
-
-    def function(self, account_id: str, name: str, region: str = EAST) -> dict[str, Any]:
-        """Read a function's configuration as its owner."""
-        client = self.organization.emulator.root(account_id, "lambda", region)
-        found: dict[str, Any] = client.get_function_configuration(FunctionName=name)
-        return found
-
-    def layers(self, account_id: str, name: str, region: str = EAST) -> list[str]:
-        """Name a function's layers in their order."""
-        return [layer["Arn"] for layer in self.function(account_id, name, region).get("Layers", [])]
-
-    def defender(self, region: str = EAST) -> str:
-        """Give the ARN of the Defender layer in a region."""
-        return f"arn:aws:lambda:{region}:{self.organization.central}:layer:{LAYER}:1"
-
-    def _configuration(self, sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        configuration: dict[str, Any] = {
-            "organization": {
-                "role_name": "AutoDefenderMember",
-                "external_id": EXTERNAL_ID,
-                "regions": list(REGIONS),
-                # Every ledger has its two units, opted out; test_permissions sees to its own functions.
-                "exclude_accounts": [self.organization.central],
-            },
-            "defender": {"layers": {"python": self.defender("{region}")}, "wrapper": WRAPPER},
-            "risk": {"runtime_families": ["python"]},
-            "rollout": {"dry_run": True, "stop_after_failure_pct": 100},
-            "optouts": self.optouts,
-            "output": str(self.folder / "out"),
-        }
-        for name, section in sections.items():
-            configuration[name] = {**configuration[name], **section}
-        return configuration
-
-    def _environment(self, keys: Keys) -> dict[str, str]:
-        emulator = self.organization.emulator
-        return {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder),
-            "AWS_ENDPOINT_URL": emulator.url,
-            "AWS_CA_BUNDLE": str(emulator.certificate),
-            "AWS_DEFAULT_REGION": EAST,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            **keys.environment(),
-        }
 
 
 def action(call: str) -> str:
@@ -129,23 +20,9 @@ def action(call: str) -> str:
     return f"{service.replace('resourcegroupstaggingapi', 'tag')}:{operation}"
 
 
-@pytest.fixture
-def world(new_organization: Callable[[], Organization], tmp_path: Path) -> World:
-    """Give a new organization with the central stack and the layer to be shared."""
-    organization = new_organization()
-    organization.deploy_central(PACKAGE)
-    return World(organization, tmp_path)
-
-
-def share(world: World) -> None:
-    """Share the layer with the accounts that there are."""
-    for region in REGIONS:
-        world.organization.share_layer(region)
-
-
 def test_a_first_dry_run_reads_everything_and_changes_nothing(world: World) -> None:
     account_id = world.add_account("payments", "DryRun", "orders")
-    share(world)
+    world.share()
     before = world.function(account_id, "orders")["RevisionId"]
     result = world.run("run")
     assert result.exit_code == 0, result.stderr
@@ -168,7 +45,7 @@ def test_in_general_availability_what_is_safe_is_protected_once(world: World) ->
         LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
     )["LayerVersionArn"]
     organization.add_function(account_id, EAST, "layered", Layers=[own])
-    share(world)
+    world.share()
     untouched = {name: world.function(account_id, name)["RevisionId"] for name in ("small", "batch")}
 
     result = world.run("run", "--apply")
@@ -198,7 +75,7 @@ def test_in_general_availability_what_is_safe_is_protected_once(world: World) ->
 def test_an_account_without_the_role_is_shown_and_makes_the_run_incomplete(world: World) -> None:
     seen = world.add_account("payments", "DryRun", "orders")
     unseen = world.add_account("newcomer", None, "unknown")
-    share(world)
+    world.share()
     result = world.run("run")
     assert result.exit_code == 3, result.stderr
     assert (result.summary["units_expected"], result.summary["units_read"]) == (6, 2)
@@ -213,7 +90,7 @@ def test_an_account_without_the_role_is_shown_and_makes_the_run_incomplete(world
 
 def test_without_the_external_id_no_account_is_read(world: World) -> None:
     world.add_account("payments", "General", "orders")
-    share(world)
+    world.share()
     result = world.run("run", "--apply", organization={"external_id": None})
     assert result.exit_code == 3, result.stderr
     assert (result.summary["units_read"], result.summary["changed"]) == (0, 0)
@@ -222,7 +99,7 @@ def test_without_the_external_id_no_account_is_read(world: World) -> None:
 
 def test_an_account_still_in_dry_run_refuses_writes_and_the_run_says_so(world: World) -> None:
     account_id = world.add_account("payments", "DryRun", "orders")
-    share(world)
+    world.share()
     before = world.function(account_id, "orders")["RevisionId"]
     result = world.run("run", "--apply")
     assert result.exit_code == 4, result.stderr
@@ -237,7 +114,7 @@ def test_the_highest_exit_code_is_told_and_the_rest_is_protected_all_the_same(wo
     open_account = world.add_account("payments", "General", "orders")
     world.add_account("frozen", "DryRun", "ledger")
     world.add_account("newcomer", None)
-    share(world)
+    world.share()
     result = world.run("run", "--apply")
     assert result.exit_code == 4, result.stderr
     assert (result.summary["changed"], result.summary["failed"]) == (1, 1)
@@ -248,7 +125,7 @@ def test_the_highest_exit_code_is_told_and_the_rest_is_protected_all_the_same(wo
 def test_in_the_tag_gated_phase_the_tagged_functions_are_protected(world: World) -> None:
     account_id = world.add_account("payments", "TagGated", "orders")
     world.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
-    share(world)
+    world.share()
     result = world.run("run", "--apply", rollout={"require_tag": {"key": "SecurityScan", "value": "true"}})
     assert result.exit_code == 0, result.stderr
     assert world.layers(account_id, "pilot") == [world.defender()]
@@ -260,7 +137,7 @@ def test_in_the_tag_gated_phase_the_tagged_functions_are_protected(world: World)
 def test_the_gate_holds_even_where_the_configuration_forgets_it(world: World) -> None:
     account_id = world.add_account("payments", "TagGated", "orders")
     world.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
-    share(world)
+    world.share()
     result = world.run("run", "--apply")
     assert result.exit_code == 4, result.stderr
     assert {row["function_name"]: row["outcome"] for row in result.rows("changes.csv")} == {
@@ -273,7 +150,7 @@ def test_the_gate_holds_even_where_the_configuration_forgets_it(world: World) ->
 def test_what_was_opted_out_is_left_alone(world: World) -> None:
     account_id = world.add_account("payments", "General", "orders", "billing-invoice")
     whole = world.add_account("legacy", "General", "mainframe")
-    share(world)
+    world.share()
     entry = {"reason": "CHG-4711", "owner": "payments@example.com", "expires": "2099-12-31"}
     optouts = world.folder / "optouts.yaml"
     optouts.write_text(
@@ -298,7 +175,7 @@ def test_what_was_opted_out_is_left_alone(world: World) -> None:
 
 def test_a_missing_opt_out_file_stops_every_write(world: World) -> None:
     account_id = world.add_account("payments", "General", "orders")
-    share(world)
+    world.share()
     world.optouts = str(world.folder / "no-such-file.yaml")
     result = world.run("run", "--apply")
     assert result.exit_code == 2
@@ -308,7 +185,7 @@ def test_a_missing_opt_out_file_stops_every_write(world: World) -> None:
 
 def test_an_approved_plan_is_applied_and_nothing_else(world: World) -> None:
     account_id = world.add_account("payments", "General", "orders")
-    share(world)
+    world.share()
     plan = world.folder / "PLAN.json"
     planned = world.run("plan", "--out", str(plan))
     assert planned.exit_code == 0, planned.stderr
@@ -326,7 +203,7 @@ def test_rollback_takes_back_what_a_run_added_and_keeps_the_rest(world: World) -
         LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
     )["LayerVersionArn"]
     world.organization.add_function(account_id, EAST, "layered", Layers=[own])
-    share(world)
+    world.share()
     applied = world.run("run", "--apply")
     assert applied.exit_code == 0, applied.stderr
     result = world.run("rollback", "--run", applied.summary["run_id"], "--apply")
@@ -338,7 +215,7 @@ def test_rollback_takes_back_what_a_run_added_and_keeps_the_rest(world: World) -
 
 def test_reports_go_to_the_report_bucket_of_the_central_stack(world: World) -> None:
     world.add_account("payments", "General", "orders")
-    share(world)
+    world.share()
     central = world.organization
     stack = central.emulator.root(central.central, "cloudformation").describe_stacks(StackName="central")[
         "Stacks"
@@ -360,7 +237,7 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(world:
     account_id = organization.add_account("payments")
     organization.deploy_member(account_id, "General")
     organization.add_function(account_id, EAST, "orders", Tags={"SecurityScan": "true"})
-    share(world)
+    world.share()
     sections: dict[str, dict[str, Any]] = {
         "organization": {"regions": "enabled"},
         "rollout": {"require_tag": {"key": "SecurityScan", "value": "true"}},
