@@ -42,7 +42,7 @@ class Batches(Generic[T, R]):
     def _answer(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
         try:
             results = self._work([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - raised again by each that asked
+        except BaseException as error:  # noqa: BLE001 - raised again by each that asked
             for _, future in batch:
                 future.set_exception(error)
         else:

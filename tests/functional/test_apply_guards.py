@@ -190,9 +190,9 @@ def test_progress_ends_at_the_total(house: House) -> None:
 
 
 def test_one_run_at_a_time(house: House) -> None:
-    with RunLock(house.store, RUN):
-        with pytest.raises(GuardStop, match=f"run {RUN} on .* is under way"), RunLock(house.store, OTHER):
-            pytest.fail("two runs hold the lock")
+    held = pytest.raises(GuardStop, match=f"run {RUN} on .* is under way")
+    with RunLock(house.store, RUN), held, RunLock(house.store, OTHER):
+        pytest.fail("two runs hold the lock")
     with RunLock(house.store, OTHER):
         pass
     assert house.store.list("state/lock/") == []

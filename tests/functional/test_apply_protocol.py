@@ -167,7 +167,7 @@ def test_a_function_that_keeps_being_deployed_is_deferred(house: House, aws: Fak
         ("InvalidParameterValueException", "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. The actual size is 262144001 bytes.", "failed", "size_limit"),
         ("InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.", "failed", "dead_role"),
         ("CodeVerificationFailedException", "The code signature failed", "failed", "signature"),
-        ("InvalidParameterValueException", "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {\"A\":\"%s\"}" % POLICY, "failed", "env_overflow"),
+        ("InvalidParameterValueException", 'Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {"A":"' + POLICY + '"}', "failed", "env_overflow"),
         ("InvalidParameterValueException", f"Something new about {POLICY} and s3cret-of-the-owner", "failed", "refused"),
     ],
 )  # fmt: skip

@@ -22,8 +22,7 @@ def collect(scheduler: Scheduler[int, int], count: int) -> list[Finished[int, in
 
 
 def waiting(number: int, pauses: list[float]) -> Steps:
-    for pause in pauses:
-        yield pause
+    yield from pauses
     if number % 7 == 0:
         raise ValueError(number)
     return number * 2
@@ -97,14 +96,15 @@ def test_those_who_ask_together_are_answered_together() -> None:
     assert batches == [10]
 
 
-def test_each_who_asked_meets_the_batchs_error() -> None:
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_each_who_asked_meets_the_batchs_error(kind: type[BaseException]) -> None:
     def work(items: list[int]) -> list[int]:
-        raise ValueError(len(items))
+        raise kind(len(items))
 
     asked = Batches(work)  # type: ignore[arg-type]
     steps = [asked.ask(number) for number in range(3)]
     for one in steps:
         next(one)
     for one in steps:
-        with pytest.raises(ValueError, match="3"):
+        with pytest.raises(kind, match="3"):
             drive(one)
