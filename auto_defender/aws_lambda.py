@@ -5,6 +5,7 @@ The configuration's address comes from AUTO_DEFENDER_CONFIG (s3://bucket/key or 
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from auto_defender.configuration import read_configuration
 from auto_defender.context import new_run_id, open_context
 from auto_defender.endings import Ending
 from auto_defender.hourly import run
+from auto_defender.metrics import embedded_metrics
 from auto_defender.modes import mode_of
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
@@ -50,6 +52,8 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     except AutoDefenderError as error:
         log.error("%s", error)  # noqa: TRY400 - one clear line, no traceback
         raise
+    if event.get("job") == "run":
+        sys.stdout.write(embedded_metrics(ending.summary, datetime.now(UTC)) + "\n")
     return ending.summary
 
 

@@ -1,0 +1,34 @@
+"""The metrics line is what CloudWatch extracts, and carries every number that the central stack's alarms read."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from auto_defender.metrics import COUNTS, NAMESPACE, embedded_metrics
+
+SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {
+    "duration_sec": 12.5,
+    "run_id": "20261124T034232Z-1a2b3c",
+    "mode": "apply",
+    "stages_sec": {"sweep": 3.2},
+    "calls": {"lambda.list_functions": {"calls": 4, "retries": 0, "throttles": 0}},
+}
+
+
+def test_the_line_declares_metrics_without_dimensions_and_gives_their_values() -> None:
+    line = json.loads(embedded_metrics(SUMMARY, datetime(2026, 11, 24, tzinfo=UTC)))
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert line["_aws"]["Timestamp"] == 1_795_478_400_000
+    assert (directive["Namespace"], directive["Dimensions"]) == ("AutoDefender", [[]])
+    assert {m["Name"]: line[m["Name"]] for m in directive["Metrics"]} == {
+        name: SUMMARY[name] for name in (*COUNTS, "duration_sec")
+    }
+    assert line["run_id"] == SUMMARY["run_id"]
+
+
+def test_every_metric_that_the_central_stack_reads_is_there() -> None:
+    template = (Path(__file__).parents[2] / "stacksets" / "central.yaml").read_text(encoding="utf-8")
+    read = set(re.findall(rf"Namespace: {NAMESPACE}(?:,|\n\s+) ?MetricName: (\w+)", template))
+    read |= set(re.findall(rf'\["{NAMESPACE}", "(\w+)"\]', template))
+    assert {"exit_code", "protected", "units_read"} <= read <= set(COUNTS)
