@@ -1,6 +1,5 @@
 """A functions frame of any size for a made-up organization, and rules under which every check has something to say."""
 
-import random
 from datetime import date, timedelta
 from typing import Any
 
@@ -73,14 +72,17 @@ def rules() -> Rules:
 
 def functions_frame(rows: int) -> pd.DataFrame:
     """Make the frame as the sweep makes it, unit after unit; seeded, so that two runs judge the same functions."""
-    dice = random.Random(20261124)
+    chance = np.random.default_rng(20261124)
     frame = FunctionsFrame("aws", (EXEC_WRAPPER, "TW_POLICY"))
     for unit in range(-(-rows // FUNCTIONS_A_UNIT)):
-        region = REGIONS[unit % len(REGIONS)]
         some = min(FUNCTIONS_A_UNIT, rows - unit * FUNCTIONS_A_UNIT)
-        account = account_id(unit // len(REGIONS))
-        frame.add(account, region, [_function(dice, number, account, region) for number in range(some)])
-    chance = np.random.default_rng(20261124)
+        account, region = account_id(unit // len(REGIONS)), REGIONS[unit % len(REGIONS)]
+        dice = [(chance.random(some) * sides).astype(int).tolist() for sides in _SIDES]
+        frame.add(
+            account,
+            region,
+            [_function(n, account, region, *throw) for n, throw in enumerate(zip(*dice, strict=True))],
+        )
     percent = (chance.random((2, rows), dtype=np.float32) * 98).astype("float32")
     percent[:, chance.random(rows) < 0.6] = np.nan
     return frame.finish().assign(
@@ -92,26 +94,34 @@ def functions_frame(rows: int) -> pd.DataFrame:
     )
 
 
-def _function(dice: random.Random, number: int, account: str, region: str) -> tuple[Any, ...]:
+# How many ways each thing can turn out: runtime, layers, Defender, environment, memory, timeout, oddity, code size.
+_SIDES = (len(_RUNTIMES), 8, 10, 4, 5, 6, 100, 100_000_000)
+_STAGE = tuple("x" * size for size in (4, 40, 400, 4000))
+_MEMORY_MB = (128, 256, 512, 1024, 3008)
+_TIMEOUT_SEC = (3, 30, 60, 300, 870, 900)
+
+
+def _function(
+    number: int, account: str, region: str, kind: int, stack: int, guard: int, stage: int, memory: int, timeout: int,
+    odd: int, size: int,
+) -> tuple[Any, ...]:  # fmt: skip
     """One row as frame.facts gives it."""
-    runtime = dice.choice(_RUNTIMES)
-    variables = {"STAGE": "x" * dice.choice((4, 40, 400, 4000))}
-    layers = [f"arn:aws:lambda:{region}:{account}:layer:shared-{dice.randrange(6)}:3"] * dice.choice(
-        (0, 0, 1, 1, 4, 5)
-    )
-    if dice.random() < 0.5:
-        layers = [
-            *layers[:4],
-            f"arn:aws:lambda:{region}:{PUBLISHER}:layer:twistlock-python:{dice.choice((3, 4, 4, 4))}",
-        ]
-        variables |= {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x" * 40}
-    elif dice.random() < 0.05:
+    runtime = _RUNTIMES[kind]
+    family = "nodejs" if runtime.startswith("nodejs") else "python"
+    variables = {"STAGE": _STAGE[stage]}
+    # Half of the functions have no layer; the others share their account's.
+    layers = [f"arn:aws:lambda:{region}:{account}:layer:shared-{n}:3" for n in range(max(0, stack - 3))]
+    if guard < 6:
+        version = 3 if guard == 0 else 4
+        layers = [*layers[:4], f"arn:aws:lambda:{region}:{PUBLISHER}:layer:twistlock-{family}:{version}"]
+    if guard < 5:
+        variables |= {EXEC_WRAPPER: WRAPPER, "TW_POLICY": '{"function":"x"}'}
+    elif odd < 5:
         variables[EXEC_WRAPPER] = "/opt/other/wrapper"
     return (
-        f"{_WORDS[number % len(_WORDS)]}-{number}", runtime, "Zip" if runtime else "Image",
-        dice.choice(("x86_64", "x86_64", "arm64")), dice.choice((128, 256, 512, 1024, 3008)),
-        dice.choice((3, 30, 60, 300, 870, 900)), dice.randrange(1000, 100_000_000), " ".join(layers), len(layers),
-        variables.get(EXEC_WRAPPER, ""), ";".join(name for name in (EXEC_WRAPPER, "TW_POLICY") if name in variables),
-        measured_bytes(variables), dice.random() > 0.01, f"{dice.getrandbits(128):032x}", "", "", False,
-        dice.random() < 0.01, "durable" if dice.random() < 0.01 else "",
+        f"{_WORDS[number % len(_WORDS)]}-{number}" + ("" if number % 2 else f"-{account[-6:]}"), runtime,
+        "Zip" if runtime else "Image", "arm64" if odd % 3 == 0 else "x86_64", _MEMORY_MB[memory], _TIMEOUT_SEC[timeout],
+        size, " ".join(layers), len(layers), variables.get(EXEC_WRAPPER, ""),
+        ";".join(name for name in (EXEC_WRAPPER, "TW_POLICY") if name in variables), measured_bytes(variables),
+        odd != 7, f"{size:08x}-{number:04x}-{account}-{odd:02x}", "", "", False, odd == 8, "durable" if odd == 9 else "",
     )  # fmt: skip
