@@ -40,11 +40,8 @@ class S3Store:
         self._prefix = prefix
         self._place = {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
         self._owner = owner
-        self._encryption = (
-            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms}
-            if kms
-            else {"ServerSideEncryption": "AES256"}
-        )
+        # Without a key of its own a request says nothing: a header would override the bucket's default key.
+        self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms} if kms else {}
         self._journals: dict[str, _Journal] = {}
         self._opening = threading.Lock()
 

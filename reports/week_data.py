@@ -12,6 +12,7 @@ import pandas as pd
 from reports.coverage import READ, UNREAD
 from reports.run_files import read_csv
 from reports.store import Store
+from scanner.units import ANY_REGION
 
 _RUN = re.compile(r"^(runs/\d{4}/\d{2}/\d{2}/[^/]+)/summary\.json$")
 _HOUR = timedelta(hours=1)
@@ -127,26 +128,42 @@ def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
 
 def moved(store: Store, first: Run, last: Run) -> Moved:
     """Compare the functions and units of two sweeps."""
-    columns = ["account_id", "region", "function_name", "verdict"]
-    key = ["account_id", "region", "function_name"]
-    before, after = (_csv(store, run, "functions", columns) for run in (first, last))
-    both = before.merge(after, on=key, how="outer", suffixes=("_before", "_after"))
-    units_before, units_after = (
-        _csv(store, run, "units", ["account_id", "region", "outcome"]) for run in (first, last)
-    )
-    both = both.merge(units_after, on=["account_id", "region"], how="left")
-    was, now = both["verdict_before"] == "protected", both["verdict_after"] == "protected"
-    there = both["verdict_after"].notna()
-    unread = both["outcome"].isin(UNREAD)
-    units = units_before.merge(units_after, on=["account_id", "region"], suffixes=("_before", ""))
-    unreachable = (units["outcome_before"] == READ) & units["outcome"].isin(UNREAD)
+    before, after = (_csv(store, run, "functions", ["function_arn", "verdict"]) for run in (first, last))
+    was = before.loc[before["verdict"] == "protected", "function_arn"]
+    now = after.loc[after["verdict"] == "protected", "function_arn"]
+    gone = was[~was.isin(now)]
+    there = gone.isin(after["function_arn"])
+    absent = _parts(gone[~there])
+    place = ["account_id", "region"]
+    units_before, units_after = (_csv(store, run, "units", [*place, "outcome"]) for run in (first, last))
+    unread = units_after[units_after["outcome"].isin(UNREAD)]
+    # The unit "*" is an account whose regions could not be listed: nothing of it was read.
+    blind = unread[unread["region"] == ANY_REGION].set_index("account_id")["outcome"]
+    in_unread = pd.MultiIndex.from_frame(absent[place]).isin(pd.MultiIndex.from_frame(unread[place]))
+    unknown = in_unread | absent["account_id"].isin(blind.index)
     return Moved(
-        protected=both.loc[now & ~was, key],
-        lost=both.loc[was & there & ~now, key],
-        deleted=both.loc[was & ~there & ~unread, key],
-        unknown=both.loc[was & ~there & unread, key],
-        unreachable=units.loc[unreachable, ["account_id", "region", "outcome"]],
+        protected=_parts(now[~now.isin(was)]),
+        lost=_parts(gone[there]),
+        deleted=absent[~unknown],
+        unknown=absent[unknown],
+        unreachable=_unreachable(units_before[units_before["outcome"] == READ], unread, blind),
     )
+
+
+def _unreachable(read: pd.DataFrame, unread: pd.DataFrame, blind: "pd.Series[str]") -> pd.DataFrame:
+    """Give the units that were read and no longer are, with what became of them."""
+    place = ["account_id", "region"]
+    units = read[place].merge(unread, on=place, how="left")
+    of_account = units["account_id"].map(blind).astype(units["outcome"].dtype)
+    units["outcome"] = units["outcome"].fillna(of_account)
+    return units.dropna(subset=["outcome"])
+
+
+def _parts(arns: "pd.Series[str]") -> pd.DataFrame:
+    """Take function ARNs apart: account_id, region, function_name."""
+    parts = [arn.split(":", 6) for arn in arns]
+    rows = [(account_id, region, name) for _, _, _, region, account_id, _, name in parts]
+    return pd.DataFrame(rows, columns=["account_id", "region", "function_name"], dtype="str")
 
 
 def accounts_of(store: Store, run: Run) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from reports.folder_store import FolderStore
@@ -79,6 +80,18 @@ def test_a_unit_that_is_no_longer_read_is_unknown_not_lost(tmp_path: Path) -> No
     assert (summary["lost"], summary["deleted"], summary["unknown"]) == (0, 0, held)
     assert summary["newly_unreachable"] == 1
     assert "could not be read at the week" in (tmp_path / "weekly/2026-W48/report.html").read_text()
+
+
+def test_an_account_whose_regions_can_no_longer_be_listed_is_unknown_too(tmp_path: Path) -> None:
+    first = at(0)
+    gone = first.functions["account_id"] == "000000000001"
+    mine = first.units["account_id"] == "000000000001"
+    blind = first.units[mine].head(1).assign(region="*", outcome="throttled", functions=0)
+    units = pd.concat([blind, first.units[~mine]], ignore_index=True)
+    summary = week_of(tmp_path, first, at(5, functions=first.functions[~gone], units=units))
+    held = int((first.functions.loc[gone, "verdict"] == "protected").sum())
+    assert (summary["lost"], summary["deleted"], summary["unknown"]) == (0, 0, held)
+    assert summary["newly_unreachable"] == 2  # both of its regions
 
 
 def test_missing_hours_are_said(tmp_path: Path) -> None:
