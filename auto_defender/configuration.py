@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from remediator.settings import RolloutSettings
+from reports.settings import StorageSettings
 from scanner.errors import BadInput
 from scanner.settings import (
     DefenderSettings,
@@ -27,6 +28,7 @@ class Configuration(Settings):
     risk: RiskSettings = RiskSettings()
     rollout: RolloutSettings = RolloutSettings()
     sweep: SweepSettings = SweepSettings()
+    storage: StorageSettings = StorageSettings()
     optouts: str | None = None
     output: str = "./out"
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 import boto3
 
 from auto_defender.configuration import Configuration
+from auto_defender.output import open_output
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from remediator.guards import exclusions
 from remediator.quarantine import Quarantined, quarantined
 from reports.run_result import Mode
-from reports.store import Store, open_store
+from reports.store import Store
 from scanner.calls import Aws
 from scanner.errors import BadInput
 from scanner.optouts import OptOuts, read_optouts
@@ -93,11 +94,10 @@ def open_context(
         else OptOuts()
     )
     _check_regions(configuration, session)
-    store = open_store(output or configuration.output, session)
     aws = Aws(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
     )
-    store.check_writable()
+    store = open_output(configuration, session, output)
     return Context(
         run_id=run_id,
         mode=mode,

@@ -7,7 +7,7 @@ import boto3
 
 from auto_defender.configuration import Configuration
 from auto_defender.endings import Ending
-from reports.store import open_store
+from auto_defender.output import open_output
 from reports.weekly import write_weekly
 from scanner.errors import BadInput
 
@@ -16,8 +16,7 @@ def report_week(settings: Configuration, session: boto3.Session, week: str | Non
     """Write the report of an ISO week (2026-W48; the last complete one if None) from the runs' files."""
     now = datetime.now(UTC)
     chosen = _checked(week) if week else _last_week(now.date())
-    store = open_store(settings.output, session)
-    store.check_writable()
+    store = open_output(settings, session)
     summary = write_weekly(store, chosen, now)
     return Ending(summary, f"week {chosen}\nreport  {store.url(f'weekly/{chosen}/report.html')}")
 
