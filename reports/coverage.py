@@ -55,7 +55,6 @@ class Coverage:
     """The headline numbers of one run.
 
     of_all: protected / functions read. of_coverable: protected / (protected + eligible).
-    unread_units_unknown: unread units that no number could be assumed for; with any, the range is open.
     """
 
     functions: int

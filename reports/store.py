@@ -59,7 +59,7 @@ def open_store(
 
     session: the boto3 Session that S3 is called with; None: boto3's default chain.
     bucket_owner: the account id that must own the bucket (ExpectedBucketOwner); None: not checked.
-    kms_key_id: encrypt with this KMS key (SSE-KMS) rather than with S3's own (SSE-S3).
+    kms_key_id: encrypt with this KMS key (SSE-KMS); None: as the bucket's default encryption says.
     Raises BadInput for an address that can be neither; says nothing on whether it exists (check_writable does).
     """
     if destination.startswith("s3://"):

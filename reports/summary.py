@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.coverage import SET_ASIDE, UNREAD, Coverage, counts_of, measure, reason_counts
+from reports.coverage import Coverage, counts_of, measure, reason_counts
 from reports.run_result import RunResult
 
 SCHEMA_VERSION = 1
@@ -63,16 +63,6 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
 def utc(moment: datetime) -> str:
     """Write a moment as ISO 8601 in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def unread_units(units: pd.DataFrame) -> pd.DataFrame:
-    """Give the units that should have been read and were not."""
-    return units[units["outcome"].isin(UNREAD)]
-
-
-def units_set_aside(units: pd.DataFrame) -> pd.DataFrame:
-    """Give the units that nobody meant to read."""
-    return units[units["outcome"].isin(SET_ASIDE)]
 
 
 def _headline(coverage: Coverage) -> dict[str, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reports import charts, page
-from reports.coverage import UNREAD, by_ou, with_shares
+from reports.coverage import by_ou, with_shares
 from reports.csv_files import csv_text
 from reports.store import Store
 from reports.summary import utc
@@ -160,7 +160,6 @@ def _told(summary: Mapping[str, Any], accounts: pd.DataFrame, difference: Moved)
             row | {"account_name": names.get(row["account_id"], "")}
             for row in _records(difference.unreachable.head(_LISTED))
         ],
-        "unread_accounts": int(accounts["outcome"].isin(UNREAD).sum()),
     }
 
 
