@@ -43,6 +43,7 @@ class Context:
     optouts: OptOuts
     quarantine: tuple[Quarantined, ...]
     display: Display
+    stop: threading.Event
     deadline: float | None
     stages: dict[str, float] = field(default_factory=dict)
 
@@ -60,6 +61,18 @@ class Context:
             exclusion_list=exclusions(rollout),
             quarantined=frozenset(entry.function_arn for entry in self.quarantine),
         )
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Time a stage that writes. Told to stop, it begins nothing new, but what is in flight must still settle:
+        its calls and waits go on.
+        """  # noqa: D205
+        self.aws.stop = threading.Event()
+        try:
+            with self.stage(name):
+                yield
+        finally:
+            self.aws.stop = self.stop
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -109,6 +122,7 @@ def open_context(
         optouts=optouts,
         quarantine=quarantined(store),
         display=display,
+        stop=stop,
         deadline=time.monotonic() + min(limits) if limits else None,
     )
 

@@ -14,6 +14,7 @@ from auto_defender.observe import Observed, observe
 from remediator.apply import Applied, apply_plan
 from remediator.changes import changes_frame
 from remediator.guards import own_function
+from remediator.holds import holds_on
 from remediator.lock import RunLock
 from remediator.plan import Plan, configuration_digest, make_plan
 from remediator.preflight import preflight
@@ -52,13 +53,13 @@ def run(context: Context) -> Ending:
 
 def _resolved(context: Context, lock: RunLock) -> Applied:
     """Find out what killed runs left open, before anything new is begun."""
-    with context.stage("resolve"):
+    with context.writing("resolve"):
         return resolve_open_runs(
             context.aws,
             context.configuration.defender,
             store=context.store,
             lock=lock,
-            stop=context.aws.stop,
+            stop=context.stop,
             deadline=context.deadline,
             threads=context.configuration.sweep.workers,
         )
@@ -67,8 +68,16 @@ def _resolved(context: Context, lock: RunLock) -> Applied:
 def planned(context: Context, observed: Observed) -> Plan:
     """Plan a change for every eligible function, within the limits."""
     settings = context.configuration
-    ours = own_function(os.environ, context.aws.partition, context.aws.central_account_id)
+    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
     with context.stage("plan"):
+        holds = holds_on(
+            observed.functions,
+            settings.defender,
+            store=context.store,
+            partition=context.aws.partition,
+            config_digest=digest,
+            own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
+        )
         return make_plan(
             observed.functions,
             settings.defender,
@@ -76,8 +85,8 @@ def planned(context: Context, observed: Observed) -> Plan:
             run_id=context.run_id,
             now=datetime.now(UTC).replace(microsecond=0),
             partition=context.aws.partition,
-            config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
-            hold={ours: "own_function"} if ours else None,
+            config_digest=digest,
+            hold=holds.hold,
         )
 
 
@@ -88,7 +97,7 @@ def preflighted(context: Context, plan: Plan) -> pd.DataFrame:
             plan,
             context.aws,
             context.rules,
-            stop=context.aws.stop,
+            stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
             threads=context.configuration.sweep.workers,
@@ -98,7 +107,7 @@ def preflighted(context: Context, plan: Plan) -> pd.DataFrame:
 def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> Applied:
     """Make a plan's changes under the lock."""
     settings = context.configuration
-    with context.stage("apply"):
+    with context.writing("apply"):
         return apply_plan(
             plan,
             context.aws,
@@ -109,7 +118,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             run_id=context.run_id,
             approved=approved,
             own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
-            stop=context.aws.stop,
+            stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
             threads=settings.sweep.workers,

@@ -27,7 +27,7 @@ def take_back(context: Context, run_ids: Sequence[str], function_arns: Sequence[
             store=context.store,
             run_id=context.run_id,
             lock=lock,
-            stop=context.aws.stop,
+            stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
             threads=settings.sweep.workers,

@@ -29,7 +29,8 @@ class Clients:
             connect_timeout=5,
             read_timeout=30,
             tcp_keepalive=True,
-            user_agent_extra=user_agent,
+            # A whole one of ours: botocore puts its own together anew, twice, for every request.
+            user_agent=user_agent,
         )
 
     def get(self, service: str, region: str) -> BaseClient:
