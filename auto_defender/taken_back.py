@@ -18,7 +18,7 @@ def take_back(context: Context, run_ids: Sequence[str], function_arns: Sequence[
     undos = select(context.store, run_ids, function_arns)
     with (
         RunLock(context.store, context.run_id) if apply else nullcontext() as lock,
-        context.stage("rollback"),
+        context.writing("rollback"),
     ):
         rolled_back = rollback(
             undos,
