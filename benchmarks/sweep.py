@@ -74,7 +74,9 @@ def compare(
         measured = [[measure(server, name, size) for name in names] for _ in range(rounds)]
     rows = [min(turns, key=lambda row: float(row["cpu_s"])) for turns in zip(*measured, strict=True)]
     ours = next((row["cpu_ms_a_unit"] for row in rows if row["contender"] == "ours"), None)
-    return [row | {"times_ours": row["cpu_ms_a_unit"] / ours if ours else None} for row in rows]
+    if ours is None or len(rows) == 1:
+        return rows
+    return [row | {"times_ours": row["cpu_ms_a_unit"] / ours} for row in rows]
 
 
 def show(title: str, rows: list[Row]) -> None:
