@@ -112,6 +112,6 @@ def _unwanted(event: yaml.Event, depth: int) -> str | None:
     return f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else None
 
 
-def _fault(source: str, mark: Any, problem: str) -> BadInput:  # noqa: ANN401 - PyYAML has two kinds of Mark
+def _fault(source: str, mark: Any, problem: str) -> BadInput:
     line = f", line {mark.line + 1}" if mark else ""
     return BadInput(f"{source}{line}: {problem}")
