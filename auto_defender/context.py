@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import boto3
 
@@ -16,6 +16,7 @@ from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from remediator.guards import exclusions
 from remediator.quarantine import Quarantined, quarantined
+from remediator.state import started_at
 from reports.run_result import Mode
 from reports.store import Store
 from scanner.calls import Aws
@@ -114,7 +115,7 @@ def open_context(
     return Context(
         run_id=run_id,
         mode=mode,
-        started=datetime.now(UTC),
+        started=started_at(run_id),
         configuration=configuration,
         session=session,
         aws=aws,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -12,10 +12,10 @@ from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code, run_text
 from auto_defender.observe import Observed, observe
 from remediator.apply import Applied, apply_plan
-from remediator.changes import changes_frame
+from remediator.changes import changes_frame, put_off
 from remediator.guards import own_function
 from remediator.holds import holds_on
-from remediator.lock import RunLock
+from remediator.lock import RunLock, Step
 from remediator.plan import Plan, configuration_digest, make_plan
 from remediator.preflight import preflight
 from remediator.quarantine import quarantined
@@ -37,22 +37,20 @@ def run(context: Context) -> Ending:
 
     The lock is taken before the sweep: two runs at once would plan the same changes.
     """
-    writes = context.mode == "apply"
-    with RunLock(context.store, context.run_id) if writes else nullcontext() as lock:
-        resolved = _resolved(context, lock) if lock else None
-        observed = observe(context)
-        plan = planned(context, observed)
-        log.info("%d changes planned", len(plan.changes))
-        if lock is None or resolved is None:
-            return finish(context, observed, preflighted(context, plan), plan)
-        applied = applied_plan(context, plan, lock)
-        changes = pd.concat([resolved.changes, applied.changes], ignore_index=True)
-        stopped = resolved.stopped_by or applied.stopped_by
-        return finish(context, observed.after(applied.changes), changes, plan, stopped)
+    with held_lock(context) as lock:
+        resolved = resolve(context, lock)
+        return conclude(context, observe(context), resolved, lock)
 
 
-def _resolved(context: Context, lock: RunLock) -> Applied:
+def held_lock(context: Context, step: Step = "whole") -> AbstractContextManager[RunLock | None]:
+    """Give the lock that a run, or a step of it, holds while it works; none where the run writes nothing."""
+    return RunLock(context.store, context.run_id, step=step) if context.mode == "apply" else nullcontext()
+
+
+def resolve(context: Context, lock: RunLock | None) -> Applied:
     """Find out what killed runs left open, before anything new is begun."""
+    if lock is None:
+        return Applied(changes_frame(()), None)
     with context.writing("resolve"):
         return resolve_open_runs(
             context.aws,
@@ -63,6 +61,28 @@ def _resolved(context: Context, lock: RunLock) -> Applied:
             deadline=context.deadline,
             threads=context.configuration.sweep.workers,
         )
+
+
+def conclude(
+    context: Context,
+    observed: Observed,
+    resolved: Applied,
+    lock: RunLock | None,
+    stopped: GuardStop | None = None,
+) -> Ending:
+    """Plan; make the changes under the lock, unless a guard has stopped the run before; report."""
+    plan = planned(context, observed)
+    log.info("%d changes planned", len(plan.changes))
+    if lock is None:
+        made = Applied(preflighted(context, plan), stopped)
+    elif stopped is not None:
+        made = Applied(put_off(plan, stopped), stopped)
+    else:
+        made = applied_plan(context, plan, lock)
+    changes = pd.concat([resolved.changes, made.changes], ignore_index=True)
+    return finish(
+        context, observed.after(made.changes), changes, plan, resolved.stopped_by or made.stopped_by
+    )
 
 
 def planned(context: Context, observed: Observed) -> Plan:

@@ -49,10 +49,20 @@ class Observed:
 
 def observe(context: Context) -> Observed:
     """Sweep the organization and judge every function that was read."""
-    settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
+    return observe_accounts(context, organization_accounts(context))
+
+
+def organization_accounts(context: Context) -> pd.DataFrame:
+    """List the organization's accounts (accounts.py)."""
     with context.stage("accounts"):
-        accounts = list_accounts(aws, settings.organization)
+        accounts = list_accounts(context.aws, context.configuration.organization)
     log.info("%d accounts, %d in scope", len(accounts), int(accounts["in_scope"].sum()))
+    return accounts
+
+
+def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observed:
+    """Sweep some accounts and judge every function that was read."""
+    settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
     watched = settings.defender.variable_names
     with context.stage("sweep"):
         sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)

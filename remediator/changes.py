@@ -10,6 +10,7 @@ import pandas as pd
 from remediator.ending import Ended
 from remediator.journal import Action
 from remediator.plan import Change, Plan
+from scanner.errors import GuardStop
 
 log = logging.getLogger(__name__)
 
@@ -112,3 +113,9 @@ def log_end(row: Row) -> None:
             "detail": ended.detail,
         },
     )
+
+
+def put_off(plan: Plan, stop: GuardStop) -> pd.DataFrame:
+    """Give the changes frame of a plan that a guard stopped before its first change."""
+    why = f"stopped by the guard '{stop.guard}'"
+    return changes_frame(Row(change, Ended("deferred", why)) for change in plan.changes)

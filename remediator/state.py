@@ -5,7 +5,7 @@ state/open/RUN_ID.json (a run whose journal has open entries), runs/YYYY/MM/DD/R
 """
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,18 +45,20 @@ class Store(Protocol):
         """Give what a person can open."""
 
 
-def run_folder(run_id: str) -> str:
-    """Give the folder of a run's files: a run id begins with the UTC time at which the run started.
-
-    Raises BadInput for what is no run id.
-    """
+def started_at(run_id: str) -> datetime:
+    """Give when a run started (UTC): its id begins with that. Raises BadInput for what is no run id."""
     try:
-        started = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007
+        started = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise BadInput(f"'{run_id}' is no run id; expected one such as 20261124T034232Z-1a2b3c") from None
     if not run_id.replace("-", "").isalnum() or not run_id.isascii():
         raise BadInput(f"'{run_id}' is no run id; expected one such as 20261124T034232Z-1a2b3c")
-    return f"runs/{started:%Y/%m/%d}/{run_id}"
+    return started
+
+
+def run_folder(run_id: str) -> str:
+    """Give the folder of a run's files. Raises BadInput for what is no run id."""
+    return f"runs/{started_at(run_id):%Y/%m/%d}/{run_id}"
 
 
 def load(store: Store, path: str, shape: type[T], empty: T) -> T:

@@ -32,3 +32,5 @@ class GuardStop(AutoDefenderError):
         """Name the guard (for summary.json), say why it stopped the run, and how to go on."""
         super().__init__(f"stopped by the guard '{guard}': {why}. {how_to_go_on}")
         self.guard = guard
+        self.why = why
+        self.how_to_go_on = how_to_go_on

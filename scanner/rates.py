@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 # STS quotas: 600 requests a second in an account and region; half of it is left to others.
 STS_CALLS_PER_SECOND = 300.0
@@ -68,3 +69,10 @@ class CallCounts:
         """Give the counts by operation, for summary.json."""
         with self._lock:
             return {operation: dict(counts) for operation, counts in sorted(self._counts.items())}
+
+    def include(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Add what another process of the same run has counted."""
+        with self._lock:
+            for operation, numbers in counts.items():
+                for what, number in numbers.items():
+                    self._counts[operation][what] += number

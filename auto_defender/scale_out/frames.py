@@ -1,0 +1,54 @@
+"""Frames as JSON, between the steps of a run: plain data, so that reading one can't run code as a pickle could."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import union_categoricals
+
+
+def packed(frame: pd.DataFrame) -> dict[str, Any]:
+    """Give a frame as orjson takes it, column by column: its dtype, its values, and a category's names."""
+    return {name: _packed(frame[name]) for name in frame.columns}
+
+
+def unpacked(data: Mapping[str, Any]) -> pd.DataFrame:
+    """Give the frame back: same columns, dtypes and rows."""
+    return pd.DataFrame({name: _unpacked(column) for name, column in data.items()})
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put frames of the same columns below each other; categories stay categories. At least one frame."""
+    first, *_ = frames
+    return pd.DataFrame({name: _joined([frame[name] for frame in frames]) for name in first.columns})
+
+
+def _packed(column: "pd.Series[Any]") -> dict[str, Any]:
+    kind = str(column.dtype)
+    if kind == "category":
+        return {
+            "dtype": kind,
+            "values": column.cat.codes.to_numpy(),
+            "categories": column.cat.categories.tolist(),
+        }
+    if kind in {"str", "object"}:
+        return {"dtype": "str", "values": column.tolist()}
+    return {"dtype": kind, "values": np.ascontiguousarray(column.to_numpy())}
+
+
+def _unpacked(column: Mapping[str, Any]) -> Any:
+    kind, values = column["dtype"], column["values"]
+    if kind == "category":
+        names = pd.CategoricalDtype(pd.Index(column["categories"], dtype="str"))
+        return pd.Categorical.from_codes(np.array(values, dtype="int32"), dtype=names)
+    if kind == "str":
+        return pd.array(values, dtype="str")
+    # JSON has no NaN; numpy reads its null as one.
+    return np.array(values, dtype=kind)
+
+
+def _joined(columns: "Sequence[pd.Series[Any]]") -> Any:
+    if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
+        return union_categoricals(columns)
+    return pd.concat(columns, ignore_index=True)
