@@ -3,7 +3,6 @@
 What can't be read reads as -1 or "?" (see frame.py) and fails the check that needs it.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import date
@@ -11,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from scanner import runtimes
-from scanner.arns import function_arns
+from scanner.arns import FunctionArn, function_arns
 from scanner.defender_match import DefenderMatch, Flags, family_of
 from scanner.frame import EMPTY_ENVIRONMENT_BYTES, measured_bytes
 from scanner.layer_match import NO_LAYER, by_category
 from scanner.measured import MEASURED, NOT_ASKED, UNMEASURED, outcome_column
-from scanner.optouts import OptOut, OptOuts, glob_regex
+from scanner.name_match import names_match
+from scanner.optouts import OptOut, OptOuts
 from scanner.settings import Family
 from scanner.units import rows_by_unit
 
@@ -29,8 +28,10 @@ MAX_ENVIRONMENT_BYTES = 4096
 BYTES_PER_MB = 1024 * 1024
 _SETTLED_STATES = ("", "Active", "Inactive")
 _SETTLED_UPDATES = ("", "Successful")
-_GLOB = frozenset("*?[")
+# FunctionConfiguration, Lambda API reference: a function's name has at most 170 characters.
+_LONGEST_NAME = 170
 Rows = npt.NDArray[np.intp]
+Sizes = npt.NDArray[np.int32]
 
 
 def _numbers(match: DefenderMatch, column: str) -> npt.NDArray[Any]:
@@ -106,21 +107,23 @@ def env_unreadable(match: DefenderMatch, today: date) -> Flags:
 
 def env_overflow(match: DefenderMatch, today: date) -> Flags:
     """More than 4 KB once our missing variables are added; what could not be measured fails env_unreadable."""
-    return merged_bytes(match) > MAX_ENVIRONMENT_BYTES
+    nameless, names = _merged(match)
+    # Names are looked at only where they decide.
+    near = np.flatnonzero(
+        (nameless <= MAX_ENVIRONMENT_BYTES) & (nameless + names * _LONGEST_NAME > MAX_ENVIRONMENT_BYTES)
+    )
+    nameless[near] += names[near] * _name_lengths(match, near)
+    return nameless > MAX_ENVIRONMENT_BYTES
 
 
-def merged_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:
+def merged_bytes(match: DefenderMatch) -> Sizes:
     """Measure the environment a row as Lambda would, with our missing variables in it; meaningless where unreadable."""
-    measured = _numbers(match, "env_bytes")
-    added = _added_bytes(match)
-    # The first variable of an empty environment ("{}", 2 bytes) brings no comma.
-    added -= (measured == EMPTY_ENVIRONMENT_BYTES) & (added > 0)
-    merged: npt.NDArray[np.int32] = measured + added
-    return merged
+    nameless, names = _merged(match)
+    return nameless + names * _name_lengths(match, np.arange(len(names)))
 
 
-def _added_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:
-    """Measure what our missing variables add; their length depends on the row where {placeholders} stand in them."""
+def _merged(match: DefenderMatch) -> tuple[Sizes, Sizes]:
+    """Measure as merged_bytes does with {function_name} empty, and count how often the name then comes in."""
     templates = {
         family: match.rules.defender.variables_for(family, "{function_name}", "{region}", "0" * 12)
         for family in match.families
@@ -129,29 +132,33 @@ def _added_bytes(match: DefenderMatch) -> npt.NDArray[np.int32]:
     def missing(present: str, family: Family | None) -> dict[str, str]:
         return {k: v for k, v in templates[family].items() if k not in present.split(";")} if family else {}
 
+    def times(placeholder: str) -> Callable[[str, Family | None], int]:
+        return lambda present, family: "".join(missing(present, family).values()).count(placeholder)
+
     def constant(present: str, family: Family | None) -> int:
-        return sum(measured_bytes({k: v}) - 1 for k, v in missing(present, family).items())
+        size = sum(measured_bytes({k: v}) - 1 for k, v in missing(present, family).items())
+        return size - sum(
+            len(what) * times(what)(present, family) for what in ("{function_name}", "{region}")
+        )
 
-    added = match.by_category_and_family("env_names", constant, np.int32, MAX_ENVIRONMENT_BYTES)
-    for placeholder, lengths in (("{function_name}", _name_lengths), ("{region}", _region_lengths)):
+    def spread(value: Callable[[str, Family | None], int], absent: int) -> Sizes:
+        return match.by_category_and_family("env_names", value, np.int32, absent)
 
-        def times(present: str, family: Family | None, what: str = placeholder) -> int:
-            return "".join(missing(present, family).values()).count(what)
-
-        count = match.by_category_and_family("env_names", times, np.int32, 0)
-        if count.any():
-            added += count * (lengths(match) - len(placeholder))
-    return added
-
-
-def _name_lengths(match: DefenderMatch) -> npt.NDArray[np.int32]:
-    names = match.functions["function_name"].to_numpy(dtype=object)
-    return np.fromiter(map(len, names), dtype=np.int32, count=len(names))
+    measured = _numbers(match, "env_bytes")
+    added = spread(constant, MAX_ENVIRONMENT_BYTES)
+    regions = spread(times("{region}"), 0)
+    if regions.any():
+        region = match.functions["region"]
+        added += regions * by_category(region, [len(text) for text in region.cat.categories], np.int32, 0)
+    names = spread(times("{function_name}"), 0)
+    # The first variable of an empty environment ("{}", 2 bytes) brings no comma.
+    added -= (measured == EMPTY_ENVIRONMENT_BYTES) & (added > 0)
+    return measured + added, names
 
 
-def _region_lengths(match: DefenderMatch) -> npt.NDArray[np.int32]:
-    region = match.functions["region"]
-    return by_category(region, [len(text) for text in region.cat.categories], np.int32, 0)
+def _name_lengths(match: DefenderMatch, rows: Rows) -> Sizes:
+    names = match.functions["function_name"].to_numpy(dtype=object)[rows]
+    return np.fromiter(map(len, names), dtype=np.int32, count=len(rows))
 
 
 def memory_utilization(match: DefenderMatch, today: date) -> Flags:
@@ -227,7 +234,7 @@ def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
         rows_of[entries.patterns(unit.account_id, unit.region, today)].append(named[rows])
     for patterns, parts in rows_of.items():
         rows = np.concatenate(parts)
-        result[rows] = _names_match(match.functions["function_name"].iloc[rows], patterns)
+        result[rows] = names_match(match.functions["function_name"].iloc[rows], patterns)
     return result
 
 
@@ -247,30 +254,15 @@ def _tag_column(match: DefenderMatch, column: str) -> Flags:
 
 def exclusion_list(match: DefenderMatch, today: date) -> Flags:
     """Named by the exclusion list: names and globs."""
-    return _names_match(match.functions["function_name"], match.rules.exclusion_list)
-
-
-def _names_match(names: pd.Series, patterns: tuple[str, ...]) -> Flags:
-    """Look plain names up together; only what begins like a glob is matched against the globs."""
-    if "*" in patterns:
-        return np.ones(len(names), dtype=bool)
-    globs = tuple(pattern for pattern in patterns if set(pattern) & _GLOB)
-    result: Flags = names.isin(set(patterns).difference(globs)).to_numpy(copy=True)
-    if globs:
-        starts = tuple(re.split(r"[*?[]", pattern, maxsplit=1)[0] for pattern in globs)
-        fullmatch = glob_regex(globs).fullmatch
-        texts = names.to_numpy(dtype=object)
-        result |= np.array(
-            [text.startswith(starts) and fullmatch(text) is not None for text in texts], dtype=bool
-        )
-    return result
+    return names_match(match.functions["function_name"], match.rules.exclusion_list)
 
 
 def quarantined(match: DefenderMatch, today: date) -> Flags:
     """Rolled back earlier: known by the whole ARN."""
-    arns = match.rules.quarantined
-    names = match.functions["function_name"]
-    result: Flags = names.isin({arn.rpartition(":")[2] for arn in arns}).to_numpy(copy=True)
-    rows = np.flatnonzero(result)
-    result[rows] = function_arns(match.functions.iloc[rows], match.rules.partition).isin(arns)
+    place = match.functions[["account_id", "region", "function_name"]]
+    arns = [arn for arn in map(FunctionArn.parse, match.rules.quarantined) if arn]
+    rows = np.flatnonzero(place["account_id"].isin({arn.account_id for arn in arns}))
+    rows = rows[place["function_name"].iloc[rows].isin({arn.name for arn in arns})]
+    result = np.zeros(len(place), dtype=bool)
+    result[rows] = function_arns(place.iloc[rows], match.rules.partition).isin(match.rules.quarantined)
     return result

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scanner.layer_match import CURRENT_LAYER, NO_LAYER, OLDER_LAYER, by_category, layer_states
+from scanner.layer_match import by_category, layer_states
 from scanner.rules import Rules
 from scanner.settings import EXEC_WRAPPER, Family
 
@@ -70,11 +70,13 @@ class DefenderMatch:
     ) -> npt.NDArray[Any]:
         """Spread value(category, family) over the rows; family None stands for rows whose runtime has none of ours."""
         own = self.functions[column].cat
-        families = (*self.families, None)  # code -1 is the last
+        families = (*self.families, None)
         table = np.full((len(own.categories) + 1, len(families)), absent, dtype)
         for row, text in enumerate(own.categories):
             table[row] = [value(text, family) for family in families]
-        rows: npt.NDArray[Any] = table[own.codes.to_numpy(), self.family]
+        # Code -1 is the last row of the table, and the last column for the family.
+        places = own.codes.to_numpy().astype(np.int32) * len(families) + self.family % len(families)
+        rows: npt.NDArray[Any] = np.take(table, places, mode="wrap")
         return rows
 
     @cached_property
@@ -97,16 +99,10 @@ class DefenderMatch:
     @property
     def protection(self) -> Codes:
         """Give an index into PROTECTIONS a row."""
-        layer, wrapper = self.layer, self.has_our_wrapper
-        return np.select(
-            [
-                wrapper & (layer == CURRENT_LAYER),
-                wrapper & (layer == OLDER_LAYER),
-                wrapper | (layer > NO_LAYER),
-            ],
-            [0, 1, 2],
-            default=3,
-        ).astype(np.int8)
+        return np.take(_PROTECTION, self.layer + len(_PROTECTION) // 2 * self.has_our_wrapper)
 
 
 PROTECTIONS = ("protected", "outdated", "partial", "unprotected")
+_PROTECTED, _OUTDATED, _PARTIAL, _UNPROTECTED = range(4)
+# By the state of the layer (none, older, current): first without our wrapper, then with it.
+_PROTECTION = np.array([_UNPROTECTED, _PARTIAL, _PARTIAL, _PARTIAL, _OUTDATED, _PROTECTED], dtype=np.int8)

@@ -1,7 +1,7 @@
 """Our layer among a function's layers: found by its whole ARN, publisher account and layer name exactly."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,7 +25,9 @@ def by_category(
 
     absent: the value of rows without a category. Their code is -1, which is where it stands in the table.
     """
-    rows: npt.NDArray[Any] = np.asarray([*values, absent], dtype=dtype)[column.cat.codes.to_numpy()]
+    rows: npt.NDArray[Any] = np.take(
+        np.asarray([*values, absent], dtype=dtype), column.cat.codes.to_numpy(), axis=0, mode="wrap"
+    )
     return rows
 
 
@@ -36,43 +38,43 @@ def layer_states(functions: pd.DataFrame, template: str) -> npt.NDArray[np.int8]
     """
     own = {name: functions[name].cat for name in _PLACEHOLDERS if "{" + name + "}" in template}
     layers = functions["layers"].cat
-    found = _found(
-        layers.categories.tolist(),
-        template,
-        {name: _code_of(column.categories) for name, column in own.items()},
+    categories, found = _found(
+        layers.categories.tolist(), template, {name: _code_of(c) for name, c in own.items()}
     )
+    # How many of ours a category had before this one; seldom more than none.
+    rank = np.arange(len(categories)) - np.searchsorted(categories, categories)
     result = np.zeros(len(functions), dtype=np.int8)
-    for rank in reversed(range(max(map(len, found.values()), default=0))):
-        table = np.full((len(layers.categories) + 1, 1 + len(own)), _ELSEWHERE, dtype=np.int32)
-        table[:, 0] = NO_LAYER
-        at_rank = {code: some[rank] for code, some in found.items() if rank < len(some)}
-        table[list(at_rank)] = list(at_rank.values())
-        rows = table[layers.codes.to_numpy()]
+    for place in reversed(range(rank.max(initial=-1) + 1)):
+        table = np.full((len(layers.categories) + 1, 1 + len(own)), NO_LAYER, dtype=np.int32)
+        table[categories[rank == place]] = found[rank == place]
+        rows = np.take(table, layers.codes.to_numpy(), axis=0, mode="wrap")
         here = rows[:, 0] != NO_LAYER
-        for place, column in enumerate(own.values(), start=1):
-            here &= rows[:, place] == column.codes.to_numpy()
-        result[here] = rows[here, 0]
+        for number, column in enumerate(own.values(), start=1):
+            here &= rows[:, number] == column.codes.to_numpy()
+        np.copyto(result, rows[:, 0], where=here, casting="unsafe")
     return result
 
 
-def _code_of(categories: pd.Index) -> dict[str, int]:
-    return {text: code for code, text in enumerate(categories)}
+def _code_of(column: Any) -> dict[str, int]:
+    return {text: code for code, text in enumerate(column.categories)}
 
 
 def _found(
-    texts: Iterable[str], template: str, code_of: Mapping[str, Mapping[str, int]]
-) -> dict[int, list[_Ours]]:
-    """Find our layer in each category (layer ARNs joined by a space) that holds it; each ARN is looked at once."""
+    texts: Sequence[str], template: str, code_of: Mapping[str, Mapping[str, int]]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    """Find our layer in the categories (layer ARNs joined by a space): each one's code, ascending, and what was found."""
     ours = _reader(template, code_of)
-    # A literal part of the ARN, the one with the name if it can be: most categories are not ours.
+    # A literal part of the ARN, the one with the name if it can be: most ARNs are not ours.
     first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
     literal = max(others or [first], key=len)
-    found = {
-        code: [mine for mine in map(ours, text.split(" ")) if mine]
-        for code, text in enumerate(texts)
-        if literal in text
-    }
-    return {code: mine for code, mine in found.items() if mine}
+    categories, found = [], []
+    for code, text in enumerate(texts):
+        if literal in text:
+            for arn in text.split(" "):
+                if literal in arn and (layer := ours(arn)):
+                    categories.append(code)
+                    found.append(layer)
+    return np.array(categories, dtype=np.intp), np.array(found, dtype=np.int32).reshape(-1, 1 + len(code_of))
 
 
 def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Ours | None]:

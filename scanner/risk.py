@@ -1,5 +1,6 @@
 """The risk engine: every check on every function at once, and the verdict that follows."""
 
+from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scanner.checks import CHECKS
-from scanner.defender_match import PROTECTIONS, DefenderMatch
+from scanner.defender_match import PROTECTIONS, DefenderMatch, Flags
 from scanner.layer_match import by_category
 from scanner.rules import Rules
 from scanner.runtimes import blocked_soon
@@ -27,15 +28,12 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
     """
     match = DefenderMatch(functions, rules)
     failed = {check.code: check.fails(match, today) for check in CHECKS}
-    mask = np.zeros(len(functions), dtype=np.int32)
-    for bit, flags in enumerate(failed.values()):
-        mask |= flags.astype(np.int32) << bit
+    mask = _mask(failed, len(functions))
     protection = match.protection
-    verdict = np.select(
-        [protection == _PROTECTED, (mask & _POLICY_BITS) != 0, mask != 0],
-        [_PROTECTED, _EXCLUDED, _SKIPPED],
-        default=_ELIGIBLE,
-    ).astype(np.int8)
+    verdict = np.full(len(functions), _ELIGIBLE, dtype=np.int8)
+    verdict[mask != 0] = _SKIPPED
+    verdict[(mask & _POLICY_BITS) != 0] = _EXCLUDED
+    verdict[protection == _PROTECTED] = _PROTECTED
     mask[verdict == _PROTECTED] = 0
     return functions.assign(
         family=pd.Categorical.from_codes((match.family + 1).astype(np.int8), ["", *match.families]),
@@ -45,6 +43,15 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
         warnings=_warnings(functions["runtime"], today),
         **{f"fails_{code}": flags for code, flags in failed.items()},
     )
+
+
+def _mask(failed: Mapping[str, Flags], rows: int) -> npt.NDArray[np.int32]:
+    """Give a bit a check that failed, in the catalogue's order."""
+    mask, bits = np.zeros(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
+    for bit, flags in enumerate(failed.values()):
+        if flags.any():
+            mask |= np.left_shift(flags, bit, out=bits, dtype=np.int32)
+    return mask
 
 
 def _reasons(mask: npt.NDArray[np.int32]) -> pd.Categorical:
