@@ -1,4 +1,4 @@
-"""CSV: RFC 4180, UTF-8, cells that no spreadsheet takes for a formula; docs/schema.md lists the columns."""
+"""CSV: RFC 4180, UTF-8, one line a row, cells that no spreadsheet takes for a formula; docs/schema.md has the columns."""
 
 import csv
 import gzip
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.text import visible
 from scanner.arns import function_arns
 
 # The column order is a contract: new columns go to the end.
@@ -36,19 +37,28 @@ _CHUNK = 50_000
 _EMPTY_BELOW_ZERO = ("memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start")
 _MEASURED = ("memory_utilization_pct", "timeout_utilization_pct")
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
-_STARTS = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_STARTS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
 _SUSPECT = re.compile(f";{_STARTS}")
+# Athena's OpenCSVSerde needs an escape character and takes it out of the cells: stacksets/athena.yaml names this one.
+ATHENA_ESCAPE = "`"
 
 
 def neutral(text: str) -> str:
-    """Put an apostrophe before whatever a spreadsheet would take for the start of a formula."""
-    return _FORMULA.sub("'", text)
+    r"""Write a cell: one line, and no part of it that a spreadsheet would take for a formula.
+
+    What can't be seen is an escape (\n, \u202e), as Athena ends a row at a line break even within quotes; so is
+    Athena's escape character; an apostrophe stands before what would start a formula.
+    """
+    escaped = visible(text).replace(ATHENA_ESCAPE, f"\\u{ord(ATHENA_ESCAPE):04x}")
+    return _FORMULA.sub("'", escaped)
 
 
 def _neutral_all(texts: list[str]) -> list[str]:
-    """Neutralise many texts; one look at all of them together tells that nearly always none needs it."""
-    return [neutral(text) for text in texts] if _SUSPECT.search(";" + ";".join(texts)) else texts
+    """Write many cells; one look at all of them together tells that nearly always each can stay as it is."""
+    joined = ";" + ";".join(texts)
+    plain = joined.isascii() and joined.isprintable() and ATHENA_ESCAPE not in joined
+    return texts if plain and not _SUSPECT.search(joined) else [neutral(text) for text in texts]
 
 
 def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: str) -> pd.DataFrame:
@@ -70,7 +80,7 @@ def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: 
 def write_csv(frame: pd.DataFrame, columns: tuple[str, ...], folder: Path, name: str) -> Path:
     """Write `name`.csv, or `name`.csv.gz if it is large, into `folder`; give its path."""
     path = folder / f"{name}.csv"
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         for text in csv_text(frame, columns):
             file.write(text)
     return _zipped(path) if path.stat().st_size > GZIP_ABOVE else path

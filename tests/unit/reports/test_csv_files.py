@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reports import csv_files
 from reports.csv_files import (
     ACCOUNTS,
+    ATHENA_ESCAPE,
     CHANGES,
     FUNCTIONS,
     UNITS,
@@ -23,6 +24,7 @@ from reports.csv_files import (
     write_csv,
 )
 from reports.summary import summarize
+from reports.text import visible
 from reports.weekly import COVERAGE
 from tests.unit.reports.frames import HOSTILE, organization
 
@@ -78,20 +80,31 @@ def parsed(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[dict[str, str]
 
 
 @given(st.lists(st.text(max_size=12) | st.sampled_from(HOSTILE), min_size=1, max_size=20))
-def test_every_text_survives_and_none_starts_a_formula(texts: list[str]) -> None:
+def test_every_text_can_be_seen_and_none_starts_a_formula(texts: list[str]) -> None:
     for values in (pd.Series(texts, dtype=object), pd.Series(pd.Categorical(texts))):
         frame = pd.DataFrame({"detail": values, "n": range(len(texts))})
         cells = [row["detail"] for row in parsed(frame, ("n", "detail"))]
         assert cells == [neutral(text) for text in texts]
         for cell, text in zip(cells, texts, strict=True):
-            assert cell.replace("'", "") == text.replace("'", "")
+            assert cell.replace("'", "") == visible(text).replace("`", "\\u0060").replace("'", "")
             for part in cell.split(";"):
                 assert part[:1] not in tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def test_records_end_with_crlf_and_quotes_are_doubled() -> None:
-    frame = pd.DataFrame({"a": ['say "hi"', "two\nlines"], "b": [1, 2]})
-    assert "".join(csv_text(frame, ("a", "b"))) == 'a,b\r\n"say ""hi""",1\r\n"two\nlines",2\r\n'
+    frame = pd.DataFrame({"a": ['say "hi"', "two, or\nthree"], "b": [1, 2]})
+    assert "".join(csv_text(frame, ("a", "b"))) == 'a,b\r\n"say ""hi""",1\r\n"two, or\\nthree",2\r\n'
+
+
+@given(st.lists(st.text(max_size=12) | st.sampled_from(HOSTILE), min_size=1, max_size=20))
+def test_each_line_is_a_row_also_for_a_parser_that_escapes(texts: list[str]) -> None:
+    """Athena ends a row at any line break, and takes its escape character out of cells."""
+    frame = pd.DataFrame({"detail": texts, "n": range(len(texts))})
+    lines = "".join(csv_text(frame, ("detail", "n"))).split("\r\n")
+    assert lines.pop() == ""
+    assert not any("\n" in line or "\r" in line for line in lines)
+    cells = [row for line in lines for row in csv.reader([line], escapechar=ATHENA_ESCAPE, strict=True)]
+    assert cells == [["detail", "n"], *([neutral(text), str(n)] for n, text in enumerate(texts))]
 
 
 def test_what_could_not_be_read_is_an_empty_cell_and_leading_zeros_stay() -> None:
