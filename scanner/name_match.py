@@ -19,26 +19,21 @@ def names_match(names: pd.Series, patterns: tuple[str, ...]) -> npt.NDArray[np.b
         return np.ones(len(names), dtype=bool)
     globs = tuple(pattern for pattern in patterns if _WILD.search(pattern))
     result: npt.NDArray[np.bool_] = names.isin(set(patterns).difference(globs)).to_numpy(copy=True)
-    if globs:
-        texts = names.to_numpy(dtype=object)
-        matches = glob_regex(globs).fullmatch
-        for row in _beginning_like(texts, globs):
-            if matches(texts[row]):
-                result[row] = True
+    if globs and len(names):
+        result[list(_rows_matching(names.to_numpy(dtype=object), globs))] = True
     return result
 
 
-def _beginning_like(texts: npt.NDArray[np.object_], globs: tuple[str, ...]) -> Iterator[int]:
-    """Find the names that begin as a glob does before its first wildcard: one search through all names in one text."""
-    starts = [_WILD.split(glob, maxsplit=1)[0] for glob in globs]
-    if "" in starts or not len(texts):
-        yield from range(len(texts))
-        return
+def _rows_matching(texts: npt.NDArray[np.object_], globs: tuple[str, ...]) -> Iterator[int]:
+    """Search all names as one text, a line each, for what the globs begin with, and look closer only there."""
     lines = "\n" + "\n".join(texts)
     if lines.count("\n") != len(texts):
         raise Defect("a function's name has a line break in it")
+    starts = "|".join(re.escape(_WILD.split(glob, maxsplit=1)[0]) for glob in globs)
+    matches = glob_regex(globs).fullmatch
     row, before = -1, 0
-    for match in re.finditer("\n(?:" + "|".join(map(re.escape, starts)) + ")", lines):
-        row += lines.count("\n", before, match.start() + 1)
-        before = match.start() + 1
-        yield row
+    for line in re.finditer(f"\n(?:{starts}).*", lines):
+        if matches(lines, line.start() + 1, line.end()):
+            row += lines.count("\n", before, line.start() + 1)
+            before = line.start() + 1
+            yield row

@@ -29,7 +29,7 @@ def test_many_names_at_once_match_as_each_one_would(names: list[str], patterns: 
 
 def test_no_pattern_and_no_name_match_nothing() -> None:
     assert names_match(pd.Series(["a"], dtype="str"), ()).tolist() == [False]
-    assert names_match(pd.Series([], dtype="str"), ("a*", "b")).tolist() == []
+    assert names_match(pd.Series([], dtype="str"), ("a*", "b", "**")).tolist() == []
 
 
 def test_a_line_break_in_a_name_shifts_no_row() -> None:
