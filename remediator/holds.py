@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from remediator.drift import given_up, lost_again
-from remediator.failures import failures, still_failing
+from remediator.drift import Protected, lost_again
+from remediator.failures import Failure, failures, still_failing
 from remediator.state import Store
 from scanner.arns import function_arns
 from scanner.settings import DefenderSettings
@@ -17,10 +17,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holds:
-    """hold: function ARN -> guard, for make_plan. drifted: function ARN -> how often it was protected, and lost it."""
+    """hold: function ARN -> guard, for make_plan.
+
+    lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
+    refusals that stand.
+    """
 
     hold: Mapping[str, str]
-    drifted: Mapping[str, int]
+    lost: Mapping[str, Protected]
+    refused: Mapping[str, Failure]
 
 
 def holds_on(
@@ -33,10 +38,7 @@ def holds_on(
     own_function: str | None,
 ) -> Holds:
     """Find what is held back, from the assessed frame and from what earlier runs have kept in the store."""
-    eligible = assessed[assessed["verdict"] == "eligible"]
-    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
-    lacking = eligible[eligible["protection"].isin(["unprotected", "partial"])]
-    lost = lost_again(store, dict(zip(lacking["function_arn"], lacking["account_id"], strict=True)))
+    lost = lost_again(store, _lacking(assessed, partition))
     for arn, protected in lost.items():
         log.warning(
             "drift: it lost the Defender that run %s gave it (time %d): %s",
@@ -45,8 +47,21 @@ def holds_on(
             arn,
             extra={"function_arn": arn},
         )
-    hold = dict.fromkeys(given_up(lost), "drift")
-    hold |= dict.fromkeys(still_failing(failures(store), eligible, defender, config_digest), "failed_before")
+    eligible = assessed[assessed["verdict"] == "eligible"]
+    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
+    known = failures(store)
+    refused = {arn: known[arn] for arn in still_failing(known, eligible, defender, config_digest)}
+    hold = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
+    hold |= dict.fromkeys(refused, "failed_before")
     if own_function:
         hold[own_function] = "own_function"
-    return Holds(hold, {arn: protected.times for arn, protected in lost.items()})
+    return Holds(hold, lost, refused)
+
+
+def _lacking(assessed: pd.DataFrame, partition: str) -> Mapping[str, str]:
+    """Find what has no Defender and was not left out by decision: function ARN -> account id."""
+    lacking = assessed[
+        assessed["verdict"].isin(["eligible", "skipped"])
+        & assessed["protection"].isin(["unprotected", "partial"])
+    ]
+    return dict(zip(function_arns(lacking, partition), lacking["account_id"].astype("str"), strict=True))

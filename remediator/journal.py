@@ -2,7 +2,7 @@
 
 Lines, by `event`:
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
-           layers_before, wrapper_before ("" absent); a rollback's has `undoes`: [[run_id, id], ...], and untag
+           layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], and untag
   outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function)
   undone   id, at, by: a later run has taken this change back
 
@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -49,6 +49,7 @@ class Intent:
     wrapper_before: str
     undoes: tuple[tuple[str, str], ...] = ()
     untag: bool = False
+    wave: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,16 @@ class Settled:
 
 @dataclass(frozen=True)
 class Entry:
-    """An intent with what is known of it since; `settled` is None while it is open."""
+    """An intent with what is known of it since; `settled` is None while it is open.
+
+    begun, ended: when the intent and its outcome were written; the update took effect between the two.
+    """
 
     intent: Intent
     settled: Settled | None
     undone_by: str | None
+    begun: datetime
+    ended: datetime | None
 
     @property
     def stands(self) -> bool:
@@ -155,6 +161,15 @@ def runs_with_journal(store: Store) -> list[str]:
     return sorted(path.split("/")[-2] for path in paths if path.endswith("/journal.jsonl"))
 
 
+def runs_since(store: Store, moment: datetime) -> list[str]:
+    """Give the ids of the runs with a journal that may have changed something since a moment (UTC), oldest first."""
+    # A run changes things for hours at most after its start, which names its folder.
+    days = range((datetime.now(UTC).date() - moment.date()).days + 2)
+    first = moment.date() - timedelta(days=1)
+    paths = [path for day in days for path in store.list(f"runs/{first + timedelta(day):%Y/%m/%d}/")]
+    return sorted(path.split("/")[-2] for path in paths if path.endswith("/journal.jsonl"))
+
+
 _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
 _SETTLED: TypeAdapter[Settled] = TypeAdapter(Settled)
 
@@ -163,18 +178,25 @@ def _entries(lines: Sequence[bytes], source: str) -> list[Entry]:
     intents: dict[str, Intent] = {}
     settled: dict[str, Settled] = {}
     undone: dict[str, str] = {}
+    begun: dict[str, datetime] = {}
+    ended: dict[str, datetime] = {}
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
             event = record.pop("event")
             if event == "intent":
                 intents[record["id"]] = _INTENT.validate_python(record)
+                begun[record["id"]] = datetime.fromisoformat(record["at"])
             elif event == "outcome":
                 settled[record["id"]] = _SETTLED.validate_python(record)
+                ended[record["id"]] = datetime.fromisoformat(record["at"])
             elif event == "undone":
                 undone[record["id"]] = record["by"]
         except (ValueError, ValidationError, KeyError, AttributeError, TypeError):
             raise BadInput(
                 f"{source}, line {number}: not a line of a journal; restore an older version"
             ) from None
-    return [Entry(intent, settled.get(key), undone.get(key)) for key, intent in intents.items()]
+    return [
+        Entry(intent, settled.get(key), undone.get(key), begun[key], ended.get(key))
+        for key, intent in intents.items()
+    ]

@@ -147,6 +147,7 @@ class Judge:
             delta=delta,
             layers_before=before.layers,
             wrapper_before=row["exec_wrapper"],
+            wave=change.wave,
         )
         return Ready(intent, after)
 

@@ -37,7 +37,10 @@ class Carried:
 
 @dataclass(frozen=True)
 class Change:
-    """One change of one function. `why` gives the facts that made it safe, `revision_id` what they were read from."""
+    """One change of one function. `why` gives the facts that made it safe, `revision_id` what they were read from.
+
+    wave: the name of the wave that it belongs to, "" where none is under way.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -52,6 +55,7 @@ class Change:
     after: Carried
     revision_id: str
     why: str
+    wave: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Plan:
     """Changes in the order in which they are made.
 
     held_back: how many more functions are eligible and wait, by the guard that holds them back
-    (max_changes_per_run, max_changes_per_account, failed_before, drift, own_function, or a reason code).
+    (max_changes_per_run, max_changes_per_account, failed_before, drift, wave, own_function, or a reason code).
     digest: SHA-256 over all the rest; config_digest: of the configuration that the plan was made under.
     """
 
@@ -114,11 +118,13 @@ def make_plan(
     partition: str,
     config_digest: str,
     hold: Mapping[str, str] | None = None,
+    wave_of: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan a change for each eligible function, up to the limits, the accounts taking turns.
 
     assessed: the frame that assess_risk gives. now: aware, UTC.
-    hold: function ARN -> the guard that keeps its hands off it (failed_before, drift, own_function).
+    hold: function ARN -> the guard that keeps its hands off it (failed_before, drift, wave, own_function).
+    wave_of: function ARN -> the wave that it goes with, where waves are under way.
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
     eligible = eligible.assign(function_arn=function_arns(eligible, partition))
@@ -128,7 +134,7 @@ def make_plan(
     changes = []
     for row in chosen.to_dict("records"):
         try:
-            changes.append(_change(row, defender))
+            changes.append(_change(row, defender, (wave_of or {}).get(row["function_arn"], "")))
         except CannotMerge as error:
             counts[str(error)] = counts.get(str(error), 0) + 1
     held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
@@ -151,7 +157,7 @@ def _within_limits(eligible: pd.DataFrame, rollout: RolloutSettings) -> tuple[pd
     }
 
 
-def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
+def _change(row: Mapping[Any, Any], defender: DefenderSettings, wave: str) -> Change:
     family: Family = row["family"]
     account_id, region = row["account_id"], row["region"]
     ours = defender_for(defender, family, region, account_id)
@@ -173,6 +179,7 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         after=_after(before, delta, ours),
         revision_id=row["revision_id"],
         why=_why(row),
+        wave=wave,
     )
 
 

@@ -39,6 +39,10 @@ def holds(house: House, digest: str = "digest", own: str | None = None) -> Holds
     )
 
 
+def losses(held: Holds) -> dict[str, int]:
+    return {arn: protected.times for arn, protected in held.lost.items()}
+
+
 def refuse_for_good(house: House) -> None:
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "update_function_configuration":
@@ -111,12 +115,12 @@ def test_after_three_lost_fights_its_owner_is_left_alone(house: House) -> None:
     for fight in range(3):
         held = holds(house)
         assert held.hold == {}
-        assert held.drifted == ({arn: fight} if fight else {})
+        assert losses(held) == ({arn: fight} if fight else {})
         house.apply(run_id=f"20261124T0{fight}4232Z-fight")
         redeployed(house, arn)
     held = holds(house)
     assert held.hold == {arn: "drift"}
-    assert held.drifted == {arn: 3}
+    assert losses(held) == {arn: 3}
     assert POLICY not in house.everything_written()
 
 
@@ -125,14 +129,14 @@ def test_an_upgrade_is_no_lost_fight(house: House) -> None:
     house.apply()
     house.defender = settings(version=5)
     held = holds(house)
-    assert (held.hold, held.drifted) == ({}, {})
+    assert (held.hold, held.lost) == ({}, {})
 
 
 def test_a_rollback_is_nobodys_pipeline(house: House) -> None:
     house.aws.add()
     house.apply()
     house.rollback([RUN])
-    assert holds(house).drifted == {}
+    assert holds(house).lost == {}
 
 
 def test_the_own_function_is_held(house: House) -> None:
