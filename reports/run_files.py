@@ -1,4 +1,4 @@
-"""Writes a run's files: first on this machine, then into the store, then `latest`."""
+"""Writes a run's files: first on this machine, then into the store and its tables, then `latest`."""
 
 import gzip
 import hashlib
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from remediator.state import started_at
 from reports import csv_files, html
 from reports.coverage import by_account
 from reports.run_result import RunResult
@@ -19,6 +20,8 @@ from reports.store_base import StoreFailed
 from reports.summary import Previous, summarize
 
 LATEST = "latest"
+# stacksets/athena.yaml reads them.
+TABLES = "tables"
 _SUMMARY = "summary.json"
 _CONTENT_TYPES = {
     ".csv": "text/csv; charset=utf-8",
@@ -40,6 +43,8 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
     try:
         for path in _summary_last(staging):
             store.upload(f"{result.folder}/{path.name}", path, _CONTENT_TYPES[path.suffix])
+        for path in staging.glob("*.csv*"):
+            store.add_to_table(f"{result.folder}/{path.name}", _in_table(result, path.name))
         if _swept(result):
             _publish(store, result.folder)
     except StoreFailed as error:
@@ -101,6 +106,12 @@ def _described(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _in_table(result: RunResult, name: str) -> str:
+    """Give a CSV file's place in its table, which is partitioned by the day of the run."""
+    table = name.partition(".")[0]
+    return f"{TABLES}/{table}/dt={started_at(result.run_id):%Y-%m-%d}/{result.run_id}/{name}"
 
 
 def _summary_last(folder: Path) -> list[Path]:

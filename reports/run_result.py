@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from remediator.state import run_folder
 from scanner.optouts import OptOut
 
 Mode = Literal["scan", "dry_run", "apply", "rollback"]
@@ -43,5 +44,5 @@ class RunResult:
 
     @property
     def folder(self) -> str:
-        """Give the run's folder in the store, by the date it started (UTC): runs/YYYY/MM/DD/RUN_ID."""
-        return f"runs/{self.started:%Y/%m/%d}/{self.run_id}"
+        """Give the run's folder in the store: runs/YYYY/MM/DD/RUN_ID, the same that its journal is in."""
+        return run_folder(self.run_id)

@@ -150,6 +150,10 @@ class S3Store:
             self.delete(path)
         self._copy(f"{source}/{last}", f"{target}/{last}")
 
+    def add_to_table(self, source: str, target: str) -> None:
+        """Copy inside S3."""
+        self._copy(source, target)
+
     def url(self, path: str) -> str:
         """Give the s3:// address."""
         return f"s3://{self._bucket}/{self._key(path)}"

@@ -41,6 +41,12 @@ class Store(Protocol):
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Make `target`/ hold exactly the files `names` of `source`/, the last of `names` last."""
 
+    def add_to_table(self, source: str, target: str) -> None:
+        """Let a query engine find a file, under `target` too: Athena's tables are folders of files of one kind.
+
+        Does nothing in a local folder, which no query engine needs tables for.
+        """
+
     def url(self, path: str) -> str:
         """Give what a person can open or pass to a tool: a file path or an s3:// address."""
 

@@ -13,6 +13,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from reports import csv_files
 from reports.run_files import write_run
 from reports.store import open_store
 from reports.store_base import StoreFailed
@@ -48,6 +49,21 @@ def test_a_runs_files_and_latest_are_whole_and_typed(session: boto3.Session) -> 
     body = store.read("latest/functions.csv")
     assert body is not None
     assert len(list(csv.reader(io.StringIO(body.decode(), newline="")))) == 201
+
+
+def test_each_csv_is_in_the_table_of_its_kind_and_day_too(
+    session: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_files, "GZIP_ABOVE", 40_000)  # so that functions.csv is zipped
+    store = open_store(f"s3://{BUCKET}/coverage", session)
+    run = organization(functions=200, hostile=True)
+    write_run(store, run)
+    files = {"functions": "functions.csv.gz", "accounts": "accounts.csv", "units": "units.csv"}
+    files["changes"] = "changes.csv"
+    places = {name: f"tables/{name}/dt=2026-11-24/{run.run_id}/{file}" for name, file in files.items()}
+    assert store.list("tables/") == sorted(places.values())
+    for name, place in places.items():
+        assert store.read(place) == store.read(f"{run.folder}/{files[name]}")
 
 
 def test_what_an_older_run_left_in_latest_goes(session: boto3.Session) -> None:

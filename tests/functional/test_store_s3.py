@@ -56,6 +56,7 @@ def test_every_write_is_encrypted_checksummed_private_and_for_the_expected_owner
     store.append("runs/1/journal.jsonl", b"{}")
     store.create_exclusive("state/lock", b"mine")
     store.publish("runs/1", "latest", ["small.csv", "summary.json"])
+    store.add_to_table("runs/1/small.csv", "tables/small/dt=2026-11-24/1/small.csv")
     assert {headers.get("x-amz-expected-bucket-owner") for _, headers in seen} == {"123456789012"}
     assert not [headers for _, headers in seen if "x-amz-acl" in headers]
     client = session.client("s3")
@@ -65,6 +66,7 @@ def test_every_write_is_encrypted_checksummed_private_and_for_the_expected_owner
         "runs/1/journal.jsonl",
         "state/lock",
         "latest/small.csv",
+        "tables/small/dt=2026-11-24/1/small.csv",
     ):
         head = client.head_object(Bucket=BUCKET, Key=f"p/{key}", ChecksumMode="ENABLED")
         assert head["ServerSideEncryption"] == "aws:kms", key

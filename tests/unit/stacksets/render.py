@@ -85,6 +85,6 @@ class _Stack:
 
     def _substitute(self, text: str, extra: Mapping[str, Any] | None = None) -> str:
         local = {key: self.resolve(value) for key, value in (extra or {}).items()}
-        return re.sub(
-            r"\$\{([^!}]+)\}", lambda found: str({**self._values, **local}.get(found[1], found[1])), text
-        )
+        known = {**self._values, **local}
+        filled = re.sub(r"\$\{([^!}]+)\}", lambda found: str(known.get(found[1], found[1])), text)
+        return filled.replace("${!", "${")
