@@ -1,5 +1,6 @@
 """The central stack: what an emulator does not check of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -78,9 +79,80 @@ def test_the_central_role_may_do_its_work_and_no_more(action: str, resource: str
     assert decision(policy["PolicyDocument"], action, resource) == expected
 
 
+def state_machine(**parameters: str) -> dict[str, Any]:
+    """Give the state machine's definition, as JSON reads it once its parameters are in."""
+    run = central(ScaleOut="on", **parameters)["Run"]["Properties"]
+    definition: dict[str, Any] = json.loads(run["DefinitionString"])
+    return definition
+
+
+def test_without_scale_out_one_function_does_it_all() -> None:
+    stack = central()
+    assert not {"Run", "RunRole", "RunPolicy", "BatchFunction", "ExecutionFailed"} & stack.keys()
+    assert stack["Hourly"]["Properties"]["Target"]["Arn"] == "Function.Arn"
+    (policy,) = stack["ScheduleRole"]["Properties"]["Policies"]
+    assert decision(policy["PolicyDocument"], "states:StartExecution", "Run") == "ImplicitDeny"
+
+
+def test_with_scale_out_the_schedule_starts_the_state_machine() -> None:
+    stack = central(ScaleOut="on", BatchConcurrency="40", BatchMemorySize="1024")
+    assert stack["Hourly"]["Properties"]["Target"]["Arn"] == "Run"
+    assert stack["Weekly"]["Properties"]["Target"]["Arn"] == "Function.Arn"
+    (policy,) = stack["ScheduleRole"]["Properties"]["Policies"]
+    assert decision(policy["PolicyDocument"], "states:StartExecution", "Run") == "Allow"
+    batch = stack["BatchFunction"]["Properties"]
+    assert (batch["ReservedConcurrentExecutions"], batch["MemorySize"]) == ("40", "1024")
+    assert batch["Code"] == stack["Function"]["Properties"]["Code"]
+    assert batch["Environment"]["Variables"]["DRY_RUN"] == "true"
+
+
+def test_the_kill_switch_leaves_no_batch_to_run_either() -> None:
+    stack = central(ScaleOut="on", KillSwitch="on")
+    assert stack["BatchFunction"]["Properties"]["ReservedConcurrentExecutions"] == 0
+
+
+def test_the_parameters_reach_the_state_machine_as_numbers() -> None:
+    states = state_machine(
+        BatchSize="250", BatchConcurrency="40", BatchRetries="1", ToleratedFailurePercentage="5"
+    )["States"]
+    assert states["Begin"]["Parameters"]["Payload"]["batch_size"] == 250
+    batches = states["Batches"]
+    assert (batches["MaxConcurrency"], batches["ToleratedFailurePercentage"]) == (40, 5)
+    defects, others = batches["ItemProcessor"]["States"]["Sweep"]["Retry"]
+    assert defects["MaxAttempts"] == 0
+    assert {"WrongAccount", "Defect"} <= set(defects["ErrorEquals"])
+    assert (others["ErrorEquals"], others["MaxAttempts"]) == (["States.ALL"], 1)
+
+
+def test_a_run_is_concluded_whatever_became_of_its_batches() -> None:
+    batches = state_machine()["States"]["Batches"]
+    (catch,) = batches["Catch"]
+    assert (catch["ErrorEquals"], catch["Next"], batches["Next"]) == (["States.ALL"], "Conclude", "Conclude")
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "expected"),
+    [
+        ("lambda:InvokeFunction", "Function.Arn", "Allow"),
+        ("lambda:InvokeFunction", "BatchFunction.Arn", "Allow"),
+        ("lambda:InvokeFunction", f"arn:aws:lambda:us-east-1:{CENTRAL}:function:other", "ImplicitDeny"),
+        ("s3:GetObject", "Reports.Arn/state/batches/20261124T034232Z-1a2b3c/manifest.json", "Allow"),
+        ("s3:GetObject", "Reports.Arn/latest/functions.csv", "ImplicitDeny"),
+        ("s3:PutObject", "Reports.Arn/state/batches/any", "ImplicitDeny"),
+        ("sts:AssumeRole", "arn:aws:iam::444455556666:role/AutoDefenderMember", "ImplicitDeny"),
+    ],
+)
+def test_the_state_machine_may_call_its_steps_and_no_more(action: str, resource: str, expected: str) -> None:
+    policy = central(ScaleOut="on")["RunPolicy"]["Properties"]["PolicyDocument"]
+    assert decision(policy, action, resource) == expected
+
+
 def test_every_alarm_reaches_the_topic() -> None:
     alarms = [r["Properties"] for r in central().values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     assert len(alarms) == 7
+    scaled = central(ScaleOut="on")
+    assert scaled["ExecutionFailed"]["Properties"] not in alarms
+    alarms.append(scaled["ExecutionFailed"]["Properties"])
     assert all(alarm["AlarmActions"] == ["Alarms"] for alarm in alarms)
 
 
