@@ -223,11 +223,13 @@ def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, b
     return variables.get(EXEC_WRAPPER, ""), names, measured_bytes(variables), True
 
 
+# Made once: json.dumps makes an encoder a call where separators are given.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def measured_bytes(variables: Mapping[str, str]) -> int:
     """Measure an environment as Lambda does: compact JSON in UTF-8."""
-    return len(
-        json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    )
+    return len(_compact(variables).encode("utf-8", "surrogatepass"))
 
 
 def _kinds(c: Mapping[str, Any]) -> str:
