@@ -13,7 +13,7 @@ from scanner.errors import BadInput
 from scanner.settings import OrganizationSettings
 
 ACTIVE = "ACTIVE"
-COLUMNS = ("account_id", "account_name", "ou_path", "state", "in_scope", "detail")
+COLUMNS = ("account_id", "account_name", "ou_path", "state", "in_scope", "detail", "ou_ids")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def list_accounts(aws: Aws, settings: OrganizationSettings) -> pd.DataFrame:
     """List every account of the organization, one row each, by account id.
 
     Columns: account_id, account_name, ou_path (names from the root down, joined by "/"), state (Organizations'
-    AccountState), in_scope (bool), detail (why an account is out of scope).
+    AccountState), in_scope (bool), detail (why an account is out of scope), ou_ids (ids from the root down, joined by
+    one space).
 
     Raises BadInput where Organizations refuses, where no account is in scope, or where the configuration names an
     OU that the organization does not have: a misspelt exclusion must not mean that nothing is excluded.
@@ -126,7 +127,8 @@ def _row(account: dict[str, Any], tree: _Tree, settings: OrganizationSettings) -
     # AWS retired Status on 2026-09-09; State took its place, and older endpoints know only Status.
     state = account.get("State") or account.get("Status") or "UNKNOWN"
     detail = _out_of_scope(account["Id"], ou, settings)
-    return account["Id"], account.get("Name", ""), "/".join(ou.names), state, not detail, detail
+    name, path = account.get("Name", ""), "/".join(ou.names)
+    return account["Id"], name, path, state, not detail, detail, " ".join(ou.ids)
 
 
 def _out_of_scope(account_id: str, ou: _Ou, settings: OrganizationSettings) -> str:

@@ -1,4 +1,4 @@
-"""CloudWatch metrics, up to 500 in a call: the highest value of each over the look-back."""
+"""CloudWatch metrics, up to 500 in a call: the highest value of each over the look-back, or its sum over a window."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,20 @@ class Metric:
     dimension: str
     function_name: str
 
-    def query(self, number: int, period: int) -> dict[str, Any]:
-        """Give the MetricDataQuery for its maximum."""
+    def query(self, number: int, period: int, statistic: str) -> dict[str, Any]:
+        """Give the MetricDataQuery for a statistic of it."""
         dimensions = [{"Name": self.dimension, "Value": self.function_name}]
         metric = {"Namespace": self.namespace, "MetricName": self.name, "Dimensions": dimensions}
-        return {"Id": f"q{number}", "MetricStat": {"Metric": metric, "Period": period, "Stat": "Maximum"}}
+        return {"Id": f"q{number}", "MetricStat": {"Metric": metric, "Period": period, "Stat": statistic}}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time that begins and ends on multiples of `period` (seconds), so that no data point crosses an end."""
+
+    start: datetime
+    end: datetime
+    period: int
 
 
 def highest(
@@ -39,12 +48,25 @@ def highest(
     on a metric: a value that is only part of the truth is none.
     """
     end = datetime.now(UTC).replace(second=0, microsecond=0)
-    window = {"StartTime": end - timedelta(days=lookback_days), "EndTime": end}
-    found: list[float | None] = []
+    window = Window(end - timedelta(days=lookback_days), end, lookback_days * 86_400)
+    values = _values(aws, unit, metrics, window, "Maximum", deadline)
+    return [max(some, default=None) for some in values]
+
+
+def sums(aws: Aws, unit: Unit, metrics: Sequence[Metric], window: Window, deadline: float) -> list[float]:
+    """Give the sum of each metric over a window; 0 where CloudWatch has no data. Raises as `highest`."""
+    return [sum(some) for some in _values(aws, unit, metrics, window, "Sum", deadline)]
+
+
+def _values(
+    aws: Aws, unit: Unit, metrics: Sequence[Metric], window: Window, statistic: str, deadline: float
+) -> list[list[float]]:
+    found: list[list[float]] = []
+    times = {"StartTime": window.start, "EndTime": window.end}
     for first in range(0, len(metrics), QUERIES_A_CALL):
         some = metrics[first : first + QUERIES_A_CALL]
-        queries = [metric.query(number, lookback_days * 86_400) for number, metric in enumerate(some)]
-        found += _maxima(len(some), _pages(aws, unit, {"MetricDataQueries": queries, **window}, deadline))
+        queries = [metric.query(number, window.period, statistic) for number, metric in enumerate(some)]
+        found += _gathered(len(some), _pages(aws, unit, {"MetricDataQueries": queries, **times}, deadline))
     return found
 
 
@@ -64,7 +86,7 @@ def _pages(aws: Aws, unit: Unit, request: dict[str, Any], deadline: float) -> It
         request = {**request, "NextToken": token}
 
 
-def _maxima(count: int, pages: Iterator[list[dict[str, Any]]]) -> list[float | None]:
+def _gathered(count: int, pages: Iterator[list[dict[str, Any]]]) -> list[list[float]]:
     values: list[list[float]] = [[] for _ in range(count)]
     ended = ["missing"] * count
     for page in pages:
@@ -75,4 +97,4 @@ def _maxima(count: int, pages: Iterator[list[dict[str, Any]]]) -> list[float | N
     for status in ended:
         if status != COMPLETE:
             raise AutoDefenderError(f"get_metric_data: a result is {status}")
-    return [max(some, default=None) for some in values]
+    return values

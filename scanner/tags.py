@@ -50,10 +50,14 @@ def add_tags(
 
 def _carriers(aws: Aws, unit: Unit, rules: Rules, deadline: float) -> tuple[set[str], set[str]]:
     """Name the functions of a unit that carry the required tag, and those that carry the opt-out tag."""
-    return _named(aws, unit, rules.require_tag, deadline), _named(aws, unit, rules.optout_tag, deadline)
+    return (
+        functions_with(aws, unit, rules.require_tag, deadline),
+        functions_with(aws, unit, rules.optout_tag, deadline),
+    )
 
 
-def _named(aws: Aws, unit: Unit, tag: Tag | None, deadline: float) -> set[str]:
+def functions_with(aws: Aws, unit: Unit, tag: Tag | None, deadline: float) -> set[str]:
+    """Name the functions of a unit that carry a tag; none where there is no tag to look for."""
     if tag is None:
         return set()
     names: set[str] = set()
