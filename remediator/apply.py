@@ -11,7 +11,7 @@ from remediator.collector import Collector, Progress
 from remediator.drift import count_protected
 from remediator.ending import Steps
 from remediator.failures import remember
-from remediator.guards import Guards, check_kill_switch
+from remediator.guards import Guards, check_kill_switch, keep
 from remediator.journal import Journal
 from remediator.judge import Judge
 from remediator.lock import RunLock
@@ -73,9 +73,11 @@ def apply_plan(
     rows = collector.run(plan.changes, begin, threads)
     journal.close()
     now = datetime.now(UTC)
-    remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now)
-    count_protected(store, rows, run_id=run_id, now=now)
-    return Applied(changes_frame(rows), collector.stopped_by or limit_stop(plan))
+    unkept = keep(
+        lambda: remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now),
+        lambda: count_protected(store, rows, run_id=run_id, now=now),
+    )
+    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit_stop(plan))
 
 
 def limit_stop(plan: Plan) -> GuardStop | None:

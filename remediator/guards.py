@@ -92,3 +92,17 @@ def check_kill_switch(store: Store) -> None:
             f"{store.url(STOP)} is there" + (f" and says: {why}" if why.isprintable() and why else ""),
             "Delete it to go on",
         )
+
+
+def keep(*memories: Callable[[], None]) -> GuardStop | None:
+    """Write down what the next run is to know; give a stop where that failed: the changes are made, and are told."""
+    try:
+        for memory in memories:
+            memory()
+    except AutoDefenderError as error:
+        return GuardStop(
+            "memory",
+            f"what the run has learnt can't be kept: {error}",
+            "Mend access to the output, then run again",
+        )
+    return None

@@ -84,8 +84,11 @@ class RunLock:
         self._released.set()
         self._thread.join()
         goes_on = self._step == "middle" or (self._step == "first" and error is None)
-        if not goes_on and self._number and self._last() == self._number:
-            self._store.delete(self._path(self._number))
+        try:
+            if not goes_on and self._number and self._last() == self._number:
+                self._store.delete(self._path(self._number))
+        except AutoDefenderError as failure:  # the run has ended and is told; its lock expires by itself
+            log.warning("the run lock could not be given back, and expires: %s", failure)
 
     def check(self) -> None:
         """Raise GuardStop where the lock was lost, or may have been because it could not be renewed in time."""
@@ -93,7 +96,13 @@ class RunLock:
             raise GuardStop("lock", "the run has lost the lock between two of its steps", "Run again")
         if self._expired():
             raise GuardStop("lock", "the lock could not be renewed and has expired", "Run again")
-        if self._last() != self._number:
+        try:
+            last = self._last()
+        except AutoDefenderError as error:
+            raise GuardStop(
+                "lock", f"it could not be read ({error})", "Restore access to it, then run again"
+            ) from error
+        if last != self._number:
             raise GuardStop(
                 "lock", "another run has taken the lock over", "Wait until it has ended, then run again"
             )
@@ -126,8 +135,8 @@ class RunLock:
             return None
         try:
             holder = json.loads(text)
-            return holder, datetime.fromisoformat(holder["until"])
-        except (ValueError, KeyError, TypeError):
+            return holder, datetime.fromisoformat(holder["until"]).astimezone(UTC)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise BadInput(f"{self._store.url(self._path(number))}: not a lock file; delete it") from None
 
     def _refuse_while_held(self, number: int) -> None:

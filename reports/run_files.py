@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,8 @@ from reports.run_result import RunResult
 from reports.store import Store
 from reports.store_base import StoreFailed
 from reports.summary import Previous, summarize
+
+log = logging.getLogger(__name__)
 
 LATEST = "latest"
 # stacksets/athena.yaml reads them.
@@ -37,7 +40,7 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
     `latest` moves only after all of them are up, and only for a run that swept (a rollback leaves it).
     Raises StoreFailed, which names the local folder that then still holds the files.
     """
-    previous = read_previous(store) if _swept(result) else None
+    previous = _previous(store) if _swept(result) else None
     staging = Path(tempfile.mkdtemp(prefix=f"auto-defender-{result.run_id}-"))
     summary = _stage(result, previous, staging)
     try:
@@ -51,6 +54,15 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
         raise StoreFailed(f"{error}; the run's files are kept in {staging}") from error
     shutil.rmtree(staging)
     return summary
+
+
+def _previous(store: Store) -> Previous | None:
+    """Read the run before; a report that is not compared with it is better than no report."""
+    try:
+        return read_previous(store)
+    except (StoreFailed, ValueError) as error:
+        log.warning("the report is not compared with the run before, which can't be read: %s", error)
+        return None
 
 
 def read_previous(store: Store) -> Previous | None:
