@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from remediator.settings import RolloutSettings
-from reports.settings import StorageSettings
+from reports.settings import SecurityHubSettings, StorageSettings
 from scanner.errors import BadInput
 from scanner.settings import (
     DefenderSettings,
@@ -29,6 +29,7 @@ class Configuration(Settings):
     rollout: RolloutSettings = RolloutSettings()
     sweep: SweepSettings = SweepSettings()
     storage: StorageSettings = StorageSettings()
+    security_hub: SecurityHubSettings = SecurityHubSettings()
     optouts: str | None = None
     output: str = "./out"
 

@@ -44,6 +44,10 @@ def run_text(summary: dict[str, Any], address: str) -> str:
         lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
     if summary["stopped_by"]:
         lines.append(f"stopped        {summary['stopped_by']}")
+    if hub := summary["security_hub"]:
+        troubles = [f"{hub[name]:,} {name}" for name in ("failed", "waiting") if hub[name]]
+        troubles += [hub["error"]] if hub["error"] else []
+        lines.append("; ".join([f"security hub   {hub['open']:,} open", *troubles]))
     return "\n".join([*lines, f"report         {address}"])
 
 

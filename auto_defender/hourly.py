@@ -11,6 +11,7 @@ from auto_defender import __version__
 from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code, run_text
 from auto_defender.observe import Observed, observe
+from auto_defender.security_hub import tell_security_hub
 from remediator.apply import Applied, apply_plan
 from remediator.changes import changes_frame, put_off
 from remediator.guards import own_function
@@ -18,11 +19,11 @@ from remediator.holds import holds_on
 from remediator.lock import RunLock, Step
 from remediator.plan import Plan, configuration_digest, make_plan
 from remediator.preflight import preflight
-from remediator.quarantine import quarantined
+from remediator.quarantine import Quarantined, quarantined
 from remediator.recover import resolve_open_runs
 from reports.run_files import write_run
 from reports.run_result import RunResult
-from scanner.errors import GuardStop
+from scanner.errors import AutoDefenderError, GuardStop
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,7 @@ def finish(
     """Write the run's files and tell how it ended."""
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
+    told = tell_security_hub(context, observed)
     code = exit_code(observed.units, changes, stopped)
     result = RunResult(
         run_id=context.run_id,
@@ -170,11 +172,21 @@ def finish(
         stopped_by=stopped.guard if stopped else None,
         plan_json=plan.to_json() if plan else None,
         optouts=context.optouts.entries,
-        quarantine=[vars(entry) for entry in quarantined(context.store)],
+        quarantine=[vars(entry) for entry in _quarantine(context)],
         stages=context.stages,
         calls=context.aws.calls.as_dict(),
         version=__version__,
+        security_hub=told,
     )
     summary = write_run(context.store, result)
     text = run_text(summary, context.store.url(f"{result.folder}/report.html"))
     return Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
+
+
+def _quarantine(context: Context) -> tuple[Quarantined, ...]:
+    """Read the quarantine again, for a rollback adds to it; where that fails the report tells what it was before."""
+    try:
+        return quarantined(context.store)
+    except AutoDefenderError as error:
+        log.warning("the report tells the quarantine as it was when the run began: %s", error)
+        return context.quarantine

@@ -22,6 +22,7 @@ class RunResult:
     quarantine: one mapping a function that is left alone: function_arn, and since, run_id, reason where known.
     stages: seconds by stage. calls: counts by service and operation.
     version: this program's version.
+    security_hub: what became of the findings (open, imported, closed, failed, waiting, error), or None where not asked.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class RunResult:
     stages: Mapping[str, float] = field(default_factory=dict)
     calls: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    security_hub: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> str:
