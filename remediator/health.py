@@ -84,9 +84,7 @@ def _risen(what: str, before: tuple[float, float], after: tuple[float, float], o
     bad, total = after
     if bad < _FEWEST_BAD or interval(*after)[0] <= interval(*before)[1] or _rise(before, after) < _LEAST_RISE:
         return ""
-    return (
-        f"{what} {_share(*before)} of {before[1]:,.0f} {of} before, {_share(bad, total)} of {total:,.0f} after"
-    )
+    return f"{what} {_share(*before)} of {before[1]:,.0f} {of} before, {_share(bad, total)} of {total:,.0f} after"
 
 
 def _slower(before: Figures, after: Figures) -> str:

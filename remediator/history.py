@@ -43,7 +43,14 @@ def select(store: Store, runs: Collection[str], function_arns: Collection[str]) 
     asked = set(function_arns) | {
         arn for arn, entries in history.items() if any(entry.intent.run_id in runs for entry in entries)
     }
-    return [_undo(arn, history.get(arn, ()), set(runs), arn in function_arns) for arn in sorted(asked)]
+    return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
+
+
+def undo_each(store: Store, runs: Mapping[str, str]) -> list[Undo]:
+    """Give what takes back a run's change of a function, a function each. runs: function ARN -> run id."""
+    oldest = min(runs.values(), default="")
+    history = _by_function(store, [run_id for run_id in runs_with_journal(store) if run_id >= oldest])
+    return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
 def _by_function(store: Store, runs: Sequence[str]) -> Mapping[str, Sequence[Entry]]:
@@ -56,7 +63,7 @@ def _by_function(store: Store, runs: Sequence[str]) -> Mapping[str, Sequence[Ent
     return history
 
 
-def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], whole: bool) -> Undo:
+def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"a journal names '{arn}', which is no function ARN")

@@ -11,11 +11,11 @@ from remediator.changes import changes_frame
 from remediator.collector import Collector, Progress
 from remediator.drift import forget
 from remediator.ending import Steps
-from remediator.guards import Guards
+from remediator.guards import Guards, keep
 from remediator.history import Undo
 from remediator.journal import Journal
 from remediator.lock import RunLock
-from remediator.quarantine import put_in_quarantine
+from remediator.quarantine import Quarantined, put_in_quarantine
 from remediator.run import Run
 from remediator.state import Store
 from remediator.take_back import TakingBack, take_back
@@ -56,10 +56,9 @@ def rollback(
     guards = Guards((lock.check,) if lock else ())
     taking = TakingBack(Run(aws, defender, guards, stopping, deadline), store, journal, dry_run=lock is None)
     if lock:
-        arns = [undo.function_arn for undo in undos if undo.entries]
-        put_in_quarantine(
-            store, arns, run_id=run_id, now=datetime.now(UTC), reason=f"rolled back by run {run_id}"
-        )
+        since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
+        going = [undo.function_arn for undo in undos if undo.entries]
+        put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
 
     def begin(number: int) -> Steps:
         return take_back(taking, undos[number], str(number))
@@ -69,5 +68,5 @@ def rollback(
     )
     rows = collector.run(undos, begin, threads)
     journal.close()
-    forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"])
-    return RolledBack(changes_frame(rows), collector.stopped_by)
+    unkept = keep(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
+    return RolledBack(changes_frame(rows), collector.stopped_by or unkept)

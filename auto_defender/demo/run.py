@@ -21,7 +21,7 @@ from auto_defender.endings import Ending, run_text
 from auto_defender.hourly import run
 from auto_defender.observe import observe
 from auto_defender.progress import Display
-from remediator.quarantine import put_in_quarantine
+from remediator.quarantine import Quarantined, put_in_quarantine
 from remediator.state import run_folder
 from reports.run_files import LATEST
 from reports.run_result import Mode
@@ -63,12 +63,11 @@ class _Demo:
     def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[Ending], int | None]:
         """Do the dry run and the run; give how they ended, and how many functions a further run would change."""
         settings = self._configuration(organization)
+        since = (datetime.now(UTC) - timedelta(days=9)).isoformat(timespec="seconds")
+        reason = "Cold starts doubled with the Defender; INC-20931"
         put_in_quarantine(
             open_store(str(self.output)),
-            organization.quarantined,
-            run_id="demo",
-            now=datetime.now(UTC) - timedelta(days=9),
-            reason="Cold starts doubled with the Defender; INC-20931",
+            [Quarantined(arn, since, "demo", reason) for arn in organization.quarantined],
         )
         endings = [run(context) for context in self._contexts(settings, session, ("dry_run", "apply"))]
         for context in self._contexts(settings, session, ("scan",)):

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remediator.lock import RunLock
-from remediator.quarantine import put_in_quarantine, quarantined
+from remediator.quarantine import Quarantined, put_in_quarantine, quarantined
 from remediator.state import STOP
 from scanner.errors import BadInput, GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
@@ -254,7 +254,8 @@ def test_a_broken_quarantine_never_reads_as_an_empty_one(house: House, text: byt
 def test_the_quarantine_keeps_the_first_entry_of_a_function(house: House) -> None:
     for run_id in (RUN, OTHER):
         put_in_quarantine(
-            house.store, ["arn:a", "arn:b"], run_id=run_id, now=datetime.now(UTC), reason="slow"
+            house.store,
+            [Quarantined(arn, "2026-11-24T00:00:00+00:00", run_id, "slow") for arn in ("arn:b", "arn:a")],
         )
     assert [(entry.function_arn, entry.run_id) for entry in quarantined(house.store)] == [
         ("arn:a", RUN),

@@ -1,0 +1,144 @@
+"""The health watch: how functions fare since they were changed, and what regressed taken back by itself."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from remediator.changed import Changed, changed_since
+from remediator.changes import changes_frame
+from remediator.health import Figures, Verdict, compare
+from remediator.health_metrics import read_figures
+from remediator.history import undo_each
+from remediator.lock import RunLock
+from remediator.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.rollback import rollback
+from remediator.settings import HealthSettings
+from remediator.state import Store
+from scanner.calls import Aws
+from scanner.errors import GuardStop
+from scanner.settings import DefenderSettings, SweepSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Health:
+    """One changed function: since when, by which run, how it fares, and the figures behind that (None: not read)."""
+
+    function_arn: str
+    run_id: str
+    wave: str
+    changed: str
+    verdict: Verdict
+    why: str
+    before: Figures | None
+    after: Figures | None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Every function that was changed within the last hours; and the changes frame of what was taken back."""
+
+    functions: tuple[Health, ...] = ()
+    changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
+
+    @property
+    def regressed(self) -> list[Health]:
+        """Give those that are worse off since their change."""
+        return [one for one in self.functions if one.verdict == "regressed"]
+
+
+def look(
+    aws: Aws,
+    settings: HealthSettings,
+    sweep: SweepSettings,
+    *,
+    store: Store,
+    now: datetime,
+    deadline: float | None = None,
+) -> tuple[Health, ...]:
+    """Compare every function that was changed within settings.hours with itself. Reads only. now: aware, UTC."""
+    if not settings.enabled:
+        return ()
+    changed = changed_since(store, now - timedelta(hours=settings.hours))
+    figures = read_figures(changed, aws, sweep, hours=settings.hours, now=now, deadline=deadline)
+    return tuple(_health(one, figures.get(one.function_arn), settings) for one in changed)
+
+
+def _health(one: Changed, figures: tuple[Figures, Figures] | None, settings: HealthSettings) -> Health:
+    before, after = figures or (None, None)
+    found = compare(before, after, settings.min_invocations)
+    if found.verdict == "regressed":
+        log.error(
+            "regressed since run %s: %s: %s",
+            one.run_id,
+            one.function_arn,
+            found.why,
+            extra={"function_arn": one.function_arn},
+        )
+    changed = one.ended.isoformat(timespec="seconds")
+    return Health(one.function_arn, one.run_id, one.wave, changed, found.verdict, found.why, before, after)
+
+
+def take_back_regressed(
+    functions: tuple[Health, ...],
+    aws: Aws,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    run_id: str,
+    lock: RunLock,
+    now: datetime,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    threads: int = 32,
+) -> Watched:
+    """Put what regressed in quarantine, with its figures, and take the change back that it regressed by."""
+    regressed = [one for one in functions if one.verdict == "regressed"]
+    if not regressed:
+        return Watched(functions)
+    at = now.isoformat(timespec="seconds")
+    put_in_quarantine(
+        store,
+        [
+            Quarantined(one.function_arn, at, run_id, f"regressed since run {one.run_id}: {one.why}", True)
+            for one in regressed
+        ],
+    )
+    taken_back = rollback(
+        undo_each(store, {one.function_arn: one.run_id for one in regressed}),
+        aws,
+        defender,
+        store=store,
+        run_id=run_id,
+        lock=lock,
+        stop=stop,
+        deadline=deadline,
+        threads=threads,
+    )
+    return Watched(functions, taken_back.changes)
+
+
+def breaker(
+    functions: Sequence[Health], settings: HealthSettings, store: Store, now: datetime
+) -> GuardStop | None:
+    """Give the stop where more than a few functions regressed within settings.hours, found now or by earlier runs."""
+    since = now - timedelta(hours=settings.hours)
+    arns = {one.function_arn for one in functions if one.verdict == "regressed"} | {
+        entry.function_arn
+        for entry in quarantined(store)
+        if entry.regressed and datetime.fromisoformat(entry.since) >= since
+    }
+    if not settings.enabled or len(arns) <= settings.max_regressed:
+        return None
+    return GuardStop(
+        "health",
+        f"{len(arns)} functions regressed within {settings.hours} hours of their change, more than "
+        f"{settings.max_regressed}",
+        "See summary.json and the quarantine for their figures; once the cause is mended, take them out of "
+        f"{store.url('state/quarantine.json')}, or wait until they are {settings.hours} hours old",
+    )
