@@ -1,6 +1,7 @@
 """Makes the changes of a plan, all by the write protocol, and stops by itself where it must."""
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +22,7 @@ from remediator.run import Run
 from remediator.settings import RolloutSettings
 from remediator.state import Store
 from remediator.update import Aws
+from remediator.waves import count_changes
 from scanner.errors import GuardStop
 from scanner.rules import Rules
 
@@ -44,6 +46,7 @@ def apply_plan(
     run_id: str,
     approved: bool = False,
     own_function: str | None = None,
+    switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
@@ -53,6 +56,7 @@ def apply_plan(
 
     approved: it is a saved plan; a function that has another revision than the plan's is dropped.
     own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
+    switches: kill switches besides state/stop; each raises GuardStop.
     stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
     deadline: the time.monotonic() moment by which this returns; what is not settled then stays open in the
     journal. progress(done, total). Raises Defect (WrongAccount) after what is in flight has settled.
@@ -60,7 +64,7 @@ def apply_plan(
     stopping = threading.Event()
     journal = Journal(store, run_id)
     judge = Judge(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
-    guards = Guards((lock.check, lambda: check_kill_switch(store)), rollout.stop_after_failure_pct)
+    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
     run = Run(aws, rules.defender, guards, stopping, deadline)
     protecting = Protecting(run, judge, journal, own_function)
 
@@ -76,6 +80,7 @@ def apply_plan(
     unkept = keep(
         lambda: remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now),
         lambda: count_protected(store, rows, run_id=run_id, now=now),
+        lambda: count_changes(store, rows),
     )
     return Applied(changes_frame(rows), collector.stopped_by or unkept or limit_stop(plan))
 

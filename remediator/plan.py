@@ -118,23 +118,25 @@ def make_plan(
     partition: str,
     config_digest: str,
     hold: Mapping[str, str] | None = None,
-    wave_of: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan a change for each eligible function, up to the limits, the accounts taking turns.
 
-    assessed: the frame that assess_risk gives. now: aware, UTC.
-    hold: function ARN -> the guard that keeps its hands off it (failed_before, drift, wave, own_function).
-    wave_of: function ARN -> the wave that it goes with, where waves are under way.
+    assessed: the frame that assess_risk gives, with the columns of waves_now.py where waves are configured.
+    now: aware, UTC. hold: function ARN -> the guard that keeps its hands off it (failed_before, drift, own_function).
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
+    waiting = 0
+    if "wave_waits" in eligible:
+        waiting = int(eligible["wave_waits"].sum())
+        eligible = eligible[~eligible["wave_waits"]]
     eligible = eligible.assign(function_arn=function_arns(eligible, partition))
     held = eligible["function_arn"].map(hold or {})
-    counts = held.value_counts().to_dict()
+    counts = {**held.value_counts().to_dict(), "wave": waiting}
     chosen, limited = _within_limits(eligible[held.isna()], rollout)
     changes = []
     for row in chosen.to_dict("records"):
         try:
-            changes.append(_change(row, defender, (wave_of or {}).get(row["function_arn"], "")))
+            changes.append(_change(row, defender))
         except CannotMerge as error:
             counts[str(error)] = counts.get(str(error), 0) + 1
     held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
@@ -157,7 +159,7 @@ def _within_limits(eligible: pd.DataFrame, rollout: RolloutSettings) -> tuple[pd
     }
 
 
-def _change(row: Mapping[Any, Any], defender: DefenderSettings, wave: str) -> Change:
+def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     family: Family = row["family"]
     account_id, region = row["account_id"], row["region"]
     ours = defender_for(defender, family, region, account_id)
@@ -179,7 +181,7 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings, wave: str) -> Ch
         after=_after(before, delta, ours),
         revision_id=row["revision_id"],
         why=_why(row),
-        wave=wave,
+        wave=row.get("wave", ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 
 from remediator.apply import Applied
 from remediator.changes import changes_frame
@@ -15,6 +16,7 @@ from remediator.run import Run
 from remediator.state import Store
 from remediator.take_back import resume_take_back
 from remediator.update import Aws
+from remediator.waves import count_changes
 from scanner.settings import DefenderSettings
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ def resolve_open_runs(
     *,
     store: Store,
     lock: RunLock,
+    switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
     threads: int = 32,
@@ -44,7 +47,7 @@ def resolve_open_runs(
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
         intents += found
     stopping = threading.Event()
-    guards = Guards((lock.check, lambda: check_kill_switch(store)))
+    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches))
     run = Run(aws, defender, guards, stopping, deadline)
 
     def begin(number: int) -> Steps:
@@ -55,4 +58,5 @@ def resolve_open_runs(
     rows = collector.run(intents, begin, threads)
     for journal in journals.values():
         journal.close()
+    count_changes(store, rows)
     return Applied(changes_frame(rows), collector.stopped_by)

@@ -67,6 +67,11 @@ class RolloutSettings(Settings):
             if names.count(name) > 1:
                 raise ValueError(f"two waves are named '{name}'")
         for wave in self.waves:
+            if wave.min_healthy and not self.health.enabled:
+                raise ValueError(
+                    f"wave '{wave.name}' wants healthy functions and nothing watches them; enable health, or set its "
+                    "min_healthy to 0"
+                )
             if self.health.enabled and wave.soak_hours > self.health.hours:
                 raise ValueError(
                     f"wave '{wave.name}' soaks for longer than functions are watched; raise health.hours to "

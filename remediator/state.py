@@ -1,7 +1,7 @@
 """What the remediator keeps between runs, and the little it asks of the store for that.
 
-Paths: state/lock/N.json, state/stop, state/quarantine.json, state/failures.json, state/drift/ACCOUNT.json,
-state/open/RUN_ID.json (a run whose journal has open entries), runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
+Paths: state/lock/N.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
+state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
 """
 
 import json
@@ -15,6 +15,7 @@ from scanner.errors import BadInput
 STOP = "state/stop"
 QUARANTINE = "state/quarantine.json"
 FAILURES = "state/failures.json"
+WAVES = "state/waves.json"
 
 _JSON = "application/json"
 T = TypeVar("T")

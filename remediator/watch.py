@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from remediator.quarantine import Quarantined, put_in_quarantine, quarantined
 from remediator.rollback import rollback
 from remediator.settings import HealthSettings
 from remediator.state import Store
+from scanner.arns import function_arns
 from scanner.calls import Aws
 from scanner.errors import GuardStop
 from scanner.settings import DefenderSettings, SweepSettings
@@ -58,15 +59,26 @@ def look(
     sweep: SweepSettings,
     *,
     store: Store,
+    assessed: pd.DataFrame,
     now: datetime,
     deadline: float | None = None,
 ) -> tuple[Health, ...]:
-    """Compare every function that was changed within settings.hours with itself. Reads only. now: aware, UTC."""
+    """Compare every function that was changed within settings.hours with itself. Reads only. now: aware, UTC.
+
+    A function that the assessed frame shows without the Defender is left out: someone else has deployed it since.
+    """
     if not settings.enabled:
         return ()
     changed = changed_since(store, now - timedelta(hours=settings.hours))
+    bare = _bare(assessed, {one.function_name for one in changed}, aws.partition)
+    changed = [one for one in changed if one.function_arn not in bare]
     figures = read_figures(changed, aws, sweep, hours=settings.hours, now=now, deadline=deadline)
     return tuple(_health(one, figures.get(one.function_arn), settings) for one in changed)
+
+
+def _bare(assessed: pd.DataFrame, names: Collection[str], partition: str) -> frozenset[str]:
+    rows = assessed[(assessed["protection"] == "unprotected") & assessed["function_name"].isin(names)]
+    return frozenset(function_arns(rows, partition))
 
 
 def _health(one: Changed, figures: tuple[Figures, Figures] | None, settings: HealthSettings) -> Health:
