@@ -9,11 +9,12 @@ BIN = .venv/bin
 RUNTIME ?= python3.11
 ARCH ?= x86_64
 
-.PHONY: help demo test lint format lock runtimes package clean
+.PHONY: help demo test soak lint format lock runtimes package clean
 
 help:
 	@echo 'make demo       sweep, judge and protect a simulated organization, and print the path of its report'
 	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
+	@echo 'make soak       fault campaigns until 10,000 changes have passed; SOAK="--seed 7 --changes 1" runs one again'
 	@echo 'make lint       formatting, rules, types, import contract, templates, known vulnerabilities, licences'
 	@echo 'make format     let ruff format and fix'
 	@echo 'make lock       write the locks again from pyproject.toml; UPGRADE=--upgrade moves every version'
@@ -26,6 +27,9 @@ demo: .venv/.demo
 
 test: .venv/.dev .venv-ministack/.ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+soak: .venv/.dev
+	$(BIN)/python -m tests.faults.soak $(SOAK)
 
 RUNTIME_PACKAGES = $(shell sed -nE 's/^([a-z0-9._-]+).*==.*/\1/p' requirements.txt)
 

@@ -1,0 +1,284 @@
+"""One campaign: an organization, a fault plan and a course of runs, kills, deployments and rollbacks, all from a seed."""
+
+import io
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from rich.console import Console
+
+from auto_defender.configuration import read_configuration
+from auto_defender.context import Context, open_context
+from auto_defender.endings import Ending
+from auto_defender.hourly import run
+from auto_defender.progress import Display
+from auto_defender.taken_back import take_back
+from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
+from remediator.journal import Journal, open_runs, runs_with_journal
+from remediator.state import run_folder
+from reports.store import FolderStore
+from reports.store_base import StoreFailed
+from scanner.calls import Aws
+from scanner.errors import AutoDefenderError
+from tests.faults import world
+from tests.faults.fault_plan import FaultPlan
+from tests.faults.files import check_files, check_secrets, remember
+from tests.faults.simulator import Simulator, Write, serving
+from tests.faults.truth import Truth
+from tests.functional.test_apply_killed import Fuse, FusedStore
+from tests.unit.remediator.fake_lambda import Killed
+from tests.unit.remediator.house import hurry
+
+Job = Callable[[Context], Ending]
+_KILLED_AT = {"get_function_configuration", "update_function_configuration", "tag_resource", "list_tags"}
+
+
+class FaultyStore(FusedStore):
+    """A folder that fails as S3 does: a request is refused, or is carried out and its answer lost."""
+
+    dice = Random(0)
+    percent = 0.0
+
+    def _fails(self, path: str, work: Callable[[], Any]) -> Any:
+        if self.dice.random() * 100 >= self.percent:
+            return work()
+        if self.dice.random() < 0.5:
+            work()
+        raise StoreFailed(f"s3: can't reach {path}")
+
+    def append(self, path: str, line: bytes) -> None:
+        self._fails(path, lambda: super(FaultyStore, self).append(path, line))
+
+    def write(self, path: str, body: bytes, content_type: str) -> None:
+        self._fails(path, lambda: super(FaultyStore, self).write(path, body, content_type))
+
+    def upload(self, path: str, source: Path, content_type: str) -> None:
+        self.fuse.burn()
+        self._fails(path, lambda: super(FaultyStore, self).upload(path, source, content_type))
+
+    def delete(self, path: str) -> None:
+        self._fails(path, lambda: super(FaultyStore, self).delete(path))
+
+    def read(self, path: str) -> bytes | None:
+        body: bytes | None = self._fails(path, lambda: super(FaultyStore, self).read(path))
+        return body
+
+    def list(self, prefix: str) -> list[str]:
+        paths: list[str] = self._fails(prefix, lambda: super(FaultyStore, self).list(prefix))
+        return paths
+
+
+@dataclass
+class Result:
+    """What a campaign came to. changes: updates that AWS took; ends: how its runs ended."""
+
+    seed: int
+    changes: int = 0
+    violations: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
+    """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch)
+        patch.setattr("remediator.update.POLL_SECONDS", (0.01,) * 20)
+        patch.setattr("scanner.clients.Config", _Impatient.of(read_timeout))
+        patch.delenv("AWS_PROFILE", raising=False)
+        for name, value in variables(port).items():
+            patch.setenv(name, value)
+        yield
+
+
+class _Impatient:
+    @staticmethod
+    def of(read_timeout: float) -> Callable[..., Config]:
+        return lambda **settings: Config(**{**settings, "read_timeout": read_timeout})
+
+
+def variables(port: int) -> dict[str, str]:
+    """Give the environment of the central account."""
+    key = access_key(CENTRAL_ACCOUNT)
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret_key(key),
+        "AWS_SESSION_TOKEN": session_token(key),
+        "AWS_DEFAULT_REGION": world.REGIONS[0],
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+class Campaign:
+    """The course of one campaign; `jobs` are the real ones, from the configuration's text to the run's files."""
+
+    def __init__(self, seed: int, folder: Path, *, accounts: int, functions: int, storm: float = 1.0) -> None:
+        self.dice = Random(f"campaign {seed}")
+        self.folder = folder
+        self.root = folder / "out"
+        self.tagged = self.dice.random() < 0.5
+        self.simulator = Simulator(seed, accounts, functions, FaultPlan(seed, storm))
+        self.truth = Truth()
+        self.result = Result(seed)
+        self.version = 4
+        self.store_percent = 0.0
+        self._runs = 0
+
+    def context(self, mode: Any, fuse: Fuse | None = None) -> Context:
+        """Open a run as the command line does, on a store that may fail."""
+        self._runs += 1
+        now = datetime.now(UTC)
+        run_id = f"{now:%Y%m%d}T{self._runs // 60:02}{self._runs % 60:02}00Z-{self._runs:06x}"
+        path = world.write_configuration(self.folder, self.version, tagged=self.tagged)
+        settings = read_configuration(path.read_bytes(), str(path), {})
+        console = Console(file=io.StringIO(), force_terminal=False)
+        stop = threading.Event()
+        opened = open_context(
+            settings, boto3.Session(), run_id=run_id, mode=mode, display=Display(console), stop=stop
+        )
+        store = FaultyStore(self.root)
+        store.dice, store.percent = Random(f"store {self.result.seed} {self._runs}"), self.store_percent
+        store.fuse = fuse or Fuse(10**9)
+        return replace(opened, store=store, started=now.replace(microsecond=0))
+
+    def do(self, job: Job, mode: Any = "apply", *, fuse: int | None = None) -> str:
+        """Do a job, killed after so many events if `fuse` says so; hold what it wrote against the truth."""
+        burning = Fuse(fuse if fuse is not None else 10**9)
+        try:
+            context = self.context(mode, burning)
+        except AutoDefenderError as error:
+            return self._count(f"not opened: {type(error).__name__}")
+        before = remember(self.simulator)
+        self.simulator.before_write = lambda write: self._taken(write, context)
+        try:
+            with _fused(burning):
+                ending = job(context)
+        except Killed:
+            return self._killed()
+        except AutoDefenderError as error:
+            self._check_error(error, context.run_id, before.writes)
+            self._let_go()
+            return self._count(f"ended by {type(error).__name__}")
+        self.result.outcomes.update(ending.summary["changes_by_outcome"])
+        self.result.violations += check_files(
+            self.simulator, self.root, context.run_id, before, context.rules
+        )
+        self._let_go()
+        return self._count(f"exit {ending.exit_code}")
+
+    def _taken(self, write: Write, context: Context) -> None:
+        journal = FolderStore(self.root).read(f"{run_folder(write.run_id)}/journal.jsonl") or b""
+        self.truth.take(
+            write, context.rules, rolling_back=context.mode == "rollback", journal=journal.decode()
+        )
+        self.result.changes += 1
+
+    def _killed(self) -> str:
+        self._let_go()
+        return self._count("killed")
+
+    def _let_go(self) -> None:
+        """A lock that nobody could give back, as if it had expired."""
+        store = FolderStore(self.root)
+        for path in store.list("state/lock/"):
+            store.delete(path)
+
+    def _check_error(self, error: AutoDefenderError, run_id: str, writes_before: int) -> None:
+        """A run that has written ends with a report, at the least in a folder that its last line names."""
+        if "\n" in str(error):
+            self.result.violations.append(f"{run_id}: more than a line: {error}")
+        if len(self.simulator.writes) > writes_before and "kept in" not in str(error):
+            self.result.violations.append(f"{run_id}: it wrote, and ended without a report: {error}")
+
+    def _count(self, end: str) -> str:
+        self.result.ends[end] += 1
+        return end
+
+    def owners_deploy(self, percent: int) -> None:
+        """Deploy some functions between runs."""
+        for function in self.simulator.functions().values():
+            if self.dice.random() * 100 < percent:
+                self.simulator.plane.owner_deploys(function, self.dice)
+
+    def check_the_end(self) -> None:
+        """After a last run without faults nothing is left open, and no file holds a secret."""
+        store = FolderStore(self.root)
+        for run_id in open_runs(store):
+            self.result.violations.append(f"{run_id}: its journal is still open")
+        for run_id in runs_with_journal(store):
+            if any(entry.settled is None for entry in Journal(store, run_id).entries()):
+                self.result.violations.append(f"{run_id}: an entry of its journal is open for ever")
+        self.result.violations += check_secrets(self.root)
+        self.result.violations += self.truth.violations
+        self.result.faults.update(self.simulator.faults.drawn)
+
+
+@contextmanager
+def _fused(fuse: Fuse) -> Iterator[None]:
+    """Burn the fuse at each call that belongs to a change, before it is sent and after its answer."""
+    call = Aws.call
+
+    def burning(self: Aws, account: str, region: str, service: str, method: str, **parameters: Any) -> Any:
+        if method in _KILLED_AT:
+            fuse.burn()
+        answer = call(self, account, region, service, method, **parameters)
+        if method in _KILLED_AT:
+            fuse.burn()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Aws, "call", burning)
+        yield
+
+
+def campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int = 8) -> Result:
+    """Run one campaign to its end."""
+    course = Campaign(seed, folder, accounts=accounts, functions=functions)
+    dice = course.dice
+    many = accounts * functions * 8
+    with serving(course.simulator) as port, environment(port):
+        if dice.random() < 0.3:
+            course.simulator.faults.hanging = dice.choice(world.REGIONS)
+        course.do(run, fuse=dice.randint(0, many) if dice.random() < 0.5 else None)
+        course.simulator.faults.hanging = ""
+        course.owners_deploy(10)
+        course.version = dice.choice([4, 5])
+        course.store_percent = dice.choice([0.0, 0.0, 1.0, 5.0])
+        course.do(run, fuse=dice.randint(0, many) if dice.random() < 0.3 else None)
+        course.store_percent = dice.choice([0.0, 0.0, 1.0])
+        _roll_back(course, many)
+        course.owners_deploy(10)
+        course.do(run)
+        course.store_percent, course.simulator.faults.storm = 0.0, 0.0
+        course.do(run)
+        course.do(run)
+    course.check_the_end()
+    return course.result
+
+
+def _roll_back(course: Campaign, many: int) -> None:
+    runs = runs_with_journal(FolderStore(course.root))
+    dice = course.dice
+    arns = sorted({write.arn for write in course.simulator.writes})
+    chosen = runs if dice.random() < 0.5 else runs[-1:]
+    some = dice.sample(arns, min(len(arns), 3)) if dice.random() < 0.5 else []
+    if chosen or some:
+        job = partial(take_back, run_ids=chosen, function_arns=some, apply=True)
+        course.do(job, "rollback", fuse=dice.randint(0, many // 2) if dice.random() < 0.4 else None)

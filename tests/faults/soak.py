@@ -1,0 +1,47 @@
+"""Campaigns one after another until enough changes have passed.
+
+    python -m tests.faults.soak                                10,000 changes from a seed of the moment
+    python -m tests.faults.soak --seed 7 --changes 1           the one campaign of seed 7, again
+
+Prints a line a campaign: its seed, the changes that AWS took, how its runs ended, each violation. Ends with 1 where
+there was one.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.campaign import campaign
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--changes", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--accounts", type=int, default=5, help="member accounts, beside the central one")
+    parser.add_argument("--functions", type=int, default=40, help="in each account and region")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    changes, violations, seed, began = 0, 0, options.seed, time.monotonic()
+    ends, outcomes, faults = Counter[str](), Counter[str](), Counter[str]()
+    while changes < options.changes:
+        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+            result = campaign(seed, Path(folder), accounts=options.accounts, functions=options.functions)
+        for _violation in result.violations:
+            pass
+        changes += result.changes
+        violations += len(result.violations)
+        ends, outcomes, faults = ends + result.ends, outcomes + result.outcomes, faults + result.faults
+        seed += 1
+    time.monotonic() - began
+    sys.exit(violations > 0)
+
+
+if __name__ == "__main__":
+    main()
