@@ -38,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-report_app = typer.Typer(help="Reports over many runs.", no_args_is_help=True)
+report_app = typer.Typer(help="The reports that runs left.", no_args_is_help=True)
 optouts_app = typer.Typer(help="The opt-out file.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
 app.add_typer(optouts_app, name="optouts")
@@ -218,6 +218,30 @@ def weekly(
     _finish(ending, as_json)
 
 
+@report_app.command()
+def link(
+    config: ConfigOption,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="This run's; the newest one's otherwise.")
+    ] = None,
+    hours: Annotated[
+        int,
+        typer.Option(
+            min=1, max=168, help="How long it works, unless the credentials that sign it end before."
+        ),
+    ] = 12,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Print a link that opens a run's report in a browser, without AWS credentials."""
+    from auto_defender.link import link_report
+
+    with _opened(verbose):
+        settings, session = _configured(config)
+        ending = link_report(settings, session, run_id, hours)
+    _finish(ending, as_json)
+
+
 @optouts_app.command()
 def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
     """Read the opt-out file and tell what is in force, what soon expires, and what has expired."""
@@ -261,7 +285,9 @@ def _opened(verbose: bool) -> Iterator[tuple[str, Display, threading.Event]]:
 
 def _configured(source: str) -> tuple[Configuration, boto3.Session]:
     try:
-        session = boto3.Session()
+        session = boto3.Session(
+            region_name=os.environ.get("AWS_REGION")
+        )  # botocore knows AWS_DEFAULT_REGION alone
     except BotoCoreError as error:
         raise BadInput(f"the AWS configuration can't be used: {error}") from None
     text = read_source(source, session, "configuration")

@@ -5,23 +5,26 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.configuration import Configuration
 from reports.store import Store, open_store
-from scanner.calls import describe
+from scanner.calls import describe, home_region
 from scanner.errors import BadInput
 
 
-def open_output(settings: Configuration, session: boto3.Session, output: str | None = None) -> Store:
-    """Open the output and check that it can be written; `output` overrides the configuration's."""
+def open_output(
+    settings: Configuration, session: boto3.Session, output: str | None = None, *, writable: bool = True
+) -> Store:
+    """Open the output; `output` overrides the configuration's. writable: check that it can be written."""
     destination = output or settings.output
     owner = settings.storage.bucket_owner
     if destination.startswith("s3://") and owner is None:
-        owner = _account(session)
+        owner = _account(session, home_region(session, settings.organization))
     store = open_store(destination, session, bucket_owner=owner, kms_key_id=settings.storage.kms_key_id)
-    store.check_writable()
+    if writable:
+        store.check_writable()
     return store
 
 
-def _account(session: boto3.Session) -> str:
+def _account(session: boto3.Session, region: str) -> str:
     try:
-        return str(session.client("sts").get_caller_identity()["Account"])
+        return str(session.client("sts", region_name=region).get_caller_identity()["Account"])
     except (ClientError, BotoCoreError) as error:
         raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None

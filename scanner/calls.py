@@ -119,7 +119,7 @@ class Aws:
         `writes` widens the member sessions beyond what the sweep reads; `stop` ends waits and retries when set.
         Raises BadInput without usable credentials.
         """
-        self.home_region = _home_region(session, organization)
+        self.home_region = home_region(session, organization)
         self.run_id = run_id
         self.calls = CallCounts()
         self.stop = stop or threading.Event()
@@ -233,7 +233,8 @@ class Aws:
         log.debug("retry %s after %s", label, describe(error) if isinstance(error, Exception) else "?")
 
 
-def _home_region(session: boto3.Session, organization: OrganizationSettings) -> str:
+def home_region(session: boto3.Session, organization: OrganizationSettings) -> str:
+    """Give the region that the central account is called in: the session's, or else the first that is swept."""
     if session.region_name:
         return session.region_name
     if organization.regions != "enabled":
