@@ -144,10 +144,13 @@ def _finding(arn: str, over: bool, product: str, account_id: str, created: str, 
         "ProductArn": product,
         "GeneratorId": "auto-defender/eligible",
         "AwsAccountId": account_id,
-        "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
         "CreatedAt": created,
         "UpdatedAt": now,
-        "Severity": {"Label": "MEDIUM"},
+        # Whoever works on the finding may set severity and types; the provider's own stand here.
+        "FindingProviderFields": {
+            "Severity": {"Label": "MEDIUM"},
+            "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
+        },
         "Title": "Lambda function without the Prisma Cloud Serverless Defender",
         "Description": "Every check of Auto-Defender allows the function to carry the Defender, and it does not.",
         "Remediation": {

@@ -79,6 +79,29 @@ def test_the_central_role_may_do_its_work_and_no_more(action: str, resource: str
     assert decision(policy["PolicyDocument"], action, resource) == expected
 
 
+@pytest.mark.parametrize(
+    ("action", "resource", "expected"),
+    [
+        ("securityhub:BatchImportFindings", f"{CENTRAL}:product/{CENTRAL}/default", "Allow"),
+        ("securityhub:BatchImportFindings", ":product/aws/guardduty", "ImplicitDeny"),
+        ("securityhub:BatchUpdateFindings", f"{CENTRAL}:product/{CENTRAL}/default", "ImplicitDeny"),
+    ],
+)
+def test_findings_may_be_imported_only_where_that_is_asked_for(
+    action: str, resource: str, expected: str
+) -> None:
+    assert "FindingsPolicy" not in central()
+    policy = central(SecurityHub="on")["FindingsPolicy"]["Properties"]
+    assert policy["Roles"] == ["Role"]
+    assert decision(policy["PolicyDocument"], action, f"arn:aws:securityhub:eu-west-1:{resource}") == expected
+
+
+def test_runs_and_their_tables_are_kept_as_long() -> None:
+    rules = central(ReportRetentionDays="200")["Reports"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    kept = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
+    assert kept["runs/"] == kept["tables/"] == "200"
+
+
 def state_machine(**parameters: str) -> dict[str, Any]:
     """Give the state machine's definition, as JSON reads it once its parameters are in."""
     run = central(ScaleOut="on", **parameters)["Run"]["Properties"]
