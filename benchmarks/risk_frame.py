@@ -81,7 +81,7 @@ def functions_frame(rows: int) -> pd.DataFrame:
         frame.add(
             account,
             region,
-            [_function(n, account, region, *throw) for n, throw in enumerate(zip(*dice, strict=True))],
+            [_function(n, account, region, throw) for n, throw in enumerate(zip(*dice, strict=True))],
         )
     percent = (chance.random((2, rows), dtype=np.float32) * 98).astype("float32")
     percent[:, chance.random(rows) < 0.6] = np.nan
@@ -101,11 +101,9 @@ _MEMORY_MB = (128, 256, 512, 1024, 3008)
 _TIMEOUT_SEC = (3, 30, 60, 300, 870, 900)
 
 
-def _function(
-    number: int, account: str, region: str, kind: int, stack: int, guard: int, stage: int, memory: int, timeout: int,
-    odd: int, size: int,
-) -> tuple[Any, ...]:  # fmt: skip
+def _function(number: int, account: str, region: str, throw: tuple[int, ...]) -> tuple[Any, ...]:
     """One row as frame.facts gives it."""
+    kind, stack, guard, stage, memory, timeout, odd, size = throw
     runtime = _RUNTIMES[kind]
     family = "nodejs" if runtime.startswith("nodejs") else "python"
     variables = {"STAGE": _STAGE[stage]}

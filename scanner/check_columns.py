@@ -179,11 +179,12 @@ def _utilization(match: DefenderMatch, column: str) -> Flags:
     if column not in match.functions:
         return np.full(len(match.functions), skip)
     used = _numbers(match, column)
+    over: Flags = used > settings.threshold_pct
     outcome = outcome_column(column)
     if outcome in match.functions:
         passes = {MEASURED, NOT_ASKED} | (set() if skip else {UNMEASURED})
-        return (used > settings.threshold_pct) | _categories(match, outcome, lambda text: text not in passes)
-    return (used > settings.threshold_pct) | (np.isnan(used) if skip else False)
+        return over | _categories(match, outcome, lambda text: text not in passes)
+    return over | np.isnan(used) if skip else over
 
 
 def edge_replica(match: DefenderMatch, today: date) -> Flags:
