@@ -12,15 +12,20 @@ import boto3
 import pandas as pd
 import pytest
 from moto import mock_aws
+from moto.securityhub.models import securityhub_backends
 
 from auto_defender import security_hub
 from auto_defender.context import Context
+from auto_defender.demo.functions import fill
+from auto_defender.demo.organization import build_organization
+from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.observe import Observed
 from auto_defender.security_hub import STATE, tell_security_hub
 from reports.folder_store import FolderStore
 from reports.run_result import Mode
 from reports.settings import SecurityHubSettings
 from scanner.arns import function_arns
+from tests.functional.moto_server import Desk, auto_defender, environment, serving
 from tests.unit.reports.frames import organization
 
 ACCOUNT = "123456789012"  # moto's
@@ -249,3 +254,19 @@ def test_a_scan_a_rollback_and_who_did_not_ask_import_nothing(
     nothing = Observed(pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
     assert tell_security_hub(surroundings(session, tmp_path), nothing) is None
     assert findings(session) == {}
+
+
+def test_a_whole_run_opens_and_the_run_that_covers_closes(tmp_path: Path) -> None:
+    with serving() as url:
+        simulated = build_organization(4)
+        fill(simulated)
+        desk, env = Desk(tmp_path, simulated), environment(url)
+        config = desk.configure(security_hub={"enabled": True, "region": REGION})
+        dry = auto_defender("run", "--config", config, "--json", env=env)
+        assert dry.exit_code == 3, dry.stderr[-2000:]
+        imported = len(securityhub_backends[CENTRAL_ACCOUNT_ID][REGION].findings)
+        assert dry.summary["security_hub"]["open"] == imported == dry.summary["eligible"] > 0
+        applied = auto_defender("run", "--config", config, "--apply", env=env)
+        assert "security hub   0 open\n" in applied.stdout
+        states = {f.data["RecordState"] for f in securityhub_backends[CENTRAL_ACCOUNT_ID][REGION].findings}
+        assert states == {"ARCHIVED"}
