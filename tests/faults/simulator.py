@@ -42,6 +42,28 @@ class Write:
     tags: dict[str, str]
 
 
+_OF_A_CHANGE = {"GetFunctionConfiguration", "UpdateFunctionConfiguration", "Tags"}
+
+
+@dataclass
+class Kill:
+    """Kills a process with 9 when so many calls of changes have come in; `carried_out`: the last of them is, too."""
+
+    process: int
+    calls: int
+    carried_out: bool
+    done: bool = False
+
+    def at_last(self) -> bool:
+        """Count a call; tell whether it dies with the process."""
+        self.calls -= 1
+        if self.calls > 0 or self.done:
+            return self.done
+        self.done = True
+        os.kill(self.process, signal.SIGKILL)
+        return not self.carried_out
+
+
 @dataclass
 class _Stats:
     connections: int = 0
@@ -118,7 +140,7 @@ class Simulator:
         self.writes: list[Write] = []
         self.written = Counter[str]()  # every other write, by operation
         self.before_write: Callable[[Write], None] = lambda write: None
-        self.kill: tuple[int, int] | None = None  # a process, and at which lambda call from now it dies
+        self.kill: Kill | None = None
         self._organization = Organization(accounts, functions)
         self._sessions: Counter[str] = Counter()
         self._expired: set[str] = set()
@@ -142,8 +164,8 @@ class Simulator:
     def answer(self, request: Request) -> Answer:
         """Answer a call, with the plan's fault."""
         operation, subject = _named(request)
-        if request.service == "lambda":
-            self._count_down()
+        if self.kill and operation in _OF_A_CHANGE and self.kill.at_last():
+            return Answer(b"", cut=0)
         if request.key in self._expired:
             return Answer.error(request, 403, "ExpiredTokenException", "The security token is expired")
         planned = self.faults.draw(operation, subject, request.region)
@@ -158,14 +180,6 @@ class Simulator:
             Answer(b"{}") if planned.when == "before" else self._right(request, operation, subject, planned)
         )
         return spoiled(planned.fault, request, right) if planned.fault else right
-
-    def _count_down(self) -> None:
-        if self.kill is None:
-            return
-        process, left = self.kill
-        self.kill = (process, left - 1) if left else None
-        if not left:
-            os.kill(process, signal.SIGKILL)
 
     def _right(self, request: Request, operation: str, subject: str, planned: Planned | None) -> Answer:
         if request.service == "lambda":

@@ -1,0 +1,158 @@
+"""More than one hand at the same functions: two runs, a run and a rollback, a run and the functions' owners."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from auto_defender.hourly import run
+from auto_defender.taken_back import take_back
+from remediator.journal import runs_with_journal
+from reports.store import FolderStore
+from scanner.errors import AutoDefenderError, GuardStop
+from tests.faults.campaign import Campaign, environment
+from tests.faults.fault_plan import FaultPlan, Planned
+from tests.faults.simulator import Write, serving
+from tests.faults.truth import Truth, judged, layers_of, of_us
+
+
+def quiet(folder: Path, **faults: FaultPlan) -> Campaign:
+    """An organization without faults, or with those of a plan."""
+    course = Campaign(11, folder, accounts=2, functions=12, storm=0.0)
+    course.simulator.faults = faults.get("faults", course.simulator.faults)
+    return course
+
+
+def at_once(*jobs: Callable[[], object]) -> list[object]:
+    """Do jobs at once; give what each came to."""
+    results: list[object] = [None] * len(jobs)
+
+    def work(number: int) -> None:
+        try:
+            results[number] = jobs[number]()
+        except AutoDefenderError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def protected_once(course: Campaign) -> None:
+    """Each function that was written was written once, and carries the layer."""
+    times = Counter(write.arn for write in course.simulator.writes)
+    assert times
+    assert set(times.values()) == {1}
+    assert all(of_us(layers_of(course.simulator.functions()[arn])) for arn in times)
+
+
+def test_of_two_runs_at_once_one_is_stopped_by_the_lock(tmp_path: Path) -> None:
+    course = quiet(tmp_path)
+    with serving(course.simulator) as port, environment(port):
+        one, other = course.context("apply"), course.context("apply")
+        results = at_once(lambda: run(one), lambda: run(other))
+    (stopped,) = [result for result in results if isinstance(result, GuardStop)]
+    assert stopped.guard == "lock"
+    protected_once(course)
+
+
+def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(tmp_path: Path) -> None:
+    course = quiet(tmp_path)
+    with serving(course.simulator) as port, environment(port):
+        course.do(run)
+        course.simulator.plane.settles_in = 0.15
+        runs = runs_with_journal(FolderStore(course.root))
+        first = len(course.simulator.writes)
+        context, during = course.context("rollback"), course.context("apply")
+        underway = threading.Event()
+        course.simulator.before_write = lambda write: underway.set()
+
+        def meanwhile() -> object:
+            assert underway.wait(20)
+            return run(during)
+
+        back, stopped = at_once(
+            lambda: take_back(context, run_ids=runs, function_arns=[], apply=True), meanwhile
+        )
+        assert isinstance(stopped, GuardStop)
+        assert getattr(back, "exit_code", back) == 0
+        assert course.do(run) == "exit 0"
+    rolled_back = [write.arn for write in course.simulator.writes[first:]]
+    assert len(rolled_back) == len(set(rolled_back)) == first
+    for arn in rolled_back:
+        assert not set(added(course, arn)) & set(layers_of(course.simulator.functions()[arn]))
+
+
+def added(course: Campaign, arn: str) -> list[str]:
+    """The layers that our first write put on a function."""
+    write = next(write for write in course.simulator.writes if write.arn == arn)
+    return [layer for layer in layers_of(write.after) if layer not in layers_of(write.before)]
+
+
+def test_two_runs_that_share_no_lock_still_do_no_harm(tmp_path: Path) -> None:
+    """Two central accounts at once, each with an output of its own: the revision is the last guard."""
+    first, second = quiet(tmp_path / "a"), quiet(tmp_path / "b")
+    second.simulator = first.simulator
+    for course in (first, second):
+        course.folder.mkdir()
+    truth = Truth()
+    with serving(first.simulator) as port, environment(port):
+        one, other = first.context("apply"), second.context("apply")
+
+        def take(write: Write) -> None:
+            journals = (
+                path.read_text()
+                for path in tmp_path.rglob("journal.jsonl")
+                if path.parent.name == write.run_id
+            )
+            truth.take(write, one.rules, rolling_back=False, journal="\n".join(journals))
+
+        first.simulator.before_write = take
+        results = at_once(lambda: run(one), lambda: run(other))
+    assert not [result for result in results if isinstance(result, Exception)]
+    assert truth.violations == []
+    protected_once(first)
+
+
+class OwnersDeploy(FaultPlan):
+    """The owner deploys just before each of the first `times` updates of a function."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(5, 0.0)
+        self._left: Counter[str] = Counter()
+        self._most = times
+
+    def draw(self, operation: str, subject: str, region: str) -> Planned | None:
+        if operation != "UpdateFunctionConfiguration" or self._left[subject] >= self._most:
+            return None
+        self._left[subject] += 1
+        return Planned("owner deploys", "owner")
+
+
+def test_what_an_owner_deploys_during_our_change_is_kept(tmp_path: Path) -> None:
+    course = quiet(tmp_path, faults=OwnersDeploy(1))
+    with serving(course.simulator) as port, environment(port):
+        course.do(run)
+    assert course.result.violations + course.truth.violations == []
+    outcomes = course.result.outcomes
+    assert outcomes["changed"] > 0
+    assert outcomes["dropped"] > 0, "some were deployed into what the rules leave alone"
+    assert outcomes["failed"] == 0
+    assert set(Counter(write.arn for write in course.simulator.writes).values()) == {1}
+
+
+def test_whose_owner_deploys_again_and_again_is_left_to_the_next_run(tmp_path: Path) -> None:
+    course = quiet(tmp_path, faults=OwnersDeploy(2))
+    with serving(course.simulator) as port, environment(port):
+        course.do(run)
+        assert course.simulator.writes == []
+        assert course.result.outcomes["deferred"] > 0
+        course.do(run)
+        context = course.context("scan")
+    assert course.result.violations + course.truth.violations == []
+    for arn in {write.arn for write in course.simulator.writes}:
+        assert judged(course.simulator.functions()[arn], {}, context.rules).protection == "protected"

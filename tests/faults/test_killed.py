@@ -1,0 +1,43 @@
+"""A real process of the command line, killed with 9 in the midst of its changes; what the next run makes of it."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from auto_defender.hourly import run
+from benchmarks.server_process import ROOT
+from remediator.journal import open_runs, runs_with_journal
+from reports.store import FolderStore
+from tests.faults import world
+from tests.faults.campaign import Campaign, environment, variables
+from tests.faults.simulator import Kill, serving
+
+
+@pytest.mark.parametrize(("calls", "carried_out"), [(40, False), (50, True), (75, True)])
+def test_the_next_run_finds_out_and_sends_nothing_twice(
+    calls: int, carried_out: bool, tmp_path: Path
+) -> None:
+    course = Campaign(7, tmp_path, accounts=2, functions=12, storm=0.0)
+    path = world.write_configuration(tmp_path, course.version, tagged=course.tagged)
+    command = [sys.executable, "-m", "auto_defender", "run", "--config", str(path), "--apply"]
+    with serving(course.simulator) as port:
+        env = {**os.environ, **variables(port), "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        course.simulator.kill = Kill(process.pid, calls, carried_out)
+        assert process.wait(60) == -9
+        course.simulator.kill = None
+        store = FolderStore(course.root)
+        (killed,) = runs_with_journal(store)
+        assert open_runs(store) == [killed]
+        taken = Counter(write.arn for write in course.simulator.writes)
+        with environment(port):
+            assert course.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
+            assert course.do(run) == "exit 0"
+    course.check_the_end()
+    assert course.result.violations == []
+    assert set(taken.values()) <= {1}
+    assert set(Counter(write.arn for write in course.simulator.writes).values()) == {1}
