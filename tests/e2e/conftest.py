@@ -13,6 +13,9 @@ from tests.e2e.organization import Organization
 from tests.e2e.world import PACKAGE, World
 
 HERE = Path(__file__).parent
+BUILT = Path(
+    os.environ.get("AUTO_DEFENDER_PACKAGE", emulator.ROOT / "dist" / "auto-defender-python3.11-x86_64.zip")
+)
 _central_accounts = count(111_122_223_333)
 
 
@@ -39,6 +42,17 @@ def aws() -> Iterator[Emulator]:
 def new_organization(aws: Emulator) -> Callable[[], Organization]:
     """Give what founds a further organization in the emulator: a central account, and no member yet."""
     return lambda: organization.found(aws, str(next(_central_accounts)))
+
+
+@pytest.fixture(scope="session")
+def package() -> bytes:
+    """Give the Lambda zip. Where it was not built a developer's run skips; in CI that is a failure."""
+    if not BUILT.is_file():
+        missing = f"{BUILT} is missing; run `make package`"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return BUILT.read_bytes()
 
 
 @pytest.fixture

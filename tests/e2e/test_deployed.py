@@ -1,32 +1,17 @@
 """The package that `make package` built, deployed by the central stack and started by its schedule's target."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.e2e.emulator import ROOT
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Organization
 
-PACKAGE = Path(os.environ.get("AUTO_DEFENDER_PACKAGE", ROOT / "dist" / "auto-defender-python3.11-x86_64.zip"))
 RUN_TIMEOUT_SEC = 120.0
-
-
-@pytest.fixture(scope="module")
-def package() -> bytes:
-    """Give the Lambda zip. Where it was not built a developer's run skips; in CI that is a failure."""
-    if not PACKAGE.is_file():
-        missing = f"{PACKAGE} is missing; run `make package`"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return PACKAGE.read_bytes()
 
 
 @pytest.fixture(scope="module")
