@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +15,7 @@ from auto_defender.output import open_output
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from remediator.guards import exclusions
+from remediator.kill_switch import parameter_switch
 from remediator.quarantine import Quarantined, quarantined
 from remediator.state import started_at
 from reports.run_result import Mode
@@ -32,7 +33,10 @@ def new_run_id(now: datetime) -> str:
 
 @dataclass(frozen=True)
 class Context:
-    """One run's surroundings. deadline: a time.monotonic() moment."""
+    """One run's surroundings.
+
+    deadline: a time.monotonic() moment. switches: kill switches besides state/stop, each raises GuardStop.
+    """
 
     run_id: str
     mode: Mode
@@ -46,6 +50,7 @@ class Context:
     display: Display
     stop: threading.Event
     deadline: float | None
+    switches: tuple[Callable[[], None], ...] = ()
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -108,6 +113,7 @@ def open_context(
         else OptOuts()
     )
     _check_regions(configuration, session)
+    switch = configuration.rollout.kill_switch
     aws = Aws(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
     )
@@ -125,6 +131,7 @@ def open_context(
         display=display,
         stop=stop,
         deadline=time.monotonic() + min(limits) if limits else None,
+        switches=(parameter_switch(session, switch),) if switch else (),
     )
 
 

@@ -1,5 +1,6 @@
 """How a job ended: what is printed, as text or as JSON, and the exit code."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,11 @@ def exit_code(units: pd.DataFrame, changes: pd.DataFrame, stopped: GuardStop | N
     return 3 if units["outcome"].isin(UNREAD).any() else 0
 
 
-def run_text(summary: dict[str, Any], address: str) -> str:
-    """Tell a run's summary in a few lines: the numbers that leadership reads first, then where the report is."""
+def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()) -> str:
+    """Tell a run's summary in a few lines: the numbers that leadership reads first, then where the report is.
+
+    standing: the lines that tell where the rollout stands.
+    """
     by_outcome = {k: v for k, v in summary["units_by_outcome"].items() if k != "read"}
     not_read = f" ({_counted(by_outcome)})" if by_outcome else ""
     lines = [
@@ -42,6 +46,7 @@ def run_text(summary: dict[str, Any], address: str) -> str:
     ]
     if summary["changes_by_outcome"]:
         lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
+    lines += standing
     if summary["stopped_by"]:
         lines.append(f"stopped        {summary['stopped_by']}")
     if hub := summary["security_hub"]:

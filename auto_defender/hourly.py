@@ -10,17 +10,19 @@ import pandas as pd
 from auto_defender import __version__
 from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code, run_text
+from auto_defender.intended import Intended, intended
 from auto_defender.observe import Observed, observe
 from auto_defender.security_hub import tell_security_hub
+from auto_defender.watching import watch
 from remediator.apply import Applied, apply_plan
 from remediator.changes import changes_frame, put_off
 from remediator.guards import own_function
-from remediator.holds import holds_on
 from remediator.lock import RunLock, Step
-from remediator.plan import Plan, configuration_digest, make_plan
+from remediator.plan import Plan
 from remediator.preflight import preflight
 from remediator.quarantine import Quarantined, quarantined
 from remediator.recover import resolve_open_runs
+from remediator.standing import Standing
 from reports.run_files import write_run
 from reports.run_result import RunResult
 from scanner.errors import AutoDefenderError, GuardStop
@@ -58,6 +60,7 @@ def resolve(context: Context, lock: RunLock | None) -> Applied:
             context.configuration.defender,
             store=context.store,
             lock=lock,
+            switches=context.switches,
             stop=context.stop,
             deadline=context.deadline,
             threads=context.configuration.sweep.workers,
@@ -71,53 +74,42 @@ def conclude(
     lock: RunLock | None,
     stopped: GuardStop | None = None,
 ) -> Ending:
-    """Plan; make the changes under the lock, unless a guard has stopped the run before; report."""
-    plan = planned(context, observed)
-    log.info("%d changes planned", len(plan.changes))
-    if lock is None:
-        made = Applied(preflighted(context, plan), stopped)
-    elif stopped is not None:
-        made = Applied(put_off(plan, stopped), stopped)
-    else:
-        made = applied_plan(context, plan, lock)
-    changes = pd.concat([resolved.changes, made.changes], ignore_index=True)
+    """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
+    watched = watch(context, observed, lock)
+    observed = observed.after(watched.changes)
+    intent = intended(context, observed, watched)
+    log.info("%d changes planned", len(intent.plan.changes))
+    made = _made(context, intent, lock, stopped or watched.stopped_by)
+    unkept = None
+    if lock is not None:
+        intent, unkept = intent.kept(context, made.stopped_by)
+    observed = observed.after(made.changes)
     return finish(
-        context, observed.after(made.changes), changes, plan, resolved.stopped_by or made.stopped_by
+        context,
+        observed,
+        pd.concat([resolved.changes, watched.changes, made.changes], ignore_index=True),
+        intent.plan,
+        resolved.stopped_by or made.stopped_by or unkept,
+        intent.standing(context, observed),
     )
 
 
-def planned(context: Context, observed: Observed) -> Plan:
-    """Plan a change for every eligible function, within the limits."""
-    settings = context.configuration
-    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
-    with context.stage("plan"):
-        holds = holds_on(
-            observed.functions,
-            settings.defender,
-            store=context.store,
-            partition=context.aws.partition,
-            config_digest=digest,
-            own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
-        )
-        return make_plan(
-            observed.functions,
-            settings.defender,
-            settings.rollout,
-            run_id=context.run_id,
-            now=datetime.now(UTC).replace(microsecond=0),
-            partition=context.aws.partition,
-            config_digest=digest,
-            hold=holds.hold,
-        )
+def _made(context: Context, intent: Intended, lock: RunLock | None, stopped: GuardStop | None) -> Applied:
+    if lock is None:
+        return Applied(preflighted(context, intent), stopped)
+    if stopped is not None:
+        return Applied(put_off(intent.plan, stopped), stopped)
+    return applied_plan(context, intent.plan, lock)
 
 
-def preflighted(context: Context, plan: Plan) -> pd.DataFrame:
+def preflighted(context: Context, intent: Intended) -> pd.DataFrame:
     """Look at every planned change as apply would, so that AWS's refusals show in the dry run."""
     with context.stage("preflight"):
         return preflight(
-            plan,
+            intent.plan,
             context.aws,
             context.rules,
+            refused=intent.holds.refused,
             stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
@@ -139,6 +131,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             run_id=context.run_id,
             approved=approved,
             own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
+            switches=context.switches,
             stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
@@ -152,6 +145,7 @@ def finish(
     changes: pd.DataFrame,
     plan: Plan | None = None,
     stopped: GuardStop | None = None,
+    standing: Standing | None = None,
 ) -> Ending:
     """Write the run's files and tell how it ended."""
     if stopped is not None:
@@ -176,10 +170,11 @@ def finish(
         stages=context.stages,
         calls=context.aws.calls.as_dict(),
         version=__version__,
+        standing=standing or Standing(),
         security_hub=told,
     )
     summary = write_run(context.store, result)
-    text = run_text(summary, context.store.url(f"{result.folder}/report.html"))
+    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.standing.lines())
     return Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
 
 

@@ -1,6 +1,7 @@
 """The part that every job begins with: accounts, sweep, tags, verdicts. Reads only."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -21,6 +22,12 @@ from scanner.utilization import add_utilization
 log = logging.getLogger(__name__)
 verdicts = logging.getLogger(SKIPS)
 
+# What a change makes of a function, by its outcome; the next sweep reads it.
+_AFTER: Mapping[str, Mapping[str, str]] = {
+    "changed": {"protection": "protected", "verdict": "protected", "reasons": ""},
+    "rolled_back": {"protection": "unprotected", "verdict": "excluded", "reasons": "quarantined"},
+}
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -31,16 +38,22 @@ class Observed:
     functions: pd.DataFrame
 
     def after(self, changes: pd.DataFrame) -> "Observed":
-        """Give the same with the confirmed changes in it: those functions are protected now."""
-        changed = changes[changes["outcome"] == "changed"]
+        """Give the same with the confirmed changes in it: protected now, or rolled back and in quarantine."""
+        seen = self
+        for outcome, columns in _AFTER.items():
+            seen = seen._with(changes[changes["outcome"] == outcome], columns)
+        return seen
+
+    def _with(self, changes: pd.DataFrame, columns: Mapping[str, str]) -> "Observed":
+        if changes.empty:
+            return self
         place = ["account_id", "region", "function_name"]
-        candidates = self.functions[self.functions["function_name"].isin(changed["function_name"])]
+        candidates = self.functions[self.functions["function_name"].isin(changes["function_name"])]
         keys = pd.MultiIndex.from_frame(candidates[place].astype("str"))
-        rows = candidates.index[keys.isin(pd.MultiIndex.from_frame(changed[place].astype("str")))]
-        columns = {"protection": "protected", "verdict": "protected", "reasons": ""}
+        rows = candidates.index[keys.isin(pd.MultiIndex.from_frame(changes[place].astype("str")))]
         functions = self.functions.assign(
             reasons=self.functions["reasons"].cat.set_categories(
-                self.functions["reasons"].cat.categories.union([""])
+                self.functions["reasons"].cat.categories.union([columns["reasons"]])
             )
         )
         functions.loc[rows, list(columns)] = list(columns.values())

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code
-from auto_defender.hourly import applied_plan, finish, planned, preflighted
+from auto_defender.hourly import applied_plan, finish, preflighted
+from auto_defender.intended import intended
 from auto_defender.observe import nothing_observed, observe
 from auto_defender.sources import read_source
+from auto_defender.watching import watch
 from remediator.lock import RunLock
 from remediator.plan import configuration_digest, read_plan
 from scanner.errors import BadInput
@@ -20,8 +22,9 @@ def write_plan(context: Context, out: str) -> Ending:
     if not path.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {path.parent}")
     observed = observe(context)
-    plan = planned(context, observed)
-    changes = preflighted(context, plan)
+    intent = intended(context, observed, watch(context, observed, None))
+    plan = intent.plan
+    changes = preflighted(context, intent)
     try:
         path.write_bytes(plan.to_json())
     except OSError as error:

@@ -26,6 +26,9 @@ from remediator.waves import count_changes
 from scanner.errors import GuardStop
 from scanner.rules import Rules
 
+# The guards that only spread the work over runs.
+LIMITS = ("max_changes_per_run", "max_changes_per_account")
+
 
 @dataclass(frozen=True)
 class Applied:
@@ -87,7 +90,7 @@ def apply_plan(
 
 def limit_stop(plan: Plan) -> GuardStop | None:
     """Give the stop that the limits on changes amount to, None where nothing had to wait."""
-    for guard in ("max_changes_per_run", "max_changes_per_account"):
+    for guard in LIMITS:
         waiting = plan.held_back.get(guard, 0)
         if waiting:
             return GuardStop(

@@ -8,7 +8,7 @@ from datetime import datetime
 import pandas as pd
 
 from remediator.changes import Row
-from remediator.plan import Change, defender_for
+from remediator.plan import Action, Change, defender_for
 from remediator.state import FAILURES, Store, load, save
 from scanner.settings import DefenderSettings
 
@@ -28,6 +28,7 @@ class Failure:
     config_digest: str
     run_id: str
     at: str
+    action: Action = "protect"
 
 
 def failures(store: Store) -> Mapping[str, Failure]:
@@ -75,6 +76,7 @@ def remember(store: Store, rows: Iterable[Row], *, config_digest: str, run_id: s
             config_digest,
             run_id,
             now.isoformat(timespec="seconds"),
+            row.of.action,
         )
     if after != before:
         save(store, FAILURES, [asdict(after[arn]) for arn in sorted(after)])

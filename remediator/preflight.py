@@ -1,6 +1,7 @@
 """The dry run's last look: what AWS would refuse, before a change board approves it. Nothing is written."""
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,15 +9,19 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
-from remediator.changes import changes_frame, planned_detail
+from remediator.changes import Row, changes_frame, planned_detail
 from remediator.collector import Collector, Progress
 from remediator.ending import Ended, Steps
+from remediator.failures import Failure
 from remediator.guards import Guards
+from remediator.journal import Outcome
 from remediator.judge import Judge, Refusal
-from remediator.plan import Change, Plan
+from remediator.plan import Action, Change, Plan
 from remediator.protect import tags_of
 from remediator.run import Run
 from remediator.update import Aws, Function
+from scanner.arns import FunctionArn
+from scanner.errors import BadInput
 from scanner.rules import Rules
 
 
@@ -25,6 +30,7 @@ def preflight(
     aws: Aws,
     rules: Rules,
     *,
+    refused: Mapping[str, Failure] | None = None,
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
@@ -35,6 +41,7 @@ def preflight(
     Each function is read again and judged again, which also shows whether its KMS key can be used; whether a code
     signing policy stands over it; and once an account-region, whether the layer can be had there. A change that
     would not be made is `dropped` or `deferred`, its detail begins with "preflight: "; the others are `planned`.
+    refused: by function ARN, what AWS has refused before and the plan therefore holds back; told in the same way.
     """
     stopping = threading.Event()
     guards = Guards(())
@@ -43,20 +50,38 @@ def preflight(
         Judge(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
     )
     collector = Collector({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
-    return changes_frame(
-        collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]), threads)
-    )
+    looked = collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]), threads)
+    return changes_frame([*looked, *map(_refused_before, (refused or {}).values())])
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A function whose change AWS refused for good."""
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    action: Action
+
+
+def _refused_before(failure: Failure) -> Row:
+    function = FunctionArn.parse(failure.function_arn)
+    if function is None:
+        raise BadInput(f"state/failures.json names '{failure.function_arn}', which is no function ARN")
+    of = _Refused(function.account_id, function.region, function.name, failure.function_arn, failure.action)
+    return Row(of, _would_not(f"{failure.detail}; so AWS said to run {failure.run_id}"))
 
 
 @dataclass(frozen=True)
 class _Looking:
     run: Run
     judge: Judge
-    layers: dict[tuple[str, str], "Future[str]"] = field(default_factory=dict)
+    layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
     asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def layer_refusal(self, function: Function, layer: str) -> str:
-        """Say why a layer version can't be had in an account, "" where it can; AWS is asked once."""
+    def layer_refusal(self, function: Function, layer: str) -> ApiError | None:
+        """Say why a layer version can't be had in an account, None where it can; AWS is asked once."""
         key = (function.account_id, layer)
         with self.asking:
             first = key not in self.layers
@@ -70,7 +95,7 @@ class _Looking:
         return told.result()
 
 
-def _layer_refusal(function: Function, layer: str) -> str:
+def _layer_refusal(function: Function, layer: str) -> ApiError | None:
     name, _, version = layer.rpartition(":")
     try:
         function.call("get_layer_version", LayerName=name, VersionNumber=int(version))
@@ -80,23 +105,23 @@ def _layer_refusal(function: Function, layer: str) -> str:
             meaning = ApiError(
                 "layer_unavailable", "the layer version does not exist in this region", "failed"
             )
-        return str(meaning)
-    return ""
+        return meaning
+    return None
 
 
 def _look(looking: _Looking, change: Change) -> Steps:
     function = looking.run.function(change)
     try:
-        why = looking.layer_refusal(function, change.layer)
-        if why:
-            return _would_not(why)
+        refusal = looking.layer_refusal(function, change.layer)
+        if refusal:
+            return _not_looked(refusal)
         configuration = function.read()
         tags = tags_of(function) if looking.judge.needs_tags else {}
         decision = yield from looking.judge.ask(change, "", configuration, tags)
         if isinstance(decision, Refusal):
             return Ended(decision.outcome, f"preflight: {decision.detail}")
     except CALL_ERRORS as error:
-        return _would_not(str(told_apart(error)))
+        return _not_looked(told_apart(error))
     return _signing(function, planned_detail(change))
 
 
@@ -113,5 +138,10 @@ def _signing(function: Function, detail: str) -> Ended:
     return Ended("planned", detail)
 
 
-def _would_not(why: str) -> Ended:
-    return Ended("dropped", f"preflight: {why}")
+def _would_not(why: str, outcome: Outcome = "dropped") -> Ended:
+    return Ended(outcome, f"preflight: {why}")
+
+
+def _not_looked(error: ApiError) -> Ended:
+    """Tell a refusal; one that may pass by itself puts the change off."""
+    return _would_not(str(error), "deferred" if error.ending == "deferred" else "dropped")

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from remediator.drifted import Drifted
+from remediator.health import Verdict
 from remediator.watch import Health
 from remediator.waves import WaveStanding
 
-VERDICTS = ("healthy", "regressed", "too_little_traffic", "unread")
+VERDICTS: tuple[Verdict, ...] = ("healthy", "regressed", "too_little_traffic", "unread")
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,18 @@ class Standing:
         return [one for one in self.health if one.verdict == "regressed"]
 
     def counts(self) -> dict[str, Any]:
-        """Give what summary.json says: the waves whole, of functions the counts."""
+        """Give what summary.json says: the waves, counts of functions, and those that regressed by name."""
         verdicts = Counter(one.verdict for one in self.health)
+        regressed = [
+            {"function_arn": one.function_arn, "run_id": one.run_id, "why": one.why} for one in self.regressed
+        ]
         return {
             "waves": [asdict(wave) for wave in self.waves],
-            "health": {"watched": len(self.health), **{verdict: verdicts[verdict] for verdict in VERDICTS}},
+            "health": {
+                "watched": len(self.health),
+                **{verdict: verdicts[verdict] for verdict in VERDICTS},
+                "regressed_functions": regressed,
+            },
             "drift": {"lost": len(self.drift), "given_up": sum(one.given_up for one in self.drift)},
         }
 

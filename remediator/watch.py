@@ -42,15 +42,25 @@ class Health:
 
 @dataclass(frozen=True)
 class Watched:
-    """Every function that was changed within the last hours; and the changes frame of what was taken back."""
+    """Every function that was changed within the last hours; the changes frame of what was taken back; and the guard
+    that lets nothing new begin, if any.
+    """  # noqa: D205
 
     functions: tuple[Health, ...] = ()
     changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
+    stopped_by: GuardStop | None = None
 
     @property
     def regressed(self) -> list[Health]:
         """Give those that are worse off since their change."""
         return [one for one in self.functions if one.verdict == "regressed"]
+
+    @property
+    def taken_back(self) -> list[Health]:
+        """Give those of them that no longer carry their change; no later run sees them as regressed again."""
+        gone = self.changes[self.changes["outcome"].isin(["rolled_back", "dropped"])]
+        arns = set(gone["function_arn"])
+        return [one for one in self.regressed if one.function_arn in arns]
 
 
 def look(

@@ -38,13 +38,14 @@ class WaveState:
 @dataclass(frozen=True)
 class Seen:
     """What a run sees of a wave: its functions, those of them that can be changed, its unread units, and how those that
-    are watched fare: healthy, and unread (their metrics could not be read).
+    are watched fare: healthy, regressed, unread (their metrics could not be read).
     """  # noqa: D205
 
     functions: int = 0
     eligible: int = 0
     units_unread: int = 0
     healthy: int = 0
+    regressed: int = 0
     unread: int = 0
 
 
@@ -157,8 +158,9 @@ def _unwell(wave: WaveSettings, state: WaveState, seen: Seen) -> str:
     tried = state.changed + state.failed
     if 100 * state.failed > wave.max_failed_pct * tried:
         return f"{state.failed} of {tried} changes failed, more than {wave.max_failed_pct:g} %"
-    if 100 * state.regressed > wave.max_regressed_pct * state.changed:
-        return f"{state.regressed} of {state.changed} functions regressed, more than {wave.max_regressed_pct:g} %"
+    regressed = state.regressed + seen.regressed
+    if 100 * regressed > wave.max_regressed_pct * state.changed:
+        return f"{regressed} of {state.changed} functions regressed, more than {wave.max_regressed_pct:g} %"
     if seen.unread:
         return f"the metrics of {seen.unread} of its functions could not be read"
     if state.changed and state.healthy < wave.min_healthy:

@@ -61,16 +61,16 @@ class WavesNow:
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))
 
-    def keep(self, store: Store, regressed: Sequence[Health]) -> "WavesNow":
+    def keep(self, store: Store, taken_back: Sequence[Health]) -> "WavesNow":
         """Write what this run has found out, beside the changes that were counted meanwhile, and give what stands."""
-        taken_back = Counter(health.wave for health in regressed)
+        gone = Counter(health.wave for health in taken_back)
         kept = tuple(
             replace(
                 counted,
                 healthy=state.healthy,
                 done=state.done,
                 passed=state.passed,
-                regressed=counted.regressed + taken_back[state.name],
+                regressed=counted.regressed + gone[state.name],
             )
             for counted, state in zip(states(store, self.waves), self.states, strict=True)
         )
@@ -112,6 +112,7 @@ def waves_now(
             eligible=int(((numbers == number) & free).sum()),
             units_unread=_unread_of(wave, accounts, unread, assessed, tagged),
             healthy=_faring(wave, health, "healthy"),
+            regressed=_faring(wave, health, "regressed"),
             unread=_faring(wave, health, "unread"),
         )
         for number, wave in enumerate(waves)

@@ -1,6 +1,6 @@
 """report.html of a run: what its template shows, put together from frames."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -89,6 +89,8 @@ def render_run(
         optouts=_optouts(result),
         quarantine=list(result.quarantine)[:_ROWS],
         drifting=_drifting(functions),
+        regressed=_cut(result.standing.regressed),
+        lost=_cut(result.standing.drift),
         functions_data=pack(_function_columns(in_page)),
         functions_in_page=len(in_page),
         functions_file=_file_named(summary, "functions.csv"),
@@ -200,6 +202,11 @@ def _drifting(functions: pd.DataFrame) -> Table:
     """Functions that carry a part of the Defender, or an older version of it."""
     found = functions[functions["protection"].isin(("partial", "outdated"))]
     return Table(_rows(found.head(_ROWS)), len(found))
+
+
+def _cut(things: Sequence[Any]) -> Table:
+    """Give the first of a list of dataclasses; rollout.json has all."""
+    return Table([vars(thing) for thing in things[:_ROWS]], len(things))
 
 
 def _functions_in_page(functions: pd.DataFrame) -> pd.DataFrame:

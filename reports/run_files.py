@@ -102,6 +102,8 @@ def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[s
     csv_files.write_csv(result.changes, csv_files.CHANGES, folder, "changes")
     if result.plan_json is not None:
         (folder / "plan.json").write_bytes(result.plan_json)
+        standing = json.dumps(result.standing.as_dict(), indent=1, ensure_ascii=True)
+        (folder / "rollout.json").write_text(standing + "\n", encoding="utf-8")
     summary["files"] = _described_all(folder)
     report = html.render_run(result, summary, accounts, functions, previous)
     (folder / "report.html").write_text(report, encoding="utf-8")

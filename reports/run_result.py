@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from remediator.standing import Standing
 from remediator.state import run_folder
 from scanner.optouts import OptOut
 
@@ -22,6 +23,7 @@ class RunResult:
     quarantine: one mapping a function that is left alone: function_arn, and since, run_id, reason where known.
     stages: seconds by stage. calls: counts by service and operation.
     version: this program's version.
+    standing: where the rollout stands, of a run that planned.
     security_hub: what became of the findings (open, imported, closed, failed, waiting, error), or None where not asked.
     """
 
@@ -42,6 +44,7 @@ class RunResult:
     stages: Mapping[str, float] = field(default_factory=dict)
     calls: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    standing: Standing = field(default_factory=Standing)
     security_hub: Mapping[str, Any] | None = None
 
     @property

@@ -35,7 +35,8 @@ def written(folder: Path, run: RunResult) -> tuple[dict[str, Any], Path]:
 def test_every_file_of_the_contract_is_in_its_place_and_in_latest(tmp_path: Path) -> None:
     _, folder = written(tmp_path, organization())
     names = {
-        "functions.csv", "accounts.csv", "units.csv", "changes.csv", "report.html", "summary.json", "plan.json"
+        "functions.csv", "accounts.csv", "units.csv", "changes.csv", "report.html", "summary.json", "plan.json",
+        "rollout.json",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == names
     assert {path.name for path in (tmp_path / "latest").iterdir()} == names
