@@ -6,6 +6,10 @@ class AutoDefenderError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        """Take the message; what can't be printed, as a key of somebody's file may hold, is told by its escape."""
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
 
 class BadInput(AutoDefenderError):
     """Usage, configuration, credentials, an opt-out file or a plan that can't be used."""
