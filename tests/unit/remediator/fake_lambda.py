@@ -5,10 +5,12 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from remediator.health import Figures
 from scanner.calls import LostAnswer
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
@@ -43,6 +45,10 @@ class FakeLambda:
         self.polls_to_settle = polls_to_settle
         self.signing: set[str] = set()
         self.settles_as: dict[str, str] = {}
+        self.figures: dict[str, tuple[Figures, Figures]] = {}
+        self.changed_at = datetime.now(UTC)
+        self.partition = "aws"
+        self.stop = threading.Event()
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[str, str]] = []
         self.before: Callable[[str, str, int], None] = lambda method, arn, n: None
@@ -85,6 +91,8 @@ class FakeLambda:
         self, account_id: str, region: str, service: str, method: str, *,
         deadline: float | None = None, write: bool = False, **parameters: Any,
     ) -> dict[str, Any]:  # fmt: skip
+        if service != "lambda":
+            return self._other(account_id, region, method, parameters)
         arn = parameters.get("FunctionName") or parameters.get("Resource") or parameters["LayerName"]
         assert method == "get_layer_version" or arn.split(":")[3:5] == [region, account_id]
         with self._lock:
@@ -97,6 +105,37 @@ class FakeLambda:
             answer: dict[str, Any] = getattr(self, f"_{method}")(arn, parameters)
         self.after(method, arn, times)
         return answer
+
+    def _other(self, account: str, region: str, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        unit = arn_of("", account, region)
+        with self._lock:
+            self.calls[method] += 1
+        self.before(method, unit, self.calls[method])
+        if method == "get_metric_data":
+            after = parameters["StartTime"] >= self.changed_at - timedelta(minutes=10)
+            return {
+                "MetricDataResults": [self._sum(query, after) for query in parameters["MetricDataQueries"]]
+            }
+        assert method == "get_resources"
+        (tag,) = parameters["TagFilters"]
+        with_tag = [arn for arn, tags in self.tags.items() if tags.get(tag["Key"]) in tag["Values"]]
+        return {
+            "ResourceTagMappingList": [{"ResourceARN": arn} for arn in with_tag if arn.startswith(unit)],
+            "PaginationToken": "",
+        }
+
+    def _sum(self, query: dict[str, Any], after: bool) -> dict[str, Any]:
+        metric = query["MetricStat"]["Metric"]
+        assert query["MetricStat"]["Stat"] == "Sum"
+        pair = self.figures.get(metric["Dimensions"][0]["Value"])
+        fields = {
+            "Invocations": "invocations",
+            "Errors": "errors",
+            "Throttles": "throttles",
+            "Duration": "duration_ms",
+        }
+        values = [getattr(pair[after], fields[metric["MetricName"]])] if pair else []
+        return {"Id": query["Id"], "Values": values, "StatusCode": "Complete"}
 
     def _existing(self, arn: str) -> dict[str, Any]:
         if arn not in self.functions:
