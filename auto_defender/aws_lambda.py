@@ -19,12 +19,13 @@ import boto3
 from rich.console import Console
 
 from auto_defender import logs
-from auto_defender.configuration import read_configuration
+from auto_defender.configuration import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.endings import Ending
 from auto_defender.hourly import run
 from auto_defender.metrics import embedded_metrics
 from auto_defender.modes import mode_of
+from auto_defender.notifications import tell_failure
 from auto_defender.progress import Display
 from auto_defender.scale_out.steps import begin, merge, sweep_batch
 from auto_defender.sources import read_source
@@ -93,7 +94,23 @@ def _job(event: Event, run_id: str, display: Display, remaining: float) -> dict[
     if not address:
         raise BadInput("AUTO_DEFENDER_CONFIG is not set; give it s3://bucket/key or ssm:NAME")
     settings = read_configuration(read_source(address, session, "configuration"), address, os.environ)
+    try:
+        return _done(event, run_id, settings, session, display, remaining)
+    except AutoDefenderError as error:
+        # A state machine runs a batch again, and its last step tells what is left of that.
+        if event.get("job") != "batch":
+            tell_failure(settings.notifications, session, str(event.get("job")), error)
+        raise
 
+
+def _done(
+    event: Event,
+    run_id: str,
+    settings: Configuration,
+    session: boto3.Session,
+    display: Display,
+    remaining: float,
+) -> dict[str, Any]:
     def opened(mode: Mode, reserve: float) -> Context:
         return open_context(
             settings,

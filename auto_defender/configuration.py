@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from auto_defender.notifications import NotificationSettings
 from remediator.settings import RolloutSettings
 from reports.settings import SecurityHubSettings, StorageSettings
 from scanner.errors import BadInput
@@ -30,6 +31,7 @@ class Configuration(Settings):
     sweep: SweepSettings = SweepSettings()
     storage: StorageSettings = StorageSettings()
     security_hub: SecurityHubSettings = SecurityHubSettings()
+    notifications: NotificationSettings = NotificationSettings()
     optouts: str | None = None
     output: str = "./out"
 

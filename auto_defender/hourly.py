@@ -11,6 +11,7 @@ from auto_defender import __version__
 from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code, run_text
 from auto_defender.intended import Intended, intended
+from auto_defender.notifications import tell_run
 from auto_defender.observe import Observed, observe
 from auto_defender.security_hub import tell_security_hub
 from auto_defender.watching import watch
@@ -175,7 +176,10 @@ def finish(
     )
     summary = write_run(context.store, result)
     text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.standing.lines())
-    return Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
+    ending = Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
+    if context.mode == "scan":
+        return ending
+    return tell_run(context.configuration.notifications, context.session, ending)
 
 
 def _quarantine(context: Context) -> tuple[Quarantined, ...]:

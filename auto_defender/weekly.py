@@ -7,6 +7,7 @@ import boto3
 
 from auto_defender.configuration import Configuration
 from auto_defender.endings import Ending
+from auto_defender.notifications import tell_week
 from auto_defender.output import open_output
 from reports.weekly import write_weekly
 from scanner.errors import BadInput
@@ -18,7 +19,9 @@ def report_week(settings: Configuration, session: boto3.Session, week: str | Non
     chosen = _checked(week) if week else _last_week(now.date())
     store = open_output(settings, session)
     summary = write_weekly(store, chosen, now)
-    return Ending(summary, f"week {chosen}\nreport  {store.url(f'weekly/{chosen}/report.html')}")
+    text = f"week {chosen}\nreport  {store.url(f'weekly/{chosen}/report.html')}"
+    mail = store.read(f"weekly/{chosen}/mail.txt") or b""
+    return tell_week(settings.notifications, session, Ending(summary, text), mail.decode())
 
 
 def _last_week(today: date) -> str:

@@ -90,6 +90,12 @@ class RunLock:
         except AutoDefenderError as failure:  # the run has ended and is told; its lock expires by itself
             log.warning("the run lock could not be given back, and expires: %s", failure)
 
+    def held_by(self) -> tuple[str, datetime] | None:
+        """Give the run that holds the lock, and until when unless it renews it; None where it is free."""
+        last = self._last()
+        found = self._holder_of(last) if last else None
+        return (str(found[0].get("run_id")), found[1]) if found else None
+
     def check(self) -> None:
         """Raise GuardStop where the lock was lost, or may have been because it could not be renewed in time."""
         if not self._number:

@@ -65,6 +65,11 @@ def test_the_report_bucket_is_encrypted_versioned_and_never_public() -> None:
         ("s3:DeleteObjectVersion", "Reports.Arn/state/lock", "ImplicitDeny"),
         ("s3:GetObject", "arn:aws:s3:::another-bucket/secret", "ImplicitDeny"),
         ("organizations:ListAccounts", "*", "Allow"),
+        ("organizations:DescribeOrganization", "*", "Allow"),
+        ("sns:Publish", "Alarms", "Allow"),
+        ("sns:GetTopicAttributes", "Alarms", "Allow"),
+        ("sns:Publish", f"arn:aws:sns:us-east-1:{CENTRAL}:other", "ImplicitDeny"),
+        ("sns:Subscribe", "Alarms", "ImplicitDeny"),
         ("organizations:MoveAccount", "*", "ImplicitDeny"),
         (
             "lambda:UpdateFunctionConfiguration",

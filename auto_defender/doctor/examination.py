@@ -1,0 +1,41 @@
+"""The examination: in which order things are looked at, and how it ends."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from auto_defender.context import Context
+from auto_defender.doctor.finding import Finding
+from auto_defender.doctor.layers import layers
+from auto_defender.doctor.members import Roles, organization
+from auto_defender.doctor.standing import state
+from auto_defender.doctor.surroundings import surroundings
+from auto_defender.endings import Ending
+from scanner.accounts import list_accounts
+from scanner.errors import AutoDefenderError
+
+
+def examine(context: Context) -> Ending:
+    """Look at everything a run needs. Exit code 0 without problems, 3 with some (they would leave units unread)."""
+    findings = [*surroundings(context), *state(context), *_accounts_and_layers(context)]
+    problems = [finding for finding in findings if finding.level == "problem"]
+    lines = [
+        f"{f.level:<8} {f.what}: {f.found}" + (f"\n         {f.remedy}" if f.remedy else "") for f in findings
+    ]
+    return Ending(
+        {"findings": [asdict(finding) for finding in findings], "problems": len(problems)},
+        "\n".join([*lines, f"{len(problems)} problems"]),
+        3 if problems else 0,
+    )
+
+
+def _accounts_and_layers(context: Context) -> Iterator[Finding]:
+    try:
+        accounts = list_accounts(context.aws, context.configuration.organization)
+    except AutoDefenderError as error:
+        yield Finding("problem", "organization", str(error), "Mend this first: nothing can be swept.")
+        return
+    place = organization(context, accounts)
+    yield place.finding
+    roles = Roles(context, place.management)
+    yield from roles.assumed(accounts)
+    yield from layers(context, roles.reader)

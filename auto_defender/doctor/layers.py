@@ -1,0 +1,96 @@
+"""The Defender layers as a member account sees them: there, shared, of the right region and architecture."""
+
+from collections.abc import Iterator, Mapping
+
+from botocore.exceptions import ClientError
+
+from auto_defender.context import Context
+from auto_defender.doctor.finding import Finding
+from scanner.arns import LayerVersion
+from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.regions import enabled_regions
+
+_ABSENT = "ResourceNotFoundException"
+
+
+def layers(context: Context, reader: str | None) -> Iterator[Finding]:
+    """Read each layer version in each region, as `reader`: a member account, for those are to name it in an update."""
+    if reader is None:
+        remedy = "Deploy the member role in one account, then ask again."
+        yield Finding("warning", "layers", "not looked at: no member account could look", remedy)
+        return
+    try:
+        regions = _regions(context, reader)
+    except (ClientError, Throttled, TimedOut, Unreachable) as error:
+        remedy = "Allow account:ListRegions to the member role, or list organization.regions."
+        yield Finding("problem", f"regions of {reader}", describe(error), remedy)
+        return
+    defender = context.configuration.defender
+    for region in regions:
+        for family in defender.layers:
+            yield _layer(context, defender.layer_for(family, region, reader), region, reader)
+
+
+def _regions(context: Context, reader: str) -> list[str]:
+    regions = context.configuration.organization.regions
+    return enabled_regions(context.aws, reader) if regions == "enabled" else list(regions)
+
+
+def _layer(context: Context, layer: LayerVersion, region: str, reader: str) -> Finding:
+    what = f"layer {layer} in {region}"
+    if layer.region != region:
+        remedy = "Write {region} in defender.layers: a function takes layers of its own region alone."
+        return Finding("problem", what, f"it is of {layer.region}", remedy)
+    try:
+        answer = _read(context, layer, reader)
+    except ClientError as error:
+        return _refusal(context, what, layer, reader, error)
+    except (Throttled, TimedOut, Unreachable) as error:
+        return Finding("problem", what, describe(error), "Try again.")
+    return _compatible(what, answer, context, reader)
+
+
+def _read(context: Context, layer: LayerVersion, account_id: str) -> Mapping[str, object]:
+    """Ask with the layer's ARN for its name: that needs lambda:GetLayerVersion on it and nothing else."""
+    name = str(layer).rpartition(":")[0]
+    return context.aws.call(
+        account_id, layer.region, "lambda", "get_layer_version", LayerName=name, VersionNumber=layer.version
+    )
+
+
+def _refusal(context: Context, what: str, layer: LayerVersion, reader: str, error: ClientError) -> Finding:
+    """Tell a version that is not there from one that is there and not shared."""
+    if error_code(error) == _ABSENT:
+        remedy = f"Publish version {layer.version} in this region (stacksets/layer-sharing.yaml), or mend defender.layers."
+        return Finding("problem", what, "no such version", remedy)
+    owner = context.aws.central_account_id
+    if layer.account_id == owner and _is_published(context, layer, owner) is False:
+        remedy = f"Publish version {layer.version} in this region (stacksets/layer-sharing.yaml), or mend defender.layers."
+        return Finding("problem", what, "not published", remedy)
+    remedy = (
+        f"Account {layer.account_id} must share this version with the organization (stacksets/layer-sharing.yaml), and "
+        "the member stack's DefenderLayers must match it."
+    )
+    return Finding("problem", what, f"account {reader} may not read it: {describe(error)}", remedy)
+
+
+def _is_published(context: Context, layer: LayerVersion, owner: str) -> bool | None:
+    """Ask the layer's own account; None where that does not tell."""
+    try:
+        _read(context, layer, owner)
+    except ClientError as error:
+        return False if error_code(error) == _ABSENT else None
+    except (Throttled, TimedOut, Unreachable):
+        return None
+    return True
+
+
+def _compatible(what: str, answer: Mapping[str, object], context: Context, reader: str) -> Finding:
+    """Hold what the layer says of itself against what it will be put on; a layer may say nothing."""
+    built_for = answer.get("CompatibleArchitectures")
+    wanted = context.configuration.risk.architectures
+    missing = [name for name in wanted if isinstance(built_for, list) and built_for and name not in built_for]
+    if missing:
+        remedy = "Narrow risk.architectures, or publish another layer."
+        return Finding("problem", what, f"not built for {', '.join(missing)}", remedy)
+    return Finding("ok", what, f"account {reader} can read it")
