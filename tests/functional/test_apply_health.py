@@ -12,9 +12,9 @@ from remediator.quarantine import quarantined
 from remediator.watch import Health, Watched, breaker, look, take_back_regressed
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
-from tests.unit.remediator.house import OURS, RUN, House, hurry, settings
+from tests.unit.remediator.house import OURS, House, hurry, settings
 
-NEXT = "20261124T044232Z-next"
+RUN, NEXT, THIRD = (f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}" for name in ("1first", "2next", "3third"))
 WELL = (Figures(5_000, 5, 0, 500_000), Figures(400, 0, 0, 44_000))
 FAILING = (Figures(5_000, 5, 0, 500_000), Figures(400, 200, 0, 44_000))
 QUIET = (Figures(3, 0, 0, 300), Figures(0, 0, 0, 0))
@@ -65,7 +65,7 @@ def taken_back(house: House, functions: tuple[Health, ...], run_id: str = NEXT) 
 
 def changed(house: House, **figures: tuple[Figures, Figures]) -> dict[str, str]:
     arns = {name: house.aws.add(name) for name in figures}
-    house.apply()
+    house.apply(run_id=RUN)
     house.aws.figures = dict(figures)
     return arns
 
@@ -103,7 +103,7 @@ def test_an_upgrade_that_regressed_goes_back_to_the_version_before(house: House)
     house.defender = settings(version=5)
     house.apply(run_id=NEXT)
     house.aws.figures["failing"] = FAILING
-    taken_back(house, watched(house), "20261124T054232Z-third")
+    taken_back(house, watched(house), THIRD)
     assert house.aws.layers(arns["failing"]) == [layer(4)]
     assert house.aws.variables(arns["failing"]).keys() == {"OWNER", *OURS}
 
