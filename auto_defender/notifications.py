@@ -22,13 +22,17 @@ MAX_MESSAGE = 200_000
 _ENDS = {0: "complete", 3: "incomplete: units were not read", 4: "changes failed", 5: "stopped by a guard"}
 
 
+# A FIFO topic would want an order that notifications do not have.
+TopicArn = Annotated[
+    str,
+    StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", max_length=400),
+]
+
+
 class NotificationSettings(Settings):
     """Which topic is told (None: none), and whether also of runs that ended well."""
 
-    topic_arn: (
-        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}$")]
-        | None
-    ) = None
+    topic_arn: TopicArn | None = None
     always: bool = False
 
 
