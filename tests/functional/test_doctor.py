@@ -1,0 +1,163 @@
+"""The doctor, over HTTP against a moto server: what it finds, and what it says to do."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.awslambda.models import lambda_backends
+from moto.sns.models import sns_backends
+
+from auto_defender.demo.functions import fill
+from auto_defender.demo.organization import ROLE, Organization, build_organization
+from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from tests.functional.moto_server import Desk, auto_defender, environment, reset, serving
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def desk(server: str, tmp_path: Path) -> Desk:
+    """The central account, one that refuses its role, a suspended one, and one with functions."""
+    reset(server)
+    organization: Organization = build_organization(4)
+    fill(organization)
+    return Desk(tmp_path, organization)
+
+
+class Findings:
+    """What the doctor said."""
+
+    def __init__(self, server: str, desk: Desk, **sections: Any) -> None:
+        env = environment(server, AWS_DEFAULT_REGION="us-east-1")
+        done = auto_defender("doctor", "--config", desk.configure(**sections), "--json", env=env)
+        assert done.stdout, done.stderr[-2000:]
+        self.exit_code = done.exit_code
+        self.all = done.summary["findings"]
+
+    def about(self, what: str) -> list[dict[str, str]]:
+        return [finding for finding in self.all if finding["what"].startswith(what)]
+
+    def one(self, what: str) -> dict[str, str]:
+        (finding,) = self.about(what)
+        return finding
+
+    @property
+    def problems(self) -> list[str]:
+        return [finding["what"] for finding in self.all if finding["level"] == "problem"]
+
+
+def member(desk: Desk) -> str:
+    """The account whose role can be assumed."""
+    return next(
+        account.id
+        for account in desk.organization.accounts
+        if account.id != CENTRAL_ACCOUNT_ID and not account.place.refuses and not account.place.suspended
+    )
+
+
+def refusing(desk: Desk) -> str:
+    return next(account.id for account in desk.organization.accounts if account.place.refuses)
+
+
+def test_a_sound_organization_but_for_one_role(server: str, desk: Desk) -> None:
+    found = Findings(server, desk)
+    assert found.exit_code == 3
+    assert found.problems == [f"role in {refusing(desk)}"]
+    assert "check its trust and external id" in found.one(f"role in {refusing(desk)}")["remedy"]
+    assert found.one("roles")["found"] == "1 of 2 can be assumed"
+    assert "this is the management account" in found.one("organization")["found"]
+    layers = found.about("layer ")
+    assert len(layers) == 4  # two families in two regions
+    assert {finding["found"] for finding in layers} == {f"account {member(desk)} can read it"}
+    assert found.one("kill switch")["found"] == "off"
+    assert found.one("lock")["found"] == "free"
+    assert found.one("journals")["found"] == "all closed"
+    assert found.one("output")["found"] == f"{desk.folder / 'out'} can be written"
+    assert found.one("rollout")["found"].startswith("dry run")
+    assert all(finding["remedy"] for finding in found.all if finding["level"] == "problem")
+
+
+def test_an_organization_without_fault_has_no_problem(server: str, desk: Desk) -> None:
+    found = Findings(server, desk, organization={"exclude_accounts": [refusing(desk)]})
+    assert (found.exit_code, found.problems) == (0, [])
+
+
+def test_a_layer_that_the_member_account_cannot_have_is_told(server: str, desk: Desk) -> None:
+    # The central account has it: only a look from a member account shows that it is not there.
+    layer = {"python": f"arn:aws:lambda:{{region}}:{member(desk)}:layer:twistlock-python:99"}
+    found = Findings(server, desk, defender={"layers": layer})
+    told = found.about("layer ")
+    assert {finding["found"] for finding in told} == {"no such version"}
+    assert all("Publish version 99 in this region" in finding["remedy"] for finding in told)
+
+
+def test_a_layer_of_one_region_is_told_for_the_others(server: str, desk: Desk) -> None:
+    layer = {"python": f"arn:aws:lambda:us-east-1:{member(desk)}:layer:twistlock-python:4"}
+    found = Findings(server, desk, defender={"layers": layer})
+    (wrong,) = [finding for finding in found.about("layer ") if finding["level"] == "problem"]
+    assert (wrong["what"].rsplit(" ", 1)[1], wrong["found"]) == ("us-west-2", "it is of us-east-1")
+    assert "{region}" in wrong["remedy"]
+
+
+def test_a_layer_of_another_architecture_is_told(server: str, desk: Desk) -> None:
+    backend = lambda_backends[member(desk)]["us-east-1"]
+    content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
+    backend.publish_layer_version(
+        {"LayerName": "for-arm", "Content": content, "CompatibleArchitectures": ["arm64"]}
+    )
+    layer = {"python": f"arn:aws:lambda:{{region}}:{member(desk)}:layer:for-arm:1"}
+    found = Findings(server, desk, defender={"layers": layer}, organization={"regions": ["us-east-1"]})
+    assert found.one("layer ")["found"] == "not built for x86_64"
+
+
+def test_without_any_member_nobody_can_look_at_the_layers(server: str, desk: Desk) -> None:
+    found = Findings(server, desk, organization={"role_name": "NoSuchRole"})
+    assert found.one("layers")["level"] == "warning"
+    assert len(found.about("role in ")) == 2
+
+
+def test_what_earlier_runs_left_is_told(server: str, desk: Desk) -> None:
+    state = desk.folder / "out" / "state"
+    for folder in ("lock", "open"):
+        (state / folder).mkdir(parents=True)
+    until = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    holder = {"run_id": "20261124T034232Z-1a2b3c", "host": "h", "pid": 1, "until": until}
+    (state / "lock" / "00000001.json").write_text(json.dumps(holder))
+    (state / "open" / "20261124T024232Z-4d5e6f.json").write_text("{}")
+    (state / "stop").write_text("INC-1234, jane")
+    entry = {"function_arn": "arn:any", "since": "2026-11-24T03:00:00+00:00", "run_id": "r", "reason": "why"}
+    (state / "quarantine.json").write_text(json.dumps([entry]))
+    found = Findings(server, desk)
+    assert "run 20261124T034232Z-1a2b3c is under way" in found.one("lock")["found"]
+    assert "20261124T024232Z-4d5e6f" in found.one("journals")["found"]
+    assert found.one("kill switch")["level"] == "warning"
+    assert "INC-1234, jane" in found.one("kill switch")["found"]
+    assert "Delete it" in found.one("kill switch")["remedy"]
+    assert found.one("quarantine")["found"] == "1 functions are left alone"
+    holder["until"] = (datetime.now(UTC) - timedelta(minutes=4)).isoformat()
+    (state / "lock" / "00000001.json").write_text(json.dumps(holder))
+    assert "died with it" in Findings(server, desk).one("lock")["found"]
+
+
+def test_a_topic_is_looked_at(server: str, desk: Desk) -> None:
+    assert Findings(server, desk).one("notifications")["level"] == "warning"
+    topic = sns_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_topic("runs")
+    found = Findings(server, desk, notifications={"topic_arn": topic.arn})
+    assert found.one("notifications")["found"] == "nobody has subscribed"
+    found = Findings(server, desk, notifications={"topic_arn": f"{topic.arn}-of-nobody"})
+    assert found.one("notifications")["level"] == "problem"
+
+
+def test_the_phase_of_the_rollout_is_told(server: str, desk: Desk) -> None:
+    tagged = Findings(server, desk, rollout={"dry_run": False})
+    assert tagged.one("rollout")["found"].startswith("writes where the tag ")
+    everywhere = Findings(server, desk, rollout={"dry_run": False, "require_tag": None})
+    assert everywhere.one("rollout")["found"] == "writes to every eligible function"
+    assert ROLE in Findings(server, desk).one(f"role in {refusing(desk)}")["remedy"]

@@ -1,0 +1,108 @@
+"""Who is told of a run: over HTTP against a moto server's SNS."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.sns.models import Topic, sns_backends
+
+from auto_defender.demo.functions import SECRET, fill
+from auto_defender.demo.organization import build_organization
+from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from tests.functional.moto_server import Desk, Done, auto_defender, environment, reset, serving
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def desk(server: str, tmp_path: Path) -> Desk:
+    reset(server)
+    organization = build_organization(4)
+    fill(organization)
+    return Desk(tmp_path, organization)
+
+
+@pytest.fixture
+def topic(desk: Desk) -> Topic:
+    created: Topic = sns_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_topic("runs")
+    return created
+
+
+def told(topic: Topic) -> list[tuple[str, str]]:
+    """The subjects and messages so far."""
+    return [(subject, message) for _, message, subject, *_ in topic.sent_notifications]
+
+
+def run(server: str, desk: Desk, *arguments: str, **sections: Any) -> Done:
+    env = environment(server, AWS_DEFAULT_REGION="us-east-1")
+    return auto_defender(*arguments, "--config", desk.configure(**sections), env=env)
+
+
+def refusing(desk: Desk) -> str:
+    return next(account.id for account in desk.organization.accounts if account.place.refuses)
+
+
+def test_an_incomplete_run_is_told(server: str, desk: Desk, topic: Topic) -> None:
+    done = run(server, desk, "run", notifications={"topic_arn": topic.arn})
+    assert done.exit_code == 3
+    ((subject, message),) = told(topic)
+    assert subject == "Auto-Defender: run incomplete: units were not read"
+    assert message == done.stdout.strip()
+    assert "units read     4 of 8" in message
+    assert SECRET not in message
+
+
+def test_a_run_that_a_guard_stopped_is_told(server: str, desk: Desk, topic: Topic) -> None:
+    limits = {"max_changes_per_run": 1}
+    done = run(server, desk, "run", "--apply", notifications={"topic_arn": topic.arn}, rollout=limits)
+    assert done.exit_code == 5
+    ((subject, message),) = told(topic)
+    assert subject == "Auto-Defender: run stopped by a guard"
+    assert "max_changes_per_run" in message
+
+
+def test_a_good_run_is_told_only_where_that_is_wanted(server: str, desk: Desk, topic: Topic) -> None:
+    organization = {"exclude_accounts": [refusing(desk)]}
+    quiet = run(server, desk, "run", notifications={"topic_arn": topic.arn}, organization=organization)
+    assert (quiet.exit_code, told(topic)) == (0, [])
+    always = {"topic_arn": topic.arn, "always": True}
+    assert run(server, desk, "run", notifications=always, organization=organization).exit_code == 0
+    assert [subject for subject, _ in told(topic)] == ["Auto-Defender: run complete"]
+
+
+def test_a_scan_by_hand_tells_nobody(server: str, desk: Desk, topic: Topic) -> None:
+    assert run(server, desk, "scan", notifications={"topic_arn": topic.arn}).exit_code == 3
+    assert told(topic) == []
+
+
+def test_the_weekly_report_is_told(server: str, desk: Desk, topic: Topic) -> None:
+    done = run(server, desk, "run", notifications={"topic_arn": topic.arn})
+    run_id = done.stdout.split()[1]
+    year, week, _ = date.fromisoformat(run_id[:8]).isocalendar()
+    weekly = f"{year}-W{week:02}"
+    reported = run(server, desk, "report", "weekly", "--week", weekly, notifications={"topic_arn": topic.arn})
+    assert reported.exit_code == 0, reported.stderr[-2000:]
+    subject, message = told(topic)[-1]
+    assert subject == f"Auto-Defender: report of week {weekly}"
+    assert (desk.folder / "out" / "weekly" / weekly / "mail.txt").read_text().strip() in message
+
+
+def test_a_notification_that_fails_fails_no_run(server: str, desk: Desk, topic: Topic) -> None:
+    done = run(server, desk, "run", notifications={"topic_arn": f"{topic.arn}-of-nobody"})
+    assert done.exit_code == 3  # as without
+    assert "nobody was notified: Publish: NotFound" in done.stdout
+    assert [
+        line for line in done.log if line["level"] == "ERROR" and "nobody was notified" in line["message"]
+    ]
+
+
+def test_a_topic_that_is_none_is_refused(server: str, desk: Desk) -> None:
+    done = run(server, desk, "run", notifications={"topic_arn": "soc@example.com"})
+    assert done.exit_code == 2
+    assert "notifications.topic_arn" in done.stderr
