@@ -12,7 +12,7 @@ from auto_defender.observe import nothing_observed, observe
 from auto_defender.sources import read_source
 from auto_defender.watching import watch
 from remediator.lock import RunLock
-from remediator.plan import configuration_digest, read_plan
+from remediator.plan import MAX_PLAN_BYTES, configuration_digest, read_plan
 from scanner.errors import BadInput
 
 
@@ -24,9 +24,14 @@ def write_plan(context: Context, out: str) -> Ending:
     observed = observe(context)
     intent = intended(context, observed, watch(context, observed, None))
     plan = intent.plan
+    text = plan.to_json()
+    if len(text) > MAX_PLAN_BYTES:
+        raise BadInput(
+            f"--out {out}: {len(plan.changes):,} changes are too many; lower rollout.max_changes_per_run"
+        )
     changes = preflighted(context, intent)
     try:
-        path.write_bytes(plan.to_json())
+        path.write_bytes(text)
     except OSError as error:
         raise BadInput(f"--out {out}: {error.strerror}") from None
     refused = changes[changes["outcome"] != "planned"]
@@ -34,15 +39,15 @@ def write_plan(context: Context, out: str) -> Ending:
         f"would not be made: {arn}: {why}"
         for arn, why in zip(refused["function_arn"], refused["detail"], strict=True)
     ]
-    text = "\n".join([plan.summary(), *lines, f"written to {path}"])
-    return Ending(json.loads(plan.to_json()), text, exit_code(observed.units, changes, None))
+    told = "\n".join([plan.summary(), *lines, f"written to {path}"])
+    return Ending(json.loads(text), told, exit_code(observed.units, changes, None))
 
 
 def apply_saved(context: Context, source: str) -> Ending:
     """Make the changes of a saved plan; it is refused if it was edited, has expired, or fits another configuration."""
     settings = context.configuration
     plan = read_plan(
-        read_source(source, context.session, "plan"),
+        read_source(source, context.session, "plan", MAX_PLAN_BYTES),
         source,
         now=datetime.now(UTC),
         config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),

@@ -11,33 +11,33 @@ from scanner.errors import BadInput
 from scanner.strict_yaml import MAX_BYTES
 
 
-def read_source(source: str, session: boto3.Session, what: str) -> bytes:
+def read_source(source: str, session: boto3.Session, what: str, most: int = MAX_BYTES) -> bytes:
     """Read a configuration, an opt-out file or a plan; BadInput in one line where that is not possible.
 
-    `what` names the thing in the message, such as "configuration".
+    `what` names the thing in the message, such as "configuration". Of more than `most` bytes one more than that is
+    given: the reader of the text refuses it, and 100 MB never enter memory.
     """
     try:
         if source.startswith("s3://"):
-            return _from_s3(source, session)
+            return _from_s3(source, session, most)
         if source.startswith("ssm:"):
             return _from_ssm(source.removeprefix("ssm:"), session)
-        return _from_file(Path(source).expanduser())
+        return _from_file(Path(source).expanduser(), most)
     except OSError as error:
         raise BadInput(f"{what} {source}: {error.strerror or error}") from None
     except (ClientError, BotoCoreError) as error:
         raise BadInput(f"{what} {source}: {describe(error)}") from None
 
 
-def _from_file(path: Path) -> bytes:
-    # A byte more than is read anywhere: the reader of the text refuses it, and 100 MB never enter memory.
+def _from_file(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+        return file.read(most + 1)
 
 
-def _from_s3(source: str, session: boto3.Session) -> bytes:
+def _from_s3(source: str, session: boto3.Session, most: int) -> bytes:
     address = urlsplit(source)
     answer = session.client("s3").get_object(Bucket=address.netloc, Key=address.path.lstrip("/"))
-    return bytes(answer["Body"].read(MAX_BYTES + 1))
+    return bytes(answer["Body"].read(most + 1))
 
 
 def _from_ssm(name: str, session: boto3.Session) -> bytes:

@@ -192,7 +192,9 @@ def _entries(lines: Sequence[bytes], source: str) -> list[Entry]:
                 ended[record["id"]] = datetime.fromisoformat(record["at"])
             elif event == "undone":
                 undone[record["id"]] = record["by"]
-        except (ValueError, ValidationError, KeyError, AttributeError, TypeError):
+            else:
+                raise ValueError(event)
+        except (ValueError, ValidationError, KeyError, AttributeError, TypeError, RecursionError):
             raise BadInput(
                 f"{source}, line {number}: not a line of a journal; restore an older version"
             ) from None

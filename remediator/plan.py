@@ -21,6 +21,8 @@ Action = Literal["protect", "repair", "upgrade"]
 _ACTIONS: Mapping[str, Action] = {"unprotected": "protect", "partial": "repair", "outdated": "upgrade"}
 # A change board meets weekly. Age alone does no harm: a function that has moved on is dropped anyway.
 VALID_FOR = timedelta(days=8)
+# Some 40,000 changes: more than anyone approves at once.
+MAX_PLAN_BYTES = 50_000_000
 _STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
@@ -226,8 +228,10 @@ def _plain(value: object) -> str:
 def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) -> Plan:
     """Read a saved plan that may be applied now.
 
-    Raises BadInput for anything else: not a plan, edited, expired, or made under another configuration.
+    Raises BadInput for anything else: too large, not a plan, edited, expired, or made under another configuration.
     """
+    if len(text) > MAX_PLAN_BYTES:
+        raise BadInput(f"{source}: {len(text):,} bytes; at most {MAX_PLAN_BYTES:,} are read")
     try:
         plan: Plan = TypeAdapter(Plan).validate_json(text)
     except ValidationError as error:

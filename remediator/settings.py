@@ -8,7 +8,7 @@ from scanner.settings import AccountId, Many, OuId, Settings, Tag
 
 _Glob = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-_Pct = Annotated[float, Field(ge=0, le=100, strict=False)]
+_Pct = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 _Parameter = Annotated[str, StringConstraints(pattern=r"^ssm:[a-zA-Z0-9_./-]+$", max_length=1015)]
 
 
@@ -23,7 +23,7 @@ class WaveSettings(Settings):
     accounts: Many[AccountId] = ()
     ous: Many[OuId] = ()
     tag: Tag | None = None
-    soak_hours: Annotated[float, Field(ge=0, strict=False)] = 24.0
+    soak_hours: Annotated[float, Field(ge=0, le=8_760, allow_inf_nan=False)] = 24.0
     max_failed_pct: _Pct = 5.0
     max_regressed_pct: _Pct = 0.0
     min_healthy: Annotated[int, Field(ge=0)] = 1
@@ -54,7 +54,7 @@ class RolloutSettings(Settings):
     exclusion_list: Many[_Glob] = ()
     max_changes_per_run: Annotated[int, Field(ge=1, le=100_000)] = 500
     max_changes_per_account: Annotated[int, Field(ge=1, le=100_000)] = 50
-    stop_after_failure_pct: Annotated[float, Field(ge=0, le=100, strict=False)] = 5.0
+    stop_after_failure_pct: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 5.0
     # Read before each batch, beside state/stop; changes go on only while the parameter's value is "off".
     kill_switch: _Parameter | None = None
     health: HealthSettings = HealthSettings()

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 _FUNCTION = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account_id>\d{12})"
+    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account_id>[0-9]{12})"
     r":function:(?P<name>[A-Za-z0-9_.-]{1,140})"
 )
 _LAYER = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account_id>\d{12})"
+    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account_id>[0-9]{12})"
     r":layer:(?P<name>[A-Za-z0-9_-]{1,140}):(?P<version>[0-9]{1,9})"
 )
 

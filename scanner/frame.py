@@ -236,9 +236,12 @@ def _kinds(c: Mapping[str, Any]) -> str:
     unusual = c.keys() - KNOWN_FIELDS
     if not unusual:
         return ""
-    return ";".join(
-        sorted(KIND_FIELDS.get(str(field), str(field)) for field in unusual if c[field] is not None)
-    )
+    return ";".join(sorted(_kind(str(field)) for field in unusual if c[field] is not None))
+
+
+def _kind(field: str) -> str:
+    """Name a kind; a field that has no name, or one that would read as two, is no kind that anybody allowed."""
+    return KIND_FIELDS.get(field, field).replace(";", UNREADABLE) or UNREADABLE
 
 
 def frame_of(

@@ -21,9 +21,9 @@ from scanner.strict_yaml import Document, Path
 EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 Family = Literal["python", "nodejs"]
-AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
 OuId = Annotated[str, StringConstraints(pattern=r"^(r-[0-9a-z]{4,32}|ou-[0-9a-z]{4,32}-[0-9a-z]{8,32})$")]
-RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$")]
+RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
 # CreateFunction API reference, Environment.Variables: the pattern of a key.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]+$")]
 
@@ -166,9 +166,9 @@ class SweepSettings(Settings):
 
     workers: Annotated[int, Field(ge=1, le=256)] = 32
     # Lambda quotas: 15 control plane requests a second in an account and region, shared with its owners.
-    calls_per_second: Annotated[float, Field(gt=0, le=100, strict=False)] = 10.0
-    unit_timeout_sec: Annotated[float, Field(ge=1, strict=False)] = 120.0
-    run_timeout_sec: Annotated[float, Field(ge=1, strict=False)] | None = None
+    calls_per_second: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 10.0
+    unit_timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 120.0
+    run_timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] | None = None
 
 
 S = TypeVar("S", bound=Settings)
