@@ -63,7 +63,9 @@ def assess_polars(functions: pl.DataFrame, rules: Rules, today: date) -> pl.Data
 def _reasons(masks: pl.Series) -> pl.Series:
     distinct = masks.unique()
     names = [";".join(check.code for bit, check in enumerate(CHECKS) if mask >> bit & 1) for mask in distinct]
-    return masks.replace_strict(distinct, pl.Series(range(len(names)), dtype=pl.UInt32)).cat.to(pl.Enum(names))
+    return masks.replace_strict(distinct, pl.Series(range(len(names)), dtype=pl.UInt32)).cat.to(
+        pl.Enum(names)
+    )
 
 
 def _by_category(functions: pl.DataFrame, column: str, values: list[object]) -> pl.Series:
