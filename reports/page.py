@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports import text
 
@@ -57,9 +57,15 @@ def _environment() -> Environment:
         "signed": text.signed,
         "moment": text.moment,
         "words": text.words,
+        "breakable": _breakable,
     }
     environment.globals["counted"] = text.counted
     return environment
+
+
+def _breakable(path: str) -> Markup:
+    """Escape a path that may be broken between its parts."""
+    return escape(text.visible(path)).replace("/", Markup("/<wbr>"))
 
 
 @cache

@@ -29,7 +29,7 @@
     if (column.pick) {
       return escaped(cell.replace(/_/g, " ").replace(/;/g, ", "));
     }
-    return "<bdi>" + escaped(cell) + "</bdi>";
+    return "<bdi>" + escaped(cell).replaceAll("/", "/<wbr>") + "</bdi>"; // an OU's path breaks between its parts
   }
 
   /* Give a function that tells of a row whether the column's value passes the test; each value is tested once. */

@@ -13,7 +13,7 @@ from selenium.webdriver.chrome.service import Service
 
 from reports.folder_store import FolderStore
 from reports.run_files import write_run
-from tests.unit.reports.frames import organization
+from tests.unit.reports.frames import organization, without_functions
 
 # The last eight keep Chromium itself from calling home, which a closed network would refuse, many times a second.
 FLAGS = (
@@ -47,11 +47,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A usual run's page and a hostile one."""
+    """A usual run's page, a hostile one, and those of runs that read no function."""
+    runs = {
+        "usual": organization(mode="apply"),
+        "hostile": organization(hostile=True, mode="apply"),
+        "empty": without_functions(blind=False),
+        "blind": without_functions(blind=True),
+    }
     made = {}
-    for name, hostile in (("usual", False), ("hostile", True)):
+    for name, run in runs.items():
         folder = tmp_path_factory.mktemp(name)
-        write_run(FolderStore(folder), organization(hostile=hostile, mode="apply"))
+        write_run(FolderStore(folder), run)
         made[name] = folder / "latest" / "report.html"
     return made
 

@@ -34,7 +34,7 @@ def info(browser: webdriver.Chrome) -> str:
     return browser.find_element(By.CSS_SELECTOR, "#functions .dt-info").text
 
 
-@pytest.mark.parametrize("kind", ["usual", "hostile"])
+@pytest.mark.parametrize("kind", ["usual", "hostile", "empty", "blind"])
 def test_nothing_foreign_runs_nothing_is_refused_and_nothing_leaves(
     browser: webdriver.Chrome, pages: dict[str, Path], kind: str
 ) -> None:
@@ -64,7 +64,7 @@ def test_hostile_names_are_shown_as_text_and_break_no_layout(
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-@pytest.mark.parametrize("kind", ["usual", "hostile"])
+@pytest.mark.parametrize("kind", ["usual", "hostile", "blind"])
 def test_no_width_scrolls_sideways(
     browser: webdriver.Chrome, pages: dict[str, Path], kind: str, width: int
 ) -> None:
@@ -79,6 +79,24 @@ def test_no_width_scrolls_sideways(
 
 def fits(browser: webdriver.Chrome) -> bool:
     return bool(browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def test_the_accounts_are_whole_on_a_usual_screen_and_on_paper(
+    browser: webdriver.Chrome, pages: dict[str, Path]
+) -> None:
+    """Whoever prints the page gets its last column, the share that is covered, too."""
+    opened(browser, pages["usual"])
+    box = ".dt-layout-table:has(#accounts-table)"
+    cut = "const box = document.querySelector(arguments[0]); return box.scrollWidth - box.clientWidth"
+    assert browser.execute_script(cut, box) <= 0
+    paper = {"width": 695, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 within its margins
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.execute_script(cut, box) <= 0
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_functions_can_be_searched_picked_and_sorted(

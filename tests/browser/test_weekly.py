@@ -38,7 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             expires=day,
         )
         for text, day in zip(
-            (text.replace("\ud800", "") for text in HOSTILE),
+            (text.replace("\ud800", "") for text in HOSTILE if text),
             (MONDAY.date() + timedelta(days) for days in range(30)),
             strict=False,
         )

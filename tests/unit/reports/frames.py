@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -36,6 +37,9 @@ HOSTILE = (
     "javascript:window.pwned=1",
     "\u2028line\u2029separators",
     "W" * 120,
+    "</script>",
+    "n" * 140,  # as long as a function's name can be
+    "",
 )  # fmt: skip
 _REASONS = (
     "package_type", "architecture", "runtime", "memory", "timeout", "layers", "code_size", "wrapper_conflict",
@@ -105,6 +109,13 @@ def organization(
         calls={"lambda:ListFunctions": {"calls": 96, "retries": 2, "throttles": 1}},
         version="0.1.0",
     )
+
+
+def without_functions(*, blind: bool) -> RunResult:
+    """Make a run that read no function: there are none, or (blind) no unit could be read."""
+    run = organization()
+    units = run.units.assign(functions=0, outcome="access_denied" if blind else "read")
+    return replace(run, functions=run.functions.iloc[:0], changes=run.changes.iloc[:0], units=units)
 
 
 def make_accounts(count: int, hostile: bool = False) -> pd.DataFrame:

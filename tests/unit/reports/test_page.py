@@ -1,6 +1,7 @@
 """The page as text: what it allows, what it holds, what it must not hold. tests/browser opens it for real."""
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -19,7 +20,7 @@ from reports.folder_store import FolderStore
 from reports.run_files import write_run
 from reports.table_data import Column, pack
 from reports.text import percent, signed, visible
-from tests.unit.reports.frames import HOSTILE, organization
+from tests.unit.reports.frames import HOSTILE, organization, without_functions
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,27 @@ def test_every_link_stays_beside_the_page(hostile: str) -> None:
         r"<(?:link|img|iframe|object|embed|form|base)\b",
         hostile.split('<script type="module">', maxsplit=1)[0],
     )
+
+
+@pytest.mark.parametrize(
+    ("blind", "said"),
+    [(True, "No function was read, so nothing is known of it."), (False, "There are no functions.")],
+)
+def test_no_functions_are_not_full_coverage(tmp_path: Path, blind: bool, said: str) -> None:
+    write_run(FolderStore(tmp_path), without_functions(blind=blind))
+    page = (tmp_path / "latest/report.html").read_text(encoding="utf-8")
+    headline = page.split("<main", 1)[1].split('id="where"', 1)[0]
+    assert said in headline
+    assert "Nothing:" not in headline
+    assert "100 %" not in headline.replace("\u00a0", " ")
+    assert ("Incomplete: 46 units of 46" in headline) == blind
+
+
+def test_what_security_hub_did_not_take_is_said(tmp_path: Path) -> None:
+    hub = {"open": 4, "imported": 1, "closed": 0, "failed": 2, "waiting": 0, "error": "no <b>access</b>"}
+    write_run(FolderStore(tmp_path), dataclasses.replace(organization(), security_hub=hub))
+    page = (tmp_path / "latest/report.html").read_text(encoding="utf-8")
+    assert "It refused 2 findings. <bdi>no &lt;b&gt;access&lt;/b&gt;</bdi>" in page
 
 
 def test_large_organizations_see_what_needs_action_first(
