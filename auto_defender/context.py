@@ -131,7 +131,7 @@ def open_context(
         display=display,
         stop=stop,
         deadline=time.monotonic() + min(limits) if limits else None,
-        switches=(parameter_switch(session, switch),) if switch else (),
+        switches=(parameter_switch(session, switch, aws.home_region),) if switch else (),
     )
 
 

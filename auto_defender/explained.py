@@ -7,7 +7,9 @@ from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.endings import Ending
-from remediator.plan import make_plan
+from remediator.drifted import Drifted, tell_drift
+from remediator.holds import Holds, holds_on
+from remediator.plan import configuration_digest, make_plan
 from scanner.arns import FunctionArn
 from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.errors import BadInput
@@ -36,6 +38,15 @@ def explain_function(context: Context, text: str) -> Ending:
         assessed = assess_risk(functions, context.rules, today)
     findings = explain(assessed, context.rules, today)
     row = assessed.iloc[0]
+    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
+    holds = holds_on(
+        assessed,
+        settings.defender,
+        store=context.store,
+        partition=arn.partition,
+        config_digest=digest,
+        own_function=None,
+    )
     plan = make_plan(
         assessed,
         settings.defender,
@@ -43,9 +54,11 @@ def explain_function(context: Context, text: str) -> Ending:
         run_id=context.run_id,
         now=datetime.now(UTC).replace(microsecond=0),
         partition=arn.partition,
-        config_digest="",
+        config_digest=digest,
+        hold=holds.hold,
     )
     change = asdict(plan.changes[0]) if plan.changes else None
+    drift = tell_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
     summary = {
         "function_arn": text,
         "protection": row["protection"],
@@ -53,10 +66,28 @@ def explain_function(context: Context, text: str) -> Ending:
         "reasons": [code for code in row["reasons"].split(";") if code],
         "checks": [asdict(finding) for finding in findings],
         "change": change,
+        "held_back": holds.hold.get(text),
+        "drift": asdict(drift[0]) if drift else None,
     }
     head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
-    would = f"\nwould {change['action']}: layers {' '.join(change['after']['layers'])}" if change else ""
-    return Ending(summary, "\n".join([head, *map(_line, findings)]) + would)
+    would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
+    return Ending(
+        summary, "\n".join([head, *map(_line, findings), *would, *_refused(text, holds), *map(_drift, drift)])
+    )
+
+
+def _refused(arn: str, holds: Holds) -> list[str]:
+    return [f"held back, AWS has refused it: {holds.refused[arn].detail}"] if arn in holds.refused else []
+
+
+def _drift(drifted: Drifted) -> str:
+    times = "once" if drifted.times == 1 else f"{drifted.times} times"
+    lost = f"it lost the Defender that a run gave it, {times}; last given by run {drifted.run_id}"
+    if not drifted.given_up:
+        return lost
+    if not drifted.snippet:
+        return f"{lost}; given up: {drifted.detail}"
+    return f"{lost}; given up. To make it permanent, put this into its template ({drifted.tool}):\n{drifted.snippet}"
 
 
 def _line(finding: Finding) -> str:

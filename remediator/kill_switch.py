@@ -12,13 +12,13 @@ from scanner.errors import GuardStop
 _OFF = "off"
 
 
-def parameter_switch(session: boto3.Session, address: str) -> Callable[[], None]:
-    """Give a check that raises GuardStop unless the parameter ("ssm:NAME") holds "off".
+def parameter_switch(session: boto3.Session, address: str, region: str) -> Callable[[], None]:
+    """Give a check that raises GuardStop unless the parameter ("ssm:NAME"), in a region, holds "off".
 
     One that is missing or that nobody may read stops too: a switch that does not work is no reason to go on.
     """
     name = address.removeprefix("ssm:")
-    client = session.client("ssm", config=Config(connect_timeout=5, read_timeout=10))
+    client = session.client("ssm", region_name=region, config=Config(connect_timeout=5, read_timeout=10))
 
     def check() -> None:
         try:
