@@ -44,12 +44,12 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
             f"looked in {store.url('runs')}"
         )
     first, last = sweeps[0], sweeps[-1]
-    accounts = accounts_of(store, last)
+    accounts, before = accounts_of(store, last), accounts_of(store, first)
     difference = moved(store, first, last)
     summary = _summary(chosen, runs, gaps(runs, chosen, now), difference, _trend(store, chosen, last))
-    told = _told(summary, accounts, difference)
+    told = _told(summary, accounts, before, difference)
     folder = f"weekly/{week}"
-    table = _coverage_table(accounts, accounts_of(store, first), difference)
+    table = _coverage_table(accounts, before, difference)
     store.write(
         f"{folder}/coverage.csv",
         "".join(csv_text(table, COVERAGE)).encode("utf-8"),
@@ -141,9 +141,12 @@ def _lapsing(optouts: Sequence[Mapping[str, Any]], week: Week) -> list[Mapping[s
     return [entry for _, entry in sorted(near, key=lambda item: item[0])]
 
 
-def _told(summary: Mapping[str, Any], accounts: pd.DataFrame, difference: Moved) -> dict[str, Any]:
-    """Put together what the templates show beside the summary."""
-    ous = with_shares(by_ou(accounts))
+def _told(
+    summary: Mapping[str, Any], accounts: pd.DataFrame, before: pd.DataFrame, difference: Moved
+) -> dict[str, Any]:
+    """Put together what the templates show beside the summary. before: the accounts at the week's start."""
+    at_start = with_shares(by_ou(before))["coverable_pct"]
+    ous = with_shares(by_ou(accounts)).assign(coverable_pct_start=at_start)
     ous = ous[ous["functions"] > 0].sort_values("coverable_pct", ascending=False, kind="stable")
     names = dict(zip(accounts["account_id"], accounts["account_name"], strict=True))
     return {
@@ -171,7 +174,7 @@ def _best_and_worst(ous: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _trend_chart(trend: Sequence[Mapping[str, Any]]) -> Any:
     known = [point for point in trend if point["of_all_pct"] is not None]
-    told = f"Coverage over {len(trend)} weeks; {len(known)} of them have a report."
+    told = f"Coverage over {len(trend)} weeks; of {len(known)} of them it is known."
     return charts.lines(
         "trend",
         told,

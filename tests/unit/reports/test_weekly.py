@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 from reports.folder_store import FolderStore
 from reports.run_files import write_run
 from reports.run_result import RunResult
+from reports.text import percent
 from reports.week_data import Week
 from reports.weekly import COVERAGE, write_weekly
 from scanner.errors import BadInput
-from tests.unit.reports.frames import HOSTILE, organization
+from tests.unit.reports.frames import HOSTILE, organization, without_functions
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 AFTER = MONDAY + timedelta(days=8)
@@ -151,8 +153,38 @@ def test_the_trend_has_twelve_weeks_and_says_which_are_missing(tmp_path: Path) -
         "2026-W48",
     ]
     page = (tmp_path / "weekly/2026-W48/report.html").read_text()
-    assert "No report for 2026-W37" in page
-    assert "2026-W46: nothing is drawn there" in page
+    assert "No report of 2026-W37" in page
+    assert "2026-W46, or no function read: nothing is drawn there" in page
+
+
+def test_each_ou_says_how_far_it_came(tmp_path: Path) -> None:
+    first, last = at(0), at(90)
+    root = last.accounts.loc[last.accounts["ou_path"] == "Root", "account_id"]
+    functions = last.functions.copy()
+    gained = (functions["verdict"] == "eligible") & functions["account_id"].isin(root)
+    functions.loc[gained, ["verdict", "protection"]] = "protected"
+    before = first.functions[first.functions["account_id"].isin(root)]["verdict"].value_counts()
+    share = 100 * before["protected"] / (before["protected"] + before["eligible"])
+    week_of(tmp_path, first, dataclasses.replace(last, functions=functions))
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    rows = dict(re.findall(r"<tr><th scope=\"row\"><bdi>(.*?)</bdi></th>(.*?)</tr>", page, re.DOTALL))
+    assert f"+{100 - share:.1f} points" in rows["Root"]
+    assert "no change" in rows["Root/<wbr>Security"]
+
+
+def test_a_week_in_which_nothing_could_be_read_claims_nothing(tmp_path: Path) -> None:
+    week_of(tmp_path, without_functions(blind=True))
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert "46 units of 46 could not be read" in page
+    assert "No function was read." in page
+    assert "100" not in page.split("<main")[1].split("Twelve weeks")[0]
+
+
+def test_the_mail_gives_a_range_where_units_were_not_read(tmp_path: Path) -> None:
+    share = week_of(tmp_path, organization(unread=3))["end"]["coverage"]["of_all"]
+    told = f"{percent(share['worst_pct'])} to {percent(share['best_pct'])} with what was not read"
+    for name in ("mail.txt", "mail.html"):
+        assert told in (tmp_path / "weekly/2026-W48" / name).read_text()
 
 
 def test_changes_and_rollbacks_of_all_runs_are_added_up(tmp_path: Path) -> None:
