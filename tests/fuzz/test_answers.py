@@ -1,0 +1,121 @@
+"""Whatever Lambda answers: a function is judged safe only on what could be read, or the answer counts as broken."""
+
+import copy
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remediator import api_errors
+from remediator.merge import State
+from remediator.update import busy, state_of
+from scanner.arns import FunctionArn, LayerVersion
+from scanner.calls import describe
+from scanner.clients import parse_page
+from scanner.errors import WrongAccount
+from scanner.frame import BrokenAnswer, frame_of
+from scanner.risk import assess_risk
+from tests.fuzz.spoilt import VALUES, garbled, spoilt
+from tests.unit.remediator.fake_lambda import refusal
+from tests.unit.scanner.judged import ACCOUNT, REGION, function, layer, rules
+from tests.unit.scanner.oracle import Row, judge
+
+TODAY = date(2026, 11, 24)
+WHOLE: dict[str, Any] = function(
+    layers=[layer(version=3), layer("datadog")], variables={"STAGE": "prod", "B": "c"}
+) | {"State": "Active", "LastUpdateStatus": "Successful"}
+RULES = rules(risk={"utilization": {"enabled": False}})
+
+
+@given(spoilt(WHOLE))
+@settings(deadline=None, max_examples=150)
+def test_a_function_of_which_something_is_odd(answer: dict[str, Any]) -> None:
+    try:
+        functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+    except (BrokenAnswer, WrongAccount):
+        assert (
+            answer.get("FunctionArn") != WHOLE["FunctionArn"]
+            or answer.get("FunctionName") != WHOLE["FunctionName"]
+        )
+        return
+    row = assess_risk(functions, RULES, TODAY).iloc[0]
+    opinion = judge(Row(answer, ACCOUNT, REGION), RULES, TODAY)
+    assert row["verdict"] != "eligible" or opinion.verdict == "eligible", opinion.reasons
+
+
+@given(st.lists(VALUES, max_size=3))
+def test_items_that_are_no_functions(items: list[Any]) -> None:
+    try:
+        functions = frame_of(items, "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+    except (BrokenAnswer, WrongAccount):
+        return
+    assert not (assess_risk(functions, RULES, TODAY)["verdict"] == "eligible").any()
+
+
+@given(
+    garbled(b'{"Functions":[{"FunctionName":"f"}],"NextMarker":"x"}')
+    | st.binary(max_size=100)
+    | st.just(b"[" * 100_000)
+)
+@settings(deadline=None, max_examples=80)
+def test_a_page_that_is_cut_or_garbled(body: bytes) -> None:
+    parsed: dict[str, Any] = {}
+    parse_page({"status_code": 200, "body": body}, parsed)
+    assert parsed.get("Functions") is None or b"Functions" in body
+
+
+@given(spoilt(WHOLE))
+@settings(deadline=None, max_examples=80)
+def test_a_fresh_read_of_which_something_is_odd(answer: dict[str, Any]) -> None:
+    """What the judge let pass is what is merged into: the same layers and variables, or none that can be sent."""
+    try:
+        functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+    except (BrokenAnswer, WrongAccount):
+        return
+    if assess_risk(functions, RULES, TODAY).iloc[0]["verdict"] != "eligible" or busy(answer):
+        return
+    arns = tuple(item["Arn"] for item in answer.get("Layers") or ())
+    assert state_of(answer) == State(arns, (answer.get("Environment") or {}).get("Variables", {}))
+
+
+@given(st.text(max_size=120) | st.sampled_from([WHOLE["FunctionArn"], layer()]).flatmap(
+    lambda arn: garbled(arn.encode()).map(lambda text: text.decode(errors="replace"))
+))  # fmt: skip
+@settings(deadline=None, max_examples=150)
+def test_an_arn(text: str) -> None:
+    for kind in (FunctionArn, LayerVersion):
+        parsed = kind.parse(text)
+        assert (
+            parsed is None
+            or str(parsed).casefold() == text.casefold()
+            or str(parsed).rpartition(":")[0] in text
+        )
+
+
+@pytest.mark.parametrize(
+    "code", ["InvalidParameterValueException", "AccessDeniedException", "Unheard-Of", ""]
+)
+@given(data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_a_refusal_that_quotes_what_was_sent(code: str, data: st.DataObject) -> None:
+    secret = "s3cret-" + data.draw(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=40))
+    before, after = data.draw(st.text(max_size=30)), data.draw(st.text(max_size=30))
+    quoted = data.draw(
+        st.sampled_from(
+            [f'String measured: {{"A":"{secret}"}}', f"Value '{secret}' at", f"{{A={secret}}}", secret]
+        )
+    )
+    error = refusal(code, f"{before} {quoted} {after}")
+    assert secret not in str(api_errors.told_apart(error, [secret]))
+    assert "\n" not in describe(error)
+    if "String measured" in quoted:
+        assert secret not in describe(error)
+
+
+def test_the_whole_is_judged_as_it_is_read() -> None:
+    """What the others start from is eligible, so that a fault of theirs would show."""
+    whole = copy.deepcopy(WHOLE)
+    functions = frame_of([whole], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+    assert assess_risk(functions, RULES, TODAY).iloc[0]["verdict"] == "eligible"
