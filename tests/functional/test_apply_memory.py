@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from remediator.apply import limit_stop
+from remediator.drifted import Drifted, tell_drift
 from remediator.failures import failures
 from remediator.holds import Holds, holds_on
 from remediator.permanent import snippet, tool_of
@@ -14,6 +15,7 @@ from remediator.plan import defender_for
 from remediator.settings import RolloutSettings
 from scanner.errors import BadInput
 from scanner.risk import assess_risk
+from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import ACCOUNT, REGION, FakeLambda, layer, refusal
 from tests.unit.remediator.house import POLICY, RUN, WRAPPER, House, hurry, one, settings
 
@@ -181,3 +183,57 @@ def test_the_owner_gets_what_makes_it_permanent(
     assert WRAPPER in text
     assert "<TW_POLICY>" in text
     assert POLICY not in text
+
+
+def given_up(house: House) -> str:
+    arn = house.aws.add()
+    for fight in range(3):
+        house.apply(run_id=f"20261124T0{fight}4232Z-fight")
+        redeployed(house, arn)
+    return arn
+
+
+def told(house: House) -> tuple[Drifted, ...]:
+    aws: Any = house.aws
+    return tell_drift(holds(house).lost, house.assessed(), aws, house.defender, SweepSettings())
+
+
+def test_what_is_given_up_is_told_with_the_snippet_that_its_tags_choose(house: House) -> None:
+    arn = given_up(house)
+    house.aws.tags[arn] = CFN | {"STAGE": "prod"}
+    again = house.aws.add("again")
+    house.aws.add("never")
+    other = "20261124T054232Z-other"
+    house.apply(house.plan(other, hold=holds(house).hold), other)
+    redeployed(house, again)
+    house.aws.calls.clear()
+    first, second = told(house)
+    assert (first.function_arn, first.given_up, first.tool) == (arn, True, "Serverless Framework")
+    assert layer(4) in first.snippet
+    assert (second.function_arn, second.times, second.given_up, second.snippet) == (again, 1, False, "")
+    assert house.aws.calls["list_tags"] == 1
+
+
+def test_tags_that_cannot_be_read_are_told_and_choose_nothing(house: House) -> None:
+    given_up(house)
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "list_tags":
+            raise refusal("AccessDeniedException", "not authorized to perform: lambda:ListTags", "ListTags")
+
+    house.aws.before = refuse
+    (drifted,) = told(house)
+    assert (drifted.given_up, drifted.snippet) == (True, "")
+    assert drifted.detail == (
+        "its tags could not be read: denied_by_policy: the member role is not allowed to call lambda:ListTags"
+    )
+
+
+def test_a_loss_counts_where_a_check_now_forbids_to_protect_it_again(house: House) -> None:
+    arn = house.aws.add()
+    house.apply()
+    redeployed(house, arn)
+    house.aws.owner_edits(arn, MemorySize=128)
+    assert losses(holds(house)) == {arn: 1}
+    house.rollout = RolloutSettings(dry_run=False, exclusion_list=("f",))
+    assert losses(holds(house)) == {}

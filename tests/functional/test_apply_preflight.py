@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from remediator.holds import holds_on
 from remediator.plan import Plan
 from remediator.preflight import preflight
+from scanner.calls import Throttled
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
-from tests.unit.remediator.house import House, hurry
+from tests.unit.remediator.house import RUN, House, hurry
 
 WRITES = ("update_function_configuration", "tag_resource", "untag_resource")
 
@@ -91,3 +93,41 @@ def test_a_code_signing_policy_is_told_and_one_that_nobody_may_read_too(house: H
     assert changes.loc["signed", "detail"].startswith("preflight: signature")
     assert changes.loc["unknown", "outcome"] == "planned"
     assert "not known whether a code signing policy refuses it" in changes.loc["unknown", "detail"]
+
+
+def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
+    arn = house.aws.add("large")
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise refusal(
+                "InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes"
+            )
+
+    house.aws.before = refuse
+    house.apply()
+    held = holds_on(
+        house.assessed(), house.defender, store=house.store, partition="aws", config_digest="digest", own_function=None
+    )  # fmt: skip
+    plan = house.plan(hold=held.hold)
+    changes = preflight(plan, house.aws, house.rules, refused=held.refused, threads=4)
+    assert changes["function_arn"].tolist() == [arn]
+    assert changes["outcome"].tolist() == ["dropped"]
+    assert changes["detail"].tolist() == [
+        f"preflight: size_limit: code and layers together exceed 250 MB unzipped; so AWS said to run {RUN}"
+    ]
+
+
+@pytest.mark.parametrize("method", ["get_function_configuration", "get_layer_version"])
+def test_what_could_not_be_looked_at_now_is_put_off_and_not_refused(house: House, method: str) -> None:
+    house.aws.add()
+
+    def throttle(called: str, arn: str, n: int) -> None:
+        if called == method:
+            raise Throttled(f"{called}: TooManyRequestsException")
+
+    house.aws.before = throttle
+    changes = look(house)
+    assert (changes.loc["f", "outcome"], changes.loc["f", "detail"]) == (
+        "deferred", "preflight: throttled: AWS kept throttling"
+    )  # fmt: skip

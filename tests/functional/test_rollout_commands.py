@@ -1,0 +1,205 @@
+"""The rollout as a user sees it: waves, the health watch, drift and the kill switch, by the command line."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.cloudwatch.models import cloudwatch_backends
+
+from auto_defender.demo.functions import fill
+from auto_defender.demo.organization import Organization, build_organization
+from tests.functional.moto_server import Desk, auto_defender, configurations, environment, reset, serving
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def desk(server: str, tmp_path: Path) -> Desk:
+    reset(server)
+    organization = build_organization(4)
+    fill(organization)
+    return Desk(tmp_path, organization)
+
+
+def state(organization: Organization) -> dict[str, dict[str, Any]]:
+    return configurations([account.id for account in organization.accounts])
+
+
+def run(server: str, config: str, *more: str) -> Any:
+    return auto_defender("run", "--config", config, "--apply", *more, env=environment(server))
+
+
+def changed(desk: Desk, summary: dict[str, Any]) -> list[str]:
+    changes = desk.run_file(summary["run_id"], "changes.csv").splitlines()[1:]
+    return [line.split(",")[3] for line in changes if ",changed," in line]
+
+
+def report(desk: Desk, summary: dict[str, Any]) -> str:
+    return desk.run_file(summary["run_id"], "report.html")
+
+
+def hours_ago(desk: Desk, run_id: str, hours: int) -> datetime:
+    """Let a run have made its changes some hours ago, and give when."""
+    (path,) = (desk.folder / "out").glob(f"runs/*/*/*/{run_id}/journal.jsonl")
+    at = datetime.now(UTC) - timedelta(hours=hours)
+    lines = [json.loads(line) | {"at": at.isoformat()} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return at
+
+
+def count(arn: str, at: datetime, **values: float) -> None:
+    """Let CloudWatch have counted something of a function."""
+    _, _, _, region, account, _, name = arn.split(":")
+    metrics = [
+        {
+            "MetricName": metric,
+            "Value": value,
+            "Timestamp": at.replace(tzinfo=None),
+            "Dimensions": [{"Name": "FunctionName", "Value": name}],
+        }
+        for metric, value in values.items()
+    ]
+    cloudwatch_backends[account][region].put_metric_data("AWS/Lambda", metrics)
+
+
+def test_only_the_first_wave_is_changed_and_the_run_says_where_the_rollout_stands(
+    server: str, desk: Desk
+) -> None:
+    before = state(desk.organization)
+    dry = auto_defender("run", "--config", desk.configure(), "--json", env=environment(server))
+    accounts = sorted({arn.split(":")[4] for arn in planned(desk, dry.summary)})
+    pilot, *others = accounts
+    assert others
+    waves = [{"name": "pilot", "accounts": [pilot], "soak_hours": 24}]
+    config = desk.configure(rollout={"waves": waves})
+    first = run(server, config)
+    assert "wave           pilot: soaking, soaks until" in first.stdout, first.stderr[-2000:]
+    again = run(server, config, "--json")
+    (wave,) = again.summary["waves"]
+    assert (wave["name"], wave["stage"], wave["failed"]) == ("pilot", "soaking", 0)
+    assert wave["changed"] > 0
+    assert json.loads(desk.run_file(again.summary["run_id"], "plan.json"))["held_back"]["wave"] > 0
+    assert "Waves of the rollout" in report(desk, again.summary)
+    now = state(desk.organization)
+    assert {arn.split(":")[4] for arn in now if now[arn] != before[arn]} == {pilot}
+
+
+def planned(desk: Desk, summary: dict[str, Any]) -> list[str]:
+    return [
+        change["function_arn"]
+        for change in json.loads(desk.run_file(summary["run_id"], "plan.json"))["changes"]
+    ]
+
+
+def test_a_function_that_regressed_is_taken_back_and_named(server: str, desk: Desk) -> None:
+    config = desk.configure()
+    before = state(desk.organization)
+    first = run(server, config, "--json").summary
+    bad, good, *_ = changed(desk, first)
+    at = hours_ago(desk, first["run_id"], 3)
+    for arn, errors in ((bad, 300), (good, 0)):
+        count(arn, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+        count(arn, at + timedelta(hours=1), Invocations=600, Errors=errors, Duration=60_000)
+
+    dry = auto_defender("run", "--config", config, "--json", env=environment(server)).summary
+    assert dry["health"]["regressed"] == 1
+    assert state(desk.organization)[bad]["Layers"] != before[bad]["Layers"]
+
+    second = run(server, config, "--json").summary
+    assert second["health"]["healthy"] == 1
+    assert second["health"]["too_little_traffic"] == second["health"]["watched"] - 2
+    (named,) = second["health"]["regressed_functions"]
+    assert named["function_arn"] == bad
+    assert "errors 0.06 % of 5,000 invocations before, 50.00 % of 600 after" in named["why"]
+    assert second["changes_by_outcome"]["rolled_back"] == 1
+    now = state(desk.organization)
+    assert now[bad]["Layers"] == before[bad]["Layers"]
+    assert now[bad]["Environment"] == before[bad]["Environment"]
+    assert now[good]["Layers"] != before[good]["Layers"]
+    page = report(desk, second)
+    assert "Regressed since their change: 1" in page
+    assert bad in page
+
+    third = run(server, config, "--json").summary
+    assert third["health"]["regressed"] == 0
+    assert third["quarantined"] == second["quarantined"]
+    assert bad not in changed(desk, third)
+    assert "quarantined" in third["by_reason"]
+
+
+def test_more_than_a_few_regressions_stop_the_run(server: str, desk: Desk) -> None:
+    config = desk.configure(rollout={"health": {"max_regressed": 0}})
+    first = run(server, config, "--json").summary
+    bad = changed(desk, first)[0]
+    at = hours_ago(desk, first["run_id"], 3)
+    count(bad, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+    count(bad, at + timedelta(hours=1), Invocations=600, Errors=300, Duration=60_000)
+    for _ in range(2):  # it stays open while the regression is fresh
+        stopped = run(server, config)
+        assert stopped.exit_code == 5
+        assert (
+            "stopped by the guard 'health'" in stopped.stdout + stopped.stderr or "health" in stopped.stdout
+        )
+
+
+def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_makes_it_permanent(
+    server: str, desk: Desk
+) -> None:
+    config = desk.configure()
+    first = run(server, config, "--json").summary
+    arn = changed(desk, first)[0]
+    redeployed(arn)
+    second = run(server, config, "--json").summary
+    assert second["drift"] == {"lost": 1, "given_up": 0}
+    assert arn in changed(desk, second)
+    (path,) = (desk.folder / "out/state/drift").glob(f"{arn.split(':')[4]}.json")
+    counts = json.loads(path.read_text())
+    (mine,) = [entry for entry in counts if entry["function_arn"] == arn]
+    assert mine["times"] == 2
+    mine["times"] = 3
+    path.write_text(json.dumps(counts))
+    redeployed(arn)
+
+    third = run(server, config, "--json").summary
+    assert third["drift"] == {"lost": 1, "given_up": 1}
+    assert changed(desk, third) == []
+    page = report(desk, third)
+    assert "Lost the Defender: 1" in page
+    assert "put it into its template (Terraform)" in page
+    explained = auto_defender("explain", "--config", config, arn, env=environment(server))
+    assert "it lost the Defender that a run gave it, 3 times" in explained.stdout
+    assert 'layers = ["arn:aws:lambda:' in explained.stdout
+
+
+def redeployed(arn: str) -> None:
+    from moto.awslambda.models import lambda_backends
+
+    _, _, _, region, account, _, name = arn.split(":")
+    function = lambda_backends[account][region].get_function(name)
+    function.layers = []
+    function.environment_vars = {}
+
+
+@pytest.mark.parametrize("value", ["on", "off", None])
+def test_the_kill_switch_may_be_a_parameter(server: str, desk: Desk, value: str | None) -> None:
+    config = desk.configure(rollout={"kill_switch": "ssm:/auto-defender/stop"})
+    if value:
+        boto3.client(
+            "ssm", "us-east-1", endpoint_url=server, aws_access_key_id="AKIATESTTESTTESTTEST", aws_secret_access_key="testing"
+        ).put_parameter(Name="/auto-defender/stop", Value=value, Type="String")  # fmt: skip
+    done = run(server, config, "--json")
+    if value == "off":
+        assert done.summary["changed"] > 0
+    else:
+        assert done.exit_code == 5
+        assert done.summary["stopped_by"] == "kill_switch"
+        assert done.summary["changed"] == 0
+        assert ("is not off (on)" if value else "could not be read") in done.stderr
