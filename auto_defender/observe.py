@@ -12,6 +12,7 @@ from auto_defender.logs import SKIPS
 from scanner.accounts import COLUMNS as ACCOUNT_COLUMNS
 from scanner.accounts import list_accounts
 from scanner.arns import function_arns
+from scanner.effective import add_served
 from scanner.frame import FunctionsFrame
 from scanner.risk import assess_risk
 from scanner.sweep import Sweep
@@ -90,6 +91,9 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observed:
                 assessed, aws, settings.risk.utilization, settings.sweep, context.deadline
             )
             assessed = assess_risk(functions, context.rules, today)
+    if settings.risk.effective_coverage:
+        with context.stage("versions"):
+            assessed = add_served(assessed, aws, context.rules, settings.sweep, context.deadline)
     log_verdicts(assessed, aws.partition)
     return Observed(accounts, swept.units, assessed)
 

@@ -158,6 +158,8 @@ class RiskSettings(Settings):
     zipped_size_threshold_mb: Annotated[int, Field(ge=1, le=250)] = 70
     # Kinds of function and fields of FunctionConfiguration that somebody tried the Defender on (check function_kind).
     allowed_kinds: Many[str] = ()
+    # Costs calls: every published version is listed, and functions that have some are asked twice each.
+    effective_coverage: bool = False
     utilization: UtilizationSettings = UtilizationSettings()
 
 

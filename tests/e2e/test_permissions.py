@@ -69,6 +69,7 @@ def test_the_sweep_may_read_in_every_phase(organization: Organization, phase: st
     assert names == {"plain", "tagged"}
     client.get_function_configuration(FunctionName="plain")
     client.get_function_code_signing_config(FunctionName="plain")
+    client.list_aliases(FunctionName="plain")
     client.list_tags(Resource=client.get_function_configuration(FunctionName="plain")["FunctionArn"])
     assert member(organization, phase, "account").list_regions()["Regions"]
     member(organization, phase, "resourcegroupstaggingapi").get_resources(

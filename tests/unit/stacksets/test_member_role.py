@@ -121,6 +121,31 @@ def test_functions_of_another_account_are_out_of_reach() -> None:
     )
 
 
+LOGS = f"arn:aws:logs:us-east-1:{MEMBER}:log-group:"
+
+
+@pytest.mark.parametrize("phase", ["DryRun", "TagGated", "General"])
+def test_logs_are_queried_only_where_that_is_asked_for_and_only_those_of_functions(phase: str) -> None:
+    asked, plain = permissions(phase, ReadReportLines="true"), permissions(phase)
+    for group in ("/aws/lambda/orders", "/aws/lambda/orders:*"):
+        assert decision(asked, "logs:StartQuery", LOGS + group) == "Allow"
+        assert decision(plain, "logs:StartQuery", LOGS + group) == "ImplicitDeny"
+    assert decision(asked, "logs:GetQueryResults", "*") == "Allow"
+    assert decision(plain, "logs:GetQueryResults", "*") == "ImplicitDeny"
+    for other in ("/aws/rds/cluster", "audit"):
+        assert decision(asked, "logs:StartQuery", LOGS + other) == "ImplicitDeny"
+    foreign = LOGS.replace(MEMBER, "999999999999")
+    assert decision(asked, "logs:StartQuery", f"{foreign}/aws/lambda/orders") == "ImplicitDeny"
+
+
+@pytest.mark.parametrize("action", ["lambda:ListAliases", "lambda:ListProvisionedConcurrencyConfigs"])
+def test_what_aliases_serve_may_be_read_and_nothing_of_it_changed(action: str) -> None:
+    for phase in ("DryRun", "TagGated", "General"):
+        assert decision(permissions(phase), action, FUNCTION) == "Allow"
+        for never in ("UpdateAlias", "CreateAlias", "PublishVersion", "PutProvisionedConcurrencyConfig"):
+            assert decision(permissions(phase), f"lambda:{never}", FUNCTION) == "Deny"
+
+
 def test_code_is_denied_explicitly_for_every_lambda_write_but_ours() -> None:
     policy = permissions("General")
     operations = set(botocore.session.get_session().get_service_model("lambda").operation_names)
@@ -175,8 +200,9 @@ def test_in_the_central_account_the_central_role_gets_the_policy_and_no_role_is_
 
 def test_the_policy_fits_into_a_managed_policy_with_a_dozen_vendors_layers() -> None:
     vendors = ",".join(f"arn:aws:lambda:*:46462253{n:04}:layer:Some-Vendors-Extension-*:*" for n in range(12))
+    largest = permissions("TagGated", OtherLayers=vendors, ReadReportLines="true")
     # IAM quotas: 6,144 characters without white space.
-    assert len(json.dumps(permissions("TagGated", OtherLayers=vendors), separators=(",", ":"))) <= 6144
+    assert len(json.dumps(largest, separators=(",", ":"))) <= 6144
 
 
 @pytest.mark.parametrize(
