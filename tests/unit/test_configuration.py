@@ -58,6 +58,23 @@ def test_defaults_are_the_documented_ones() -> None:
         ),
         (b"defender:", b"risk: {min_memory_mb: '256'}\ndefender:", "line 5: risk.min_memory_mb"),
         (b"defender:", b"risk: {max_layers: 6}\ndefender:", "less than or equal to 5"),
+        (b"defender:", b"rollout: {waves: [{name: a}]}\ndefender:", "wave 'a' names nobody"),
+        (
+            b"defender:",
+            b"rollout: {waves: [{name: a, ous: [ou-r-1]}]}\ndefender:",
+            "line 5: rollout.waves.0.ous.0",
+        ),
+        (
+            b"defender:",
+            b"rollout: {waves: [{name: a, accounts: ['111122223333'], soak_hours: 48}]}\ndefender:",
+            "raise health.hours to 48",
+        ),
+        (
+            b"defender:",
+            b"rollout: {health: {enabled: false}, waves: [{name: a, accounts: ['111122223333']}]}\ndefender:",
+            "set its min_healthy to 0",
+        ),
+        (b"defender:", b"rollout: {kill_switch: /auto-defender/stop}\ndefender:", "rollout.kill_switch"),
         (b"defender:", b"rollout: {dry_run: 'no'}\ndefender:", "line 5: rollout.dry_run"),
         (
             b"defender:",
