@@ -36,7 +36,7 @@ class WaveSettings(Settings):
 
 
 class HealthSettings(Settings):
-    """How changed functions are watched. CloudWatch bills four metrics a watched function and run."""
+    """How changed functions are watched. CloudWatch bills eight metrics a watched function and run."""
 
     enabled: bool = True
     hours: Annotated[int, Field(ge=1, le=168)] = 24
