@@ -144,6 +144,7 @@ class Simulator:
         self._organization = Organization(accounts, functions)
         self._sessions: Counter[str] = Counter()
         self._expired: set[str] = set()
+        self.session_names: set[str] = set()
         for account in self.accounts:
             for region in world.REGIONS:
                 of_unit = self.plane.unit(account, region).functions
@@ -193,6 +194,7 @@ class Simulator:
                     request, 403, "AccessDenied", "is not authorized to perform: sts:AssumeRole"
                 )
             self._sessions[subject] += 1
+            self.session_names.add(request.form("RoleSessionName"))
             body = organizations.assumed_role(subject, self._sessions[subject], 3600)
         elif operation == "GetResources":
             body = self._tagged(request)

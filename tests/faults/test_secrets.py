@@ -31,11 +31,11 @@ OWN = ("auto_defender", "reports", "remediator", "scanner")
 
 
 @contextmanager
-def everything_logged() -> Iterator[io.StringIO]:
+def everything_logged(run_id: str = "a-run") -> Iterator[io.StringIO]:
     """Take the log as --verbose writes it, JSON lines with tracebacks, and other libraries' warnings."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(JsonLines("a-run"))
+    handler.setFormatter(JsonLines(run_id))
     loggers = [logging.getLogger(name) for name in OWN]
     levels = [logger.level for logger in loggers]
     logging.getLogger().addHandler(handler)
