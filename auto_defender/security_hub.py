@@ -32,9 +32,7 @@ BATCH = 100
 RENEW_AFTER = timedelta(days=30)
 # The report waits for this, and an AWS Lambda function has little time left by then.
 SECONDS = 30.0
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10
-)  # fmt: skip
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
 
 
 def tell_security_hub(context: Context, observed: Observed) -> dict[str, Any] | None:
@@ -100,9 +98,7 @@ def _in(arn: str, blind: set[tuple[str, str]]) -> bool:
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"{STATE}: '{arn}' is no function ARN; mend it or restore an older version")
-    return not blind.isdisjoint(
-        {(function.account_id, function.region), (function.account_id, ANY_REGION)}
-    )  # fmt: skip
+    return not blind.isdisjoint({(function.account_id, function.region), (function.account_id, ANY_REGION)})
 
 
 def _settle(
@@ -115,8 +111,9 @@ def _settle(
 ) -> None:
     """Count one call's findings, and remember which are open."""
     failed = {finding["Id"] for finding in refused}
-    for finding in refused:
-        log.error("Security Hub refused a finding: %(ErrorCode)s: %(ErrorMessage)s (%(Id)s)", finding)
+    if refused:
+        first = f"{refused[0]['ErrorCode']}: {refused[0]['ErrorMessage']} ({refused[0]['Id']})"
+        log.error("Security Hub refused %d findings, the first: %s", len(refused), first)
     told["waiting"] -= len(part)
     for arn, over in part:
         if _id(arn) in failed:
