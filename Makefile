@@ -9,12 +9,13 @@ BIN = .venv/bin
 RUNTIME ?= python3.11
 ARCH ?= x86_64
 
-.PHONY: help demo test soak lint format lock runtimes package clean
+.PHONY: help demo test soak mutate lint format lock runtimes package clean
 
 help:
 	@echo 'make demo       sweep, judge and protect a simulated organization, and print the path of its report'
 	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
 	@echo 'make soak       fault campaigns until 10,000 changes have passed; SOAK="--seed 7 --changes 1" runs one again'
+	@echo 'make mutate     break the code in a thousand places and ask the tests; MUTANTS="remediator.merge.*" breaks some'
 	@echo 'make lint       formatting, rules, types, import contract, templates, known vulnerabilities, licences'
 	@echo 'make format     let ruff format and fix'
 	@echo 'make lock       write the locks again from pyproject.toml; UPGRADE=--upgrade moves every version'
@@ -30,6 +31,14 @@ test: .venv/.dev .venv-ministack/.ready
 
 soak: .venv/.dev
 	$(BIN)/python -m tests.faults.soak $(SOAK)
+
+# In a copy of the last commit, so that nobody's work is broken.
+mutate: .venv-mutation/.ready
+	rm -rf build/mutation && mkdir -p build/mutation
+	git archive HEAD | tar -x -C build/mutation
+	cp tools/mutation.cfg build/mutation/setup.cfg
+	cd build/mutation && nice $(CURDIR)/.venv-mutation/bin/mutmut run --max-children 2 $(MUTANTS)
+	cd build/mutation && $(CURDIR)/.venv-mutation/bin/mutmut results
 
 RUNTIME_PACKAGES = $(shell sed -nE 's/^([a-z0-9._-]+).*==.*/\1/p' requirements.txt)
 
@@ -56,6 +65,7 @@ lock: .venv/.dev
 	$(LOCK) pyproject.toml --extra demo --group build -c requirements.txt -o requirements-demo.txt
 	$(LOCK) pyproject.toml --extra demo --group dev -c requirements-demo.txt -o requirements-dev.txt
 	$(LOCK) --group ministack -o requirements-ministack.txt
+	$(LOCK) --group mutation -o requirements-mutation.txt
 
 runtimes: .venv/.dev
 	$(BIN)/python -m tools.lambda_runtimes
@@ -64,7 +74,7 @@ package: .venv/.dev
 	$(BIN)/python -m tools.package --runtime $(RUNTIME) --arch $(ARCH)
 
 clean:
-	rm -rf .venv .venv-ministack build dist demo-out *.egg-info \
+	rm -rf .venv .venv-ministack .venv-mutation build dist demo-out *.egg-info \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
@@ -84,4 +94,12 @@ clean:
 .venv-ministack/.ready: requirements-ministack.txt .venv/bin/python
 	$(BIN)/python -m venv .venv-ministack
 	.venv-ministack/bin/python $(PIP_INSTALL) --require-hashes -r requirements-ministack.txt
+	touch $@
+
+# Its own packages beside those that the tests need.
+PURELIB = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.venv-mutation/.ready: requirements-mutation.txt .venv/.dev
+	$(BIN)/python -m venv .venv-mutation
+	.venv-mutation/bin/python $(PIP_INSTALL) --require-hashes -r requirements-mutation.txt
+	$(BIN)/python $(PURELIB) > "$$(.venv-mutation/bin/python $(PURELIB))/project.pth"
 	touch $@

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-LOCKS = ["requirements.txt", "requirements-demo.txt", "requirements-dev.txt", "requirements-ministack.txt"]
+LOCKS = [f"requirements{which}.txt" for which in ("", "-demo", "-dev", "-ministack", "-mutation")]
 REQUIREMENT = re.compile(r"([a-z0-9.-]+)(?:\[[^]]*\])?==(\S+) \\")
 
 
