@@ -1,12 +1,13 @@
 """All arithmetic of coverage, in one place; docs/coverage.md defines each number and its denominator."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from scanner.served import effective_protection
 from scanner.units import ANY_REGION
 
 VERDICTS = ("protected", "eligible", "skipped", "excluded")
@@ -69,6 +70,29 @@ class Coverage:
     of_coverable: Share
 
 
+@dataclass(frozen=True)
+class Effective:
+    """Whether the Defender is where the traffic goes, of the functions read (scanner/served.py tells what is served).
+
+    on_latest: protected on $LATEST, which a change reaches. where_traffic_goes: protected wherever traffic goes; what is
+    unknown counts as not protected. left_behind: protected on $LATEST, and unprotected where traffic goes.
+    """
+
+    on_latest: Share
+    where_traffic_goes: Share
+    left_behind: int
+    unknown: int
+    by_served: dict[str, int]
+    by_outcome: dict[str, int]
+    snap_start: int
+    provisioned_concurrency: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as summary.json has it."""
+        shares = {name: getattr(self, name).as_dict() for name in ("on_latest", "where_traffic_goes")}
+        return vars(self) | shares
+
+
 def measure(
     functions: pd.DataFrame, units: pd.DataFrame, previous_units: pd.DataFrame | None = None
 ) -> Coverage:
@@ -85,6 +109,24 @@ def measure(
         units_unread=int(unread.sum()),
         of_all=Share(protected, len(functions), assumed),
         of_coverable=Share(protected, protected + eligible, assumed),
+    )
+
+
+def measure_effective(functions: pd.DataFrame, coverage: Coverage) -> Effective | None:
+    """Measure what traffic meets, of a run's functions and its coverage; None where the run did not read that."""
+    if "served" not in functions:
+        return None
+    effective = pd.Series(effective_protection(functions), index=functions.index)
+    on_latest = functions["protection"] == "protected"
+    return Effective(
+        on_latest=replace(coverage.of_all, covered=int(on_latest.sum())),
+        where_traffic_goes=replace(coverage.of_all, covered=int((effective == "protected").sum())),
+        left_behind=int((on_latest & (effective == "unprotected")).sum()),
+        unknown=int((effective == "unknown").sum()),
+        by_served=counts_of(functions["served"]),
+        by_outcome=counts_of(functions["served_outcome"]),
+        snap_start=int((functions["snap_start"] == "PublishedVersions").sum()),
+        provisioned_concurrency=int((functions["provisioned_concurrency"] > 0).sum()),
     )
 
 

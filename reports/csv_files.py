@@ -6,7 +6,7 @@ import io
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ import pandas as pd
 
 from reports.text import visible
 from scanner.arns import function_arns
+from scanner.measured import NOT_ASKED
+from scanner.served import effective_protection
 
 # The column order is a contract: new columns go to the end.
 FUNCTIONS = (
     "account_id", "account_name", "ou_path", "region", "function_name", "function_arn", "runtime",
     "package_type", "architecture", "memory_mb", "timeout_sec", "code_size_bytes", "layer_count", "protection",
     "verdict", "reasons", "family", "layers", "exec_wrapper", "env_bytes", "env_readable", "kinds", "state",
-    "last_update_status", "memory_utilization_pct", "timeout_utilization_pct",
+    "last_update_status", "memory_utilization_pct", "timeout_utilization_pct", "warnings",
+    "timeout_utilization_outcome", "memory_utilization_outcome", "effective_protection", "served", "aliases",
+    "snap_start", "provisioned_concurrency", "served_outcome",
 )  # fmt: skip
 ACCOUNTS = (
     "account_id", "account_name", "ou_path", "outcome", "units_expected", "units_read", "functions",
@@ -34,8 +38,16 @@ CHANGES = ("account_id", "region", "function_name", "function_arn", "action", "o
 GZIP_ABOVE = 64 * 1024 * 1024
 _CHUNK = 50_000
 # -1 stands for "not known" in these; in a file that is an empty cell.
-_EMPTY_BELOW_ZERO = ("memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start")
-_MEASURED = ("memory_utilization_pct", "timeout_utilization_pct")
+_EMPTY_BELOW_ZERO = (
+    "memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start", "provisioned_concurrency",
+)  # fmt: skip
+# What a run that was not asked for it does not have; each with what stands for "not known" in its column.
+_OPTIONAL: Mapping[str, Any] = {
+    **dict.fromkeys(("memory_utilization_pct", "timeout_utilization_pct"), np.float32("nan")),
+    **dict.fromkeys(("memory_utilization_outcome", "timeout_utilization_outcome"), NOT_ASKED),
+    **dict.fromkeys(("effective_protection", "served", "aliases", "snap_start", "served_outcome"), ""),
+    "provisioned_concurrency": np.int32(-1),
+}
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
 _STARTS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
@@ -67,14 +79,23 @@ def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: 
     known = accounts.drop_duplicates("account_id").set_index("account_id")
     looked_up = known.reindex(account.categories)
     codes = account.codes
-    # What nobody measured is not in the frame; in the file its cells are empty.
-    unmeasured = {name: np.float32("nan") for name in _MEASURED if name not in functions}
+    if "served" in functions:
+        functions = functions.assign(effective_protection=effective_protection(functions))
+    absent = {
+        name: _constant(value, len(functions)) for name, value in _OPTIONAL.items() if name not in functions
+    }
     return functions.assign(
-        **unmeasured,
+        **absent,
         account_name=_by_code(looked_up["account_name"], codes),
         ou_path=_by_code(looked_up["ou_path"], codes),
         function_arn=function_arns(functions, partition),
     )[list(FUNCTIONS)]
+
+
+def _constant(value: Any, rows: int) -> Any:
+    return (
+        pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), [value]) if isinstance(value, str) else value
+    )
 
 
 def write_csv(frame: pd.DataFrame, columns: tuple[str, ...], folder: Path, name: str) -> Path:

@@ -17,9 +17,11 @@ from reports.coverage import (
     by_region,
     by_runtime,
     measure,
+    measure_effective,
     reason_counts,
     with_shares,
 )
+from reports.noticed import blocked_soon, left_behind, unread_facts
 from reports.run_result import RunResult
 from reports.summary import Previous
 from reports.table_data import Column, pack
@@ -89,6 +91,10 @@ def render_run(
         optouts=_optouts(result),
         quarantine=list(result.quarantine)[:_ROWS],
         drifting=_drifting(functions),
+        effective=measure_effective(result.functions, coverage),
+        left_behind=_table(left_behind(functions)),
+        unread_facts=_table(unread_facts(functions)),
+        blocked_soon=_table(blocked_soon(functions, result.started.date())),
         regressed=_cut(result.standing.regressed),
         lost=_cut(result.standing.drift),
         functions_data=pack(_function_columns(in_page)),
@@ -200,8 +206,12 @@ def _lapse(expires: date | None, today: date) -> str:
 
 def _drifting(functions: pd.DataFrame) -> Table:
     """Functions that carry a part of the Defender, or an older version of it."""
-    found = functions[functions["protection"].isin(("partial", "outdated"))]
-    return Table(_rows(found.head(_ROWS)), len(found))
+    return _table(functions[functions["protection"].isin(("partial", "outdated"))])
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """Give the first rows of a frame."""
+    return Table(_rows(frame.head(_ROWS)), len(frame))
 
 
 def _cut(things: Sequence[Any]) -> Table:

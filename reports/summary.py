@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.coverage import Coverage, counts_of, measure, reason_counts
+from reports.coverage import Coverage, counts_of, measure, measure_effective, reason_counts
+from reports.noticed import utilization_unread
 from reports.run_result import RunResult
 
 SCHEMA_VERSION = 1
@@ -24,6 +25,7 @@ class Previous:
 def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, Any]:
     """Give the document without its `files` (run_files adds them once they are written)."""
     coverage = measure(result.functions, result.units, previous.units if previous else None)
+    effective = measure_effective(result.functions, coverage)
     outcomes = counts_of(result.changes["outcome"])
     reasons = reason_counts(result.functions)
     return {
@@ -46,8 +48,10 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
             "of_all": coverage.of_all.as_dict(),
             "of_coverable": coverage.of_coverable.as_dict(),
         },
+        "effective_coverage": effective.as_dict() if effective else None,
         "units_by_outcome": counts_of(result.units["outcome"]),
         "units_unread": coverage.units_unread,
+        "utilization_unread": utilization_unread(result.functions),
         "by_protection": counts_of(result.functions["protection"]),
         "by_reason": {str(reason): int(count) for reason, count in reasons["functions"].items()},
         "changes_by_action": counts_of(result.changes["action"]),

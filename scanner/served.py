@@ -83,9 +83,8 @@ def effective_protection(functions: pd.DataFrame) -> pd.Categorical:
 
     functions: protection (of $LATEST, as it is now), served, serves_latest.
     """
-    served = functions["served"].to_numpy(dtype=object)
-    latest = functions["protection"].to_numpy(dtype=object) == "protected"
-    bare = (served == "served_unprotected") | (functions["serves_latest"].to_numpy() & ~latest)
+    served, latest = functions["served"], functions["protection"] == "protected"
+    bare = (served == "served_unprotected") | (functions["serves_latest"] & ~latest)
     codes = np.where(bare, 1, np.where(served == "unknown", 2, 0)).astype(np.int8)
     return pd.Categorical.from_codes(codes, list(EFFECTIVE))
 

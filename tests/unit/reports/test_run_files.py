@@ -102,7 +102,10 @@ def test_a_run_without_a_sweep_has_its_files_too(tmp_path: Path) -> None:
         accounts=pd.DataFrame(columns=list(accounts.COLUMNS)),
         units=Ledger().frame(),
         functions=nothing.assign(
-            **{name: pd.Categorical([]) for name in ("family", "protection", "verdict", "reasons")}
+            **{
+                name: pd.Categorical([])
+                for name in ("family", "protection", "verdict", "reasons", "warnings")
+            }
         ),
     )
     summary, folder = written(tmp_path, blind)
