@@ -138,6 +138,21 @@ def test_a_dry_run_in_steps_tells_what_one_call_tells(
     assert [json.loads(line)["run_id"] for line in metrics] == [brief["run_id"]]
 
 
+def test_what_aliases_serve_is_the_same_in_steps(machine: Steps) -> None:
+    machine.desk.configure(output=f"s3://{BUCKET}", risk={"effective_coverage": True})
+    whole = machine.call(job="run")
+    functions = machine.functions()
+    machine.run()
+    steps_summary = machine.summary()
+    effective = whole["effective_coverage"]
+    assert effective == steps_summary["effective_coverage"]
+    assert effective["by_served"] == {"latest_only": whole["functions"]}
+    covered = [effective[share]["covered"] for share in ("on_latest", "where_traffic_goes")]
+    assert covered == [whole["protected"]] * 2
+    assert machine.functions() == functions
+    assert machine.read("latest/report.html").count(b'id="effective"') == 1
+
+
 def test_changes_in_steps_are_the_changes_of_one_plan(
     machine: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
