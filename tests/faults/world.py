@@ -159,7 +159,10 @@ def deploy(dice: Random, function: dict[str, Any]) -> None:
             variables[f"NEW_{dice.randint(0, 3)}"] = f"{OWNERS_SECRET}-{dice.getrandbits(64):x}"
         case "value":
             names = [name for name in variables if name != EXEC_WRAPPER]
-            variables |= dict.fromkeys(names[:1], f"{OWNERS_SECRET}-{dice.getrandbits(64):x}")
+            for name in (
+                [POLICY_VARIABLE] if POLICY_VARIABLE in names else dice.sample(names, min(1, len(names)))
+            ):
+                variables[name] = f"{OWNERS_SECRET}-{dice.getrandbits(64):x}"
         case "layers":
             region = function["FunctionArn"].split(":")[3]
             mine = [layer for layer in function["Layers"] if is_ours(layer["Arn"])]
