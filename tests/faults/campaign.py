@@ -2,6 +2,7 @@
 
 import io
 import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -94,8 +95,11 @@ class Result:
 @contextmanager
 def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
     """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds."""
-    with pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
         hurry(patch)
+        patch.setattr(
+            "tempfile.tempdir", scratch
+        )  # where the files of a report stay that could not be uploaded
         patch.setattr("remediator.update.POLL_SECONDS", (0.01,) * 20)
         patch.setattr("scanner.clients.Config", _Impatient.of(read_timeout))
         patch.delenv("AWS_PROFILE", raising=False)
