@@ -170,6 +170,9 @@ def runs_since(store: Store, moment: datetime) -> list[str]:
     return sorted(path.split("/")[-2] for path in paths if path.endswith("/journal.jsonl"))
 
 
+_EVENT: TypeAdapter[Literal["intent", "outcome", "undone"]] = TypeAdapter(
+    Literal["intent", "outcome", "undone"]
+)
 _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
 _SETTLED: TypeAdapter[Settled] = TypeAdapter(Settled)
 
@@ -183,17 +186,15 @@ def _entries(lines: Sequence[bytes], source: str) -> list[Entry]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            event = record.pop("event")
+            event = _EVENT.validate_python(record.pop("event"))
             if event == "intent":
                 intents[record["id"]] = _INTENT.validate_python(record)
                 begun[record["id"]] = datetime.fromisoformat(record["at"])
             elif event == "outcome":
                 settled[record["id"]] = _SETTLED.validate_python(record)
                 ended[record["id"]] = datetime.fromisoformat(record["at"])
-            elif event == "undone":
-                undone[record["id"]] = record["by"]
             else:
-                raise ValueError(event)
+                undone[record["id"]] = record["by"]
         except (ValueError, ValidationError, KeyError, AttributeError, TypeError, RecursionError):
             raise BadInput(
                 f"{source}, line {number}: not a line of a journal; restore an older version"

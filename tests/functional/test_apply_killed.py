@@ -1,5 +1,6 @@
 """Killed at any moment: the next run finds out what happened, completes or closes it, and forgets nothing."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,24 +75,19 @@ def disarm(house: House) -> None:
         house.store.delete(path)
 
 
-def events_of_a_whole_run(folder: Path) -> int:
-    house, _ = house_with(folder, 2)
-    fuse = arm(house, 10**6)
-    house.apply()
-    return 10**6 - fuse.left
-
-
 def test_killed_at_every_moment_nothing_is_applied_twice_and_nothing_forgotten(tmp_path: Path) -> None:
-    moments = events_of_a_whole_run(tmp_path / "whole")
-    assert moments > 20
-    for moment in range(moments):
+    for moment in range(200):
         house, arns = house_with(tmp_path / str(moment), 2)
         arm(house, moment)
-        with pytest.raises(Killed):
+        # How many moments a run has depends on how its journal lines fall together.
+        with contextlib.suppress(Killed):
             house.apply()
+            assert moment > 20
+            return
         disarm(house)
         check_the_next_run(house, arns)
         check_the_way_back(house, arns)
+    pytest.fail("no run came to its end")
 
 
 def check_the_next_run(house: House, arns: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Waves: the next one goes only after the one before it has changed all, soaked, and is seen to be well."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -271,6 +272,8 @@ def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     house.store.delete("state/waves.json")
     assert house.resolve().changes["outcome"].tolist() == ["changed"]
     assert hours.see(timedelta(0)).standing[0].changed == 1
+    (counted,) = json.loads(house.store.read(f"state/drift/{PILOT}.json") or b"[]")
+    assert counted["run_id"] == plan.run_id
 
 
 WAVE = WaveSettings(name="w", accounts=(PILOT,), soak_hours=10)
