@@ -11,6 +11,7 @@ from auto_defender.output import open_output
 from remediator.state import run_folder
 from reports.run_files import LATEST
 from reports.store import Store
+from reports.store_base import StoreFailed
 from scanner.errors import BadInput
 
 _REPORT = "report.html"
@@ -22,10 +23,13 @@ def link_report(settings: Configuration, session: boto3.Session, run_id: str | N
     The link is to the run's own folder: it goes on showing that run when `latest` has moved.
     """
     store = open_output(settings, session, writable=False)
-    chosen = run_id or _latest(store)
-    path = f"{run_folder(chosen)}/{_REPORT}"
-    if path not in store.list(path):
-        raise BadInput(f"run {chosen} has no report: there is no {store.url(path)}")
+    try:
+        chosen = run_id or _latest(store)
+        path = f"{run_folder(chosen)}/{_REPORT}"
+        if path not in store.list(path):
+            raise BadInput(f"run {chosen} has no report: there is no {store.url(path)}")
+    except StoreFailed as error:
+        raise BadInput(f"output: {error}") from error
     link = store.link(path, int(timedelta(hours=hours).total_seconds()))
     return Ending({"run_id": chosen, "link": link, "hours": hours}, link)
 

@@ -96,6 +96,16 @@ def test_where_there_is_none_one_line_says_so(
     assert "Traceback" not in done.stderr
 
 
+def test_a_bucket_that_is_not_there_is_said(server: str, session: boto3.Session, tmp_path: Path) -> None:
+    config = configured(tmp_path, "s3://nobody-made-this-bucket")
+    done = auto_defender(
+        "report", "link", "--config", config, env=environment(server, AWS_REGION="us-east-1")
+    )
+    assert done.exit_code == 2
+    assert done.stderr.startswith("auto-defender: output: can't read s3://nobody-made-this-bucket/latest")
+    assert "NoSuchBucket" in done.stderr
+
+
 def test_a_folder_gives_the_address_of_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     run = organization(functions=60)
