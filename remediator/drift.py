@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+import pandas as pd
+
 from remediator.changes import Item, Row
 from remediator.state import Store, load, save
+from scanner.arns import function_arns
 
 # "after three times we stop fighting"
 GIVE_UP_AFTER = 3
@@ -35,18 +38,20 @@ class Protected:
         return self.times >= GIVE_UP_AFTER
 
 
-def lost_again(store: Store, lacking: Mapping[str, str]) -> dict[str, Protected]:
-    """Give those that lost the Defender since a run protected them.
+def lost_again(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str, Protected]:
+    """Give those that lost the Defender since a run protected them, by function ARN.
 
-    lacking: function ARN -> account id of what has no Defender, or a part of it; an outdated layer is no loss.
+    lacking: rows of the assessed frame that have no Defender, or a part of it; an outdated layer is no loss.
     """
     counted = {path.removeprefix(_FOLDER).removesuffix(".json") for path in store.list(_FOLDER)}
-    accounts = sorted(counted & set(lacking.values()))
+    accounts = sorted(counted & set(lacking["account_id"].unique()))
     known: dict[str, Protected] = {}
     with ThreadPoolExecutor(_READERS) as pool:
         for found in pool.map(lambda account_id: _protected(store, account_id), accounts):
             known |= found
-    return {arn: known[arn] for arn in lacking if arn in known}
+    # By name first: nearly all that lacks the Defender never had it, and a million ARNs are not made for that.
+    rows = lacking[lacking["function_name"].isin({arn.rpartition(":")[2] for arn in known})]
+    return {arn: known[arn] for arn in function_arns(rows, partition) if arn in known}
 
 
 def count_protected(store: Store, rows: Iterable[Row], *, run_id: str, now: datetime) -> None:

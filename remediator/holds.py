@@ -38,7 +38,7 @@ def holds_on(
     own_function: str | None,
 ) -> Holds:
     """Find what is held back, from the assessed frame and from what earlier runs have kept in the store."""
-    lost = lost_again(store, _lacking(assessed, partition))
+    lost = lost_again(store, _lacking(assessed), partition)
     for arn, protected in lost.items():
         log.warning(
             "drift: it lost the Defender that run %s gave it (time %d): %s",
@@ -58,10 +58,9 @@ def holds_on(
     return Holds(hold, lost, refused)
 
 
-def _lacking(assessed: pd.DataFrame, partition: str) -> Mapping[str, str]:
-    """Find what has no Defender and was not left out by decision: function ARN -> account id."""
-    lacking = assessed[
+def _lacking(assessed: pd.DataFrame) -> pd.DataFrame:
+    """Find what has no Defender and was not left out by decision."""
+    return assessed[
         assessed["verdict"].isin(["eligible", "skipped"])
         & assessed["protection"].isin(["unprotected", "partial"])
     ]
-    return dict(zip(function_arns(lacking, partition), lacking["account_id"].astype("str"), strict=True))
