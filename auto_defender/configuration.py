@@ -52,7 +52,11 @@ def _boolean(text: str) -> bool:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        # Left empty by a template, it would let functions be changed that the configuration excludes.
+        raise ValueError("expected names with commas between")
+    return names
 
 
 def _whole_number(text: str) -> int:

@@ -55,6 +55,10 @@ class ApiError:
 
 _DENIED = {"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "UnrecognizedClientException"}
 _BY_CODE: dict[str, ApiError] = {
+    "InvalidSignatureException": ApiError(
+        "fault", "AWS refused the request's own signature or time", "deferred"
+    ),
+    "SignatureDoesNotMatch": ApiError("fault", "AWS refused the request's own signature or time", "deferred"),
     "PreconditionFailedException": ApiError(
         "concurrent_deploy", "someone else deployed this function meanwhile", "deferred"
     ),

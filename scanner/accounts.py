@@ -134,6 +134,8 @@ def _row(account: dict[str, Any], tree: _Tree, settings: OrganizationSettings) -
 def _out_of_scope(account_id: str, ou: _Ou, settings: OrganizationSettings) -> str:
     if account_id in settings.exclude_accounts:
         return "organization.exclude_accounts"
+    if settings.exclude_ous and not ou.ids:
+        return "its OU could not be found, and organization.exclude_ous may name it"
     for ou_id in ou.ids:
         if ou_id in settings.exclude_ous:
             return f"organization.exclude_ous: {ou_id}"

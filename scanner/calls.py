@@ -24,7 +24,7 @@ from tenacity.wait import wait_random_exponential
 
 from scanner.clients import Clients
 from scanner.credentials import MemberCredentials, acting_as, session_policy
-from scanner.errors import AutoDefenderError, BadInput
+from scanner.errors import AutoDefenderError, BadInput, Defect
 from scanner.frame import BrokenAnswer
 from scanner.rates import Buckets, CallCounts
 from scanner.settings import OrganizationSettings, SweepSettings
@@ -42,6 +42,7 @@ ALWAYS_CARRIED = {
     "get_caller_identity": "Account",
     "get_function_configuration": "FunctionArn",
     "get_metric_data": "MetricDataResults",
+    "get_region_opt_status": "RegionOptStatus",
     "get_resources": "ResourceTagMappingList",
     "list_accounts": "Accounts",
     "list_aliases": "Aliases",
@@ -51,6 +52,7 @@ ALWAYS_CARRIED = {
     "list_provisioned_concurrency_configs": "ProvisionedConcurrencyConfigs",
     "list_regions": "Regions",
     "list_roots": "Roots",
+    "list_tags": "Tags",
     "update_function_configuration": "FunctionArn",
 }
 MAX_ATTEMPTS = 6
@@ -118,7 +120,8 @@ class Aws:
     ) -> None:
         """Find out who runs this.
 
-        `writes` widens the member sessions beyond what the sweep reads; `stop` ends waits and retries when set.
+        `writes`: calls that write are made, in member sessions of their own; all others go through sessions that
+        can't write. `stop` ends waits and retries when set.
         Raises BadInput without usable credentials.
         """
         self.home_region = home_region(session, organization)
@@ -127,15 +130,16 @@ class Aws:
         self.stop = stop or threading.Event()
         self.clients = Clients(session, sweep.workers, f"auto-defender/{run_id}")
         self._organization = organization
-        self._policy = session_policy(writes)
         self._buckets = Buckets(sweep.calls_per_second)
-        self._members = MemberCredentials(self._assume_role)
-        central = session.get_credentials()
-        if central is None:
-            raise BadInput(
-                "no AWS credentials found; set a profile, a role or AWS_ACCESS_KEY_ID for the central account"
-            )
-        self._central: Credentials = central
+        self._readers = MemberCredentials(
+            lambda account_id: self._assume_role(account_id, session_policy(False))
+        )
+        self._writers = (
+            MemberCredentials(lambda account_id: self._assume_role(account_id, session_policy(True)))
+            if writes
+            else None
+        )
+        self._central = _central_credentials(session)
         self.identity = self._who_am_i()
         self.partition = self.identity.partition
         self.central_account_id = self.identity.account_id
@@ -143,16 +147,16 @@ class Aws:
     def _who_am_i(self) -> Identity:
         try:
             answer = self._call(None, "", self.home_region, "sts", "get_caller_identity", None, False, {})
-        except (ClientError, BotoCoreError, Unreachable, TimedOut) as error:
+        except (ClientError, BotoCoreError, AutoDefenderError) as error:
             raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None
         arn = str(answer["Arn"])
         return Identity(arn.split(":")[1], str(answer["Account"]), arn)
 
-    def _assume_role(self, account_id: str) -> dict[str, Any]:
+    def _assume_role(self, account_id: str, policy: str) -> dict[str, Any]:
         parameters = {
             "RoleArn": f"arn:{self.partition}:iam::{account_id}:role/{self._organization.role_name}",
             "RoleSessionName": f"AutoDefender-{self.run_id}"[:64],
-            "Policy": self._policy,
+            "Policy": policy,
         }
         if self._organization.external_id:
             parameters["ExternalId"] = self._organization.external_id
@@ -193,17 +197,18 @@ class Aws:
     ) -> dict[str, Any]:
         operation = getattr(self.clients.get(service, region), method)
         label = f"{service}.{method}"
+        members = self._members(write)
 
         def attempt() -> dict[str, Any]:
             self._wait(self._buckets.reserve(account_id, region, service), deadline)
-            credentials = self._members.of(member) if member else self._central
+            credentials = members.of(member) if member else self._central
             self.calls.add(label, "calls")
             try:
                 with acting_as(credentials):
                     return _whole(operation(**parameters), method)
             except ClientError as error:
                 if member and error_code(error) in EXPIRED:
-                    self._members.forget(member, credentials)
+                    members.forget(member, credentials)
                 raise
 
         retrying = Retrying(
@@ -219,6 +224,14 @@ class Aws:
         except Exception as error:
             raise _final(error, write) from error
         return answer
+
+    def _members(self, write: bool) -> MemberCredentials:
+        """Give the sessions that a call goes through; a run that only reads has none that could write."""
+        if not write:
+            return self._readers
+        if self._writers is None:
+            raise Defect("a write was about to be sent in a run that only reads; it was not sent")
+        return self._writers
 
     def _wait(self, seconds: float, deadline: float | None) -> None:
         """Wait, but not past the deadline, and not once the run is told to stop."""
@@ -242,6 +255,18 @@ def home_region(session: boto3.Session, organization: OrganizationSettings) -> s
     if organization.regions != "enabled":
         return organization.regions[0]
     raise BadInput("no home region; set AWS_REGION, or list organization.regions")
+
+
+def _central_credentials(session: boto3.Session) -> Credentials:
+    try:
+        central = session.get_credentials()
+    except BotoCoreError as error:
+        raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None
+    if central is None:
+        raise BadInput(
+            "no AWS credentials found; set a profile, a role or AWS_ACCESS_KEY_ID for the central account"
+        )
+    return central
 
 
 def _whole(answer: dict[str, Any], method: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from scanner.calls import Aws, Throttled, TimedOut, Unreachable, error_code
+from scanner.frame import BrokenAnswer
 
 # Account API reference, RegionOptStatus.
 _ENABLED = ("ENABLED", "ENABLED_BY_DEFAULT")
@@ -47,10 +48,10 @@ def is_disabled(aws: Aws, account_id: str, region: str) -> bool | None:
     """Ask whether an account has disabled a region; None where neither source would say."""
     try:
         status = aws.call(account_id, aws.home_region, "account", "get_region_opt_status", RegionName=region)
-        return status.get("RegionOptStatus") not in (*_ENABLED, "ENABLING")
+        return bool(status["RegionOptStatus"] == "DISABLED")
     except ClientError:
         return _disabled_by_ec2(aws, account_id, region)
-    except (Throttled, TimedOut, Unreachable):
+    except (Throttled, TimedOut, Unreachable, BrokenAnswer):
         return None
 
 
@@ -60,5 +61,5 @@ def _disabled_by_ec2(aws: Aws, account_id: str, region: str) -> bool | None:
             account_id, aws.home_region, "ec2", "describe_regions", AllRegions=True, RegionNames=[region]
         )
         return any(found.get("OptInStatus") == "not-opted-in" for found in answer["Regions"])
-    except (ClientError, Throttled, TimedOut, Unreachable):
+    except (ClientError, Throttled, TimedOut, Unreachable, BrokenAnswer):
         return None

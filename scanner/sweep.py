@@ -75,7 +75,7 @@ class Sweep:
         Raises WrongAccount where AWS answers for another account, and nothing else: every fault is an outcome.
         """
         ledger = Ledger()
-        regions_of = self._regions_of(accounts, deadline, ledger)
+        regions_of = self._regions_of(accounts, optouts, today, deadline, ledger)
         ledger_of.settle_without_calls(ledger, accounts, regions_of, optouts, today)
         self._prepare_clients(ledger)
         frame = FunctionsFrame(self._aws.partition, self._watched)
@@ -96,12 +96,15 @@ class Sweep:
             self._aws.clients.get("lambda", region)
 
     def _regions_of(
-        self, accounts: pd.DataFrame, deadline: float | None, ledger: Ledger
+        self, accounts: pd.DataFrame, optouts: OptOuts, today: date, deadline: float | None, ledger: Ledger
     ) -> dict[str, list[str]]:
         regions = self._organization.regions
         if regions != "enabled":
             return {account_id: list(regions) for account_id in accounts["account_id"]}
-        reading = (accounts["state"] == ACTIVE) & accounts["in_scope"]
+        opted_out = accounts["account_id"].map(
+            lambda account_id: optouts.unit(account_id, ANY_REGION, today) is not None
+        )
+        reading = (accounts["state"] == ACTIVE) & accounts["in_scope"] & ~opted_out.astype(bool)
         regions_of = {account_id: [ANY_REGION] for account_id in accounts.loc[~reading, "account_id"]}
         ask: Workers[str, list[str]] = Workers(
             lambda account_id: enabled_regions(self._aws, account_id),

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from scanner.calls import Aws, TimedOut, Unreachable, error_code
 from scanner.errors import AutoDefenderError
@@ -52,13 +52,24 @@ class UnitReader:
             )
         try:
             rows = self._read_or_explain(unit)
-        except (TimedOut, Unreachable):
-            with self._lock:
-                self._silent[unit.region] += 1
+        except (AutoDefenderError, ClientError) as error:
+            self._note(unit.region, error)
             raise
-        with self._lock:
-            self._silent[unit.region] = 0
+        self._note(unit.region, None)
         return rows
+
+    def _note(self, region: str, error: Exception | None) -> None:
+        """Count accounts that a region was silent to; an answer of whatever kind begins the count anew.
+
+        What ended before Lambda was asked (no credentials, no time left) says nothing of the region.
+        """
+        silent = isinstance(error, (TimedOut, Unreachable)) and isinstance(error.__cause__, BotoCoreError)
+        answered = error is None or getattr(error, "operation_name", "") == "ListFunctions"
+        with self._lock:
+            if silent:
+                self._silent[region] += 1
+            elif answered:
+                self._silent[region] = 0
 
     def _read_or_explain(self, unit: Unit) -> Rows:
         """Read, and look into a token that only this region does not know."""

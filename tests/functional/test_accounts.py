@@ -159,3 +159,14 @@ def test_a_page_that_repeats_for_ever_ends() -> None:
 
     with pytest.raises(BadInput, match="the same page came twice"):
         list_accounts(Endless(), settings())
+
+
+def test_an_account_whose_ou_is_not_known_does_not_escape_an_exclusion() -> None:
+    class Moving(Organization):
+        def list_accounts_for_parent(self, ParentId: str) -> dict[str, Any]:
+            return {"Accounts": []}
+
+    accounts = list_accounts(Moving(), settings())
+    assert accounts["in_scope"].all()
+    with pytest.raises(BadInput, match="no active account is in scope"):
+        list_accounts(Moving(), settings(exclude_ous=("ou-root-sandbox1",)))

@@ -125,6 +125,8 @@ def test_the_missions_variables_override() -> None:
         ("DRY_RUN", "maybe"),
         ("DRY_RUN", ""),
         ("MAX_LAYERS", "6"),
+        ("EXCLUSION_LIST", ""),
+        ("EXCLUSION_LIST", " , "),
         ("MAX_LAYERS", "many"),
         ("MIN_MEMORY_MB", "-1"),
     ],
