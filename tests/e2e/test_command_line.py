@@ -267,6 +267,7 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(world:
     # no versions (tests/functional holds these calls against moto).
     not_here = {
         "account:GetRegionOptStatus",
+        "ec2:DescribeRegions",
         "lambda:ListAliases",
         "lambda:ListProvisionedConcurrencyConfigs",
     }
