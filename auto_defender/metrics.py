@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from remediator.apply import LIMITS
+
 NAMESPACE = "AutoDefender"
 # Numbers of summary.json, under their own names; the alarms and the dashboard of stacksets/central.yaml read them.
 COUNTS = (
@@ -20,17 +22,22 @@ COUNTS = (
     "failed",
 )
 SECONDS = "duration_sec"
+# 1 where a guard has stopped the run because something is wrong; the limits on changes only spread the work over runs.
+BREAKER_OPEN = "breaker_open"
 
 
 def embedded_metrics(summary: Mapping[str, Any], now: datetime) -> str:
     """Give the line. Source: CloudWatch user guide, "Specification: Embedded metric format"."""
-    metrics = [*({"Name": name, "Unit": "Count"} for name in COUNTS), {"Name": SECONDS, "Unit": "Seconds"}]
+    counts = {name: summary[name] for name in COUNTS}
+    counts[BREAKER_OPEN] = int(summary["stopped_by"] not in (None, *LIMITS))
+    metrics = [*({"Name": name, "Unit": "Count"} for name in counts), {"Name": SECONDS, "Unit": "Seconds"}]
     line = {
         "_aws": {
             "Timestamp": int(now.timestamp() * 1000),
             "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [[]], "Metrics": metrics}],
         },
-        **{name: summary[name] for name in (*COUNTS, SECONDS)},
+        **counts,
+        SECONDS: summary[SECONDS],
         "run_id": summary["run_id"],
         "mode": summary["mode"],
         "stages_sec": summary["stages_sec"],

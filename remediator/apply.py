@@ -57,7 +57,8 @@ def apply_plan(
 ) -> Applied:
     """Apply a plan.
 
-    approved: it is a saved plan; a function that has another revision than the plan's is dropped.
+    approved: it is a saved plan, judged when it was made: what it holds back stops nothing; a function that has another
+    revision than the plan's is dropped.
     own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
     switches: kill switches besides state/stop; each raises GuardStop.
     stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
@@ -85,7 +86,8 @@ def apply_plan(
         lambda: count_protected(store, rows, run_id=run_id, now=now),
         lambda: count_changes(store, rows),
     )
-    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit_stop(plan))
+    limit = None if approved else limit_stop(plan)
+    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit)
 
 
 def limit_stop(plan: Plan) -> GuardStop | None:

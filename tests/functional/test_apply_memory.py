@@ -71,6 +71,18 @@ def test_what_was_refused_for_good_is_not_tried_again(house: House) -> None:
     assert limit_stop(plan) is None
 
 
+def test_an_approved_plan_is_not_stopped_by_what_it_holds_back(tmp_path: Path) -> None:
+    house = House(FakeLambda(), tmp_path, max_changes_per_run=1)
+    for name in ("a", "b", "c"):
+        house.aws.add(name)
+    plan = house.plan()
+    assert plan.held_back == {"max_changes_per_run": 2}
+    stop = house.apply(plan).stopped_by
+    assert stop is not None
+    assert stop.guard == "max_changes_per_run"
+    assert house.apply(plan, "20261124T044232Z-saved", approved=True).stopped_by is None
+
+
 def test_it_is_tried_again_when_function_layer_or_configuration_has_changed(house: House) -> None:
     arn = house.aws.add()
     refuse_for_good(house)

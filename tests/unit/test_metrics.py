@@ -5,12 +5,15 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auto_defender.metrics import COUNTS, NAMESPACE, embedded_metrics
+import pytest
+
+from auto_defender.metrics import BREAKER_OPEN, COUNTS, NAMESPACE, embedded_metrics
 
 SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {
     "duration_sec": 12.5,
     "run_id": "20261124T034232Z-1a2b3c",
     "mode": "apply",
+    "stopped_by": None,
     "stages_sec": {"sweep": 3.2},
     "calls": {"lambda.list_functions": {"calls": 4, "retries": 0, "throttles": 0}},
 }
@@ -23,12 +26,27 @@ def test_the_line_declares_metrics_without_dimensions_and_gives_their_values() -
     assert (directive["Namespace"], directive["Dimensions"]) == ("AutoDefender", [[]])
     assert {m["Name"]: line[m["Name"]] for m in directive["Metrics"]} == {
         name: SUMMARY[name] for name in (*COUNTS, "duration_sec")
-    }
+    } | {"breaker_open": 0}
     assert line["run_id"] == SUMMARY["run_id"]
+
+
+@pytest.mark.parametrize(
+    ("guard", "value"),
+    [
+        (None, 0),
+        ("max_changes_per_run", 0),
+        ("max_changes_per_account", 0),
+        ("health", 1),
+        ("kill_switch", 1),
+    ],
+)
+def test_the_limits_on_changes_open_no_breaker(guard: str | None, value: int) -> None:
+    line = json.loads(embedded_metrics(SUMMARY | {"stopped_by": guard}, datetime(2026, 11, 24, tzinfo=UTC)))
+    assert line["breaker_open"] == value
 
 
 def test_every_metric_that_the_central_stack_reads_is_there() -> None:
     template = (Path(__file__).parents[2] / "stacksets" / "central.yaml").read_text(encoding="utf-8")
     read = set(re.findall(rf"Namespace: {NAMESPACE}(?:,|\n\s+) ?MetricName: (\w+)", template))
     read |= set(re.findall(rf'\["{NAMESPACE}", "(\w+)"\]', template))
-    assert {"exit_code", "protected", "units_read"} <= read <= set(COUNTS)
+    assert {"exit_code", "breaker_open", "protected", "units_read"} <= read <= {*COUNTS, BREAKER_OPEN}
