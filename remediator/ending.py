@@ -1,12 +1,12 @@
 """From what became of an update to what becomes of its change: taken back where AWS failed, tagged where it held."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
 from remediator.journal import Intent, Outcome
 from remediator.merge import NotCarried, is_free_of, take_out
-from remediator.update import Effect, Function, Sent, Update, send, state_of
+from remediator.update import Configuration, Effect, Function, Sent, Update, send, state_of
 from scanner.settings import Tag
 
 
@@ -16,6 +16,7 @@ class Ended:
 
     intent: its journal entry, None where nothing was about to be sent. unsettled: the entry stays open.
     left: it failed, and is still on the function. taken: AWS had taken it. error: the refusal, where there was one.
+    free_at: the function's revision without the change, where AWS took it, failed at it, and it is gone again.
     """
 
     outcome: Outcome
@@ -26,6 +27,7 @@ class Ended:
     left: bool = False
     taken: bool = False
     error: ApiError | None = None
+    free_at: str = ""
 
 
 Steps = Generator[float, None, Ended]
@@ -74,13 +76,18 @@ class Sending:
         try:
             after = take_out(state_of(sent.configuration), self.intent.delta, self.values)
         except NotCarried as error:
-            return self._ended("failed", f"{failed}; nothing to take back: {error}", taken=True)
+            return self._gone(f"{failed}; nothing to take back: {error}", sent.configuration)
         effect = Effect(self.function, lambda state: is_free_of(state, self.intent.delta, self.values))
         back = yield from send(Update(effect, sent.configuration, after))
         if back.configuration and effect.is_done(state_of(back.configuration)):
-            return self._ended("failed", f"{failed}; it was taken back", taken=True)
+            return self._gone(f"{failed}; it was taken back", back.configuration)
         why = str(back.error) if back.error else back.end
         return self._ended("failed", f"{failed}; it could not be taken back ({why})", taken=True, left=True)
+
+    def _gone(self, detail: str, configuration: Configuration) -> Ended:
+        return replace(
+            self._ended("failed", detail, taken=True), free_at=str(configuration.get("RevisionId", ""))
+        )
 
     def _ended(
         self,

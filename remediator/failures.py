@@ -1,4 +1,4 @@
-"""Failure memory: what AWS refused for good is not tried every hour, only once something has changed."""
+"""Failure memory: what AWS refused for good, or took and failed at, is not tried every hour, only once something changed."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,7 @@ from datetime import datetime
 import pandas as pd
 
 from remediator.changes import Row
+from remediator.ending import Ended
 from remediator.plan import Action, Change, defender_for
 from remediator.state import FAILURES, Store, load, save
 from scanner.settings import DefenderSettings
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """A refusal that stands while the function has this revision, the layer this version, and the configuration
+    """A failure that stands while the function has this revision, the layer this version, and the configuration
     this digest. `detail` is changes.csv's; at: ISO 8601, UTC.
     """  # noqa: D205
 
@@ -60,18 +61,18 @@ def _unchanged(
 
 
 def remember(store: Store, rows: Iterable[Row], *, config_digest: str, run_id: str, now: datetime) -> None:
-    """Keep what was refused for good in this run, and forget what was tried again with another end."""
+    """Keep what failed for good in this run, and forget what was tried again with another end."""
     before = failures(store)
     after = dict(before)
     for row in rows:
         after.pop(row.of.function_arn, None)
-        error, intent = row.ended.error, row.ended.intent
-        if error is None or not error.final or intent is None or not isinstance(row.of, Change):
+        revision_id = _failed_at(row.ended)
+        if not revision_id or not isinstance(row.of, Change):
             continue
         after[row.of.function_arn] = Failure(
             row.of.function_arn,
             row.ended.detail,
-            intent.revision_id,
+            revision_id,
             row.of.layer,
             config_digest,
             run_id,
@@ -80,3 +81,10 @@ def remember(store: Store, rows: Iterable[Row], *, config_digest: str, run_id: s
         )
     if after != before:
         save(store, FAILURES, [asdict(after[arn]) for arn in sorted(after)])
+
+
+def _failed_at(ended: Ended) -> str:
+    """Give the revision of the function at which its change fails for good, "" where another try may go well."""
+    if ended.error is not None and ended.error.final and ended.intent is not None:
+        return ended.intent.revision_id
+    return ended.free_at

@@ -107,6 +107,17 @@ def test_it_is_forgotten_once_it_went_well(house: House) -> None:
     assert failures(house.store) == {}
 
 
+def test_what_aws_took_and_failed_at_is_not_tried_again(tmp_path: Path) -> None:
+    house = House(FakeLambda(polls_to_settle=1), tmp_path)
+    arn = house.aws.add()
+    house.aws.settles_as[arn] = "Failed"
+    assert one(house.apply())["detail"].endswith("(EniLimitExceeded); it was taken back")
+    assert house.aws.layers(arn) == []
+    assert holds(house).hold == {arn: "failed_before"}
+    house.aws.owner_edits(arn, CodeSize=5)
+    assert holds(house).hold == {}
+
+
 def test_what_may_pass_by_itself_is_not_remembered(house: House) -> None:
     house.aws.add()
 
