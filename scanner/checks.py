@@ -268,9 +268,12 @@ CHECKS: tuple[Check, ...] = (
         title="Not on the exclusion list",
         reads=("function_name",),
         threshold=lambda rules: f"none of {len(rules.exclusion_list)} names and globs",
-        rationale="The organization listed this function to be left alone.",
-        remedy="Take the name off rollout.exclusion_list.",
-        source="configuration, rollout.exclusion_list",
+        rationale="The organization listed this function to be left alone, or AWS's own landing zone runs on it.",
+        remedy=(
+            "Take the name off rollout.exclusion_list. Names of AWS's landing zones (docs/configuration.md, rollout) "
+            "are always left alone: where one is a function of your own, give it another name."
+        ),
+        source="configuration, rollout.exclusion_list; built in: names of AWS landing zones",
         fails=columns.exclusion_list,
     ),
     Check(

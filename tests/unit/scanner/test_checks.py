@@ -1,5 +1,6 @@
 """The catalogue of checks: whole, and in step with the page made from it."""
 
+from remediator.guards import BUILT_IN_EXCLUSIONS
 from scanner.checks import CHECKS
 from tests.unit.scanner.judged import assess, function, rules
 from tools.checks_document import TARGET, document
@@ -35,6 +36,13 @@ def test_each_check_tells_its_threshold_from_the_configuration() -> None:
     told = " ".join(check.threshold(changed) for check in CHECKS)
     for part in ("300 MB", "840 s", "fewer than 3", "40 MB", "80 %", "durable", "arm64"):
         assert part in told
+
+
+def test_names_that_no_key_takes_off_the_exclusion_list_are_documented() -> None:
+    page = (TARGET.parent / "configuration.md").read_text(encoding="utf-8")
+    assert [name for name in BUILT_IN_EXCLUSIONS if f"`{name}`" not in page] == []
+    (check,) = [check for check in CHECKS if check.code == "exclusion_list"]
+    assert "docs/configuration.md" in check.remedy
 
 
 def test_docs_checks_md_is_the_catalogue() -> None:
