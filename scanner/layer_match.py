@@ -67,14 +67,16 @@ def _found(
     # A literal part of the ARN, the one with the name if it can be: most ARNs are not ours.
     first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
     literal = max(others or [first], key=len)
-    categories, found = [], []
+    categories, found, known = [], [], dict[_Ours, int]()
     for code, text in enumerate(texts):
         if literal in text:
             for arn in text.split(" "):
                 if literal in arn and (layer := ours(arn)):
                     categories.append(code)
-                    found.append(layer)
-    return np.array(categories, dtype=np.intp), np.array(found, dtype=np.int32).reshape(-1, 1 + len(code_of))
+                    found.append(known.setdefault(layer, len(known)))
+    # Many categories name the same few layers: the tuples become an array once each.
+    distinct = np.array(list(known), dtype=np.int32).reshape(-1, 1 + len(code_of))
+    return np.array(categories, dtype=np.intp), distinct[np.array(found, dtype=np.intp)]
 
 
 def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Ours | None]:

@@ -20,11 +20,11 @@ def names_match(names: pd.Series, patterns: tuple[str, ...]) -> npt.NDArray[np.b
     globs = tuple(pattern for pattern in patterns if _WILD.search(pattern))
     result: npt.NDArray[np.bool_] = names.isin(set(patterns).difference(globs)).to_numpy(copy=True)
     if globs and len(names):
-        result[list(_rows_matching(names.to_numpy(dtype=object), globs))] = True
+        result[list(_rows_matching(names.to_numpy(dtype=object).tolist(), globs))] = True
     return result
 
 
-def _rows_matching(texts: npt.NDArray[np.object_], globs: tuple[str, ...]) -> Iterator[int]:
+def _rows_matching(texts: list[str], globs: tuple[str, ...]) -> Iterator[int]:
     """Search all names as one text, a line each, for what the globs begin with, and look closer only there."""
     lines = "\n" + "\n".join(texts)
     if lines.count("\n") != len(texts):
