@@ -83,7 +83,7 @@ def conclude(
     made = _made(context, intent, lock, stopped or watched.stopped_by)
     unkept = None
     if lock is not None:
-        intent, unkept = intent.kept(context, made.stopped_by)
+        intent, unkept = intent.kept(context, made)
     observed = observed.after(made.changes)
     return finish(
         context,

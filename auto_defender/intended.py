@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from auto_defender.context import Context
 from auto_defender.observe import Observed
-from remediator.apply import LIMITS
+from remediator.apply import LIMITS, Applied
 from remediator.drifted import tell_drift
 from remediator.guards import keep, own_function
 from remediator.holds import Holds, holds_on
@@ -41,9 +41,10 @@ class Intended:
             )
         return Standing(self.waves.standing, self.watched.functions, drift)
 
-    def kept(self, context: Context, stopped: GuardStop | None) -> "tuple[Intended, GuardStop | None]":
+    def kept(self, context: Context, made: Applied) -> "tuple[Intended, GuardStop | None]":
         """Write what the run has found out of the waves, once its changes are made; a stop where that failed."""
-        waves = self.waves.after(self.plan, stopped=stopped is not None and stopped.guard not in LIMITS)
+        stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
+        waves = self.waves.after(self.plan, made.changes, stopped=stopped)
         written: list[WavesNow] = []
         unkept = keep(lambda: written.append(waves.keep(context.store, self.watched.taken_back)))
         return replace(self, waves=written[0] if written else waves), unkept

@@ -49,14 +49,19 @@ class WavesNow:
         waits = ((self.numbers > current) | (self.numbers == UNKNOWN)) & (current < len(self.waves))
         return assessed.assign(wave=names[self.numbers], wave_waits=waits)
 
-    def after(self, plan: Plan, *, stopped: bool) -> "WavesNow":
-        """Note whether the wave under way is done: all that can be changed of it was planned, and nothing stopped it."""
+    def after(self, plan: Plan, changes: pd.DataFrame, *, stopped: bool) -> "WavesNow":
+        """Note when the wave under way was done: all that can be changed of it was planned, nothing stopped it, and
+        nothing of it was put off. Changed again once it was done, it soaks anew. changes: what became of the plan.
+        """  # noqa: D205
         current = under_way(self.states)
-        if current == len(self.waves) or stopped:
+        if current == len(self.waves):
             return self
-        planned = Counter(change.wave for change in plan.changes)[self.waves[current].name]
+        planned = [change.function_arn for change in plan.changes if change.wave == self.waves[current].name]
+        ends = set(changes.loc[changes["function_arn"].isin(planned), "outcome"])
         seen, state = self.seen[current], self.states[current]
-        if state.done or not seen.functions or seen.units_unread or planned < seen.eligible:
+        complete = seen.functions and not seen.units_unread and len(planned) >= seen.eligible
+        through = complete and not stopped and "deferred" not in ends
+        if not ("changed" in ends if state.done else through):
             return self
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))

@@ -1,6 +1,7 @@
 """Waves: the next one goes only after the one before it has changed all, soaked, and is seen to be well."""
 
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -101,7 +102,7 @@ class Hours:
         waves = self.see(timedelta(hours=hours))
         plan = self.plan(waves)
         applied = self.house.apply(plan, plan.run_id)
-        kept = waves.after(plan, stopped=False).keep(self.house.store, ())
+        kept = waves.after(plan, applied.changes, stopped=False).keep(self.house.store, ())
         done = applied.changes[applied.changes["outcome"] == "changed"]
         return done["account_id"].value_counts().to_dict(), kept.standing, applied
 
@@ -323,6 +324,30 @@ def test_a_stopped_run_ends_no_wave(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     waves = hours.see(timedelta(0))
     plan = hours.plan(waves)
-    assert waves.after(plan, stopped=True).states == waves.states
-    assert waves.after(replace(plan, changes=()), stopped=False).states == waves.states
-    assert waves.after(plan, stopped=False).states[0].done
+    made = hours.house.apply(plan, plan.run_id).changes
+    assert waves.after(plan, made, stopped=True).states == waves.states
+    assert waves.after(replace(plan, changes=()), made, stopped=False).states == waves.states
+    assert waves.after(plan, made, stopped=False).states[0].done
+
+
+def test_a_run_that_was_told_to_stop_ends_no_wave(tmp_path: Path) -> None:
+    hours = Hours(organization(tmp_path, TWO))
+    waves = hours.see(timedelta(0))
+    plan = hours.plan(waves)
+    told = threading.Event()
+    told.set()
+    cut = hours.house.apply(plan, plan.run_id, stop=told)
+    assert (cut.stopped_by, cut.changes["outcome"].tolist()) == (None, ["deferred"])
+    assert waves.after(plan, cut.changes, stopped=False).states == waves.states
+
+
+def test_a_wave_of_which_more_is_changed_soaks_anew(tmp_path: Path) -> None:
+    house = organization(tmp_path, TWO)
+    house.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    hours = Hours(house)
+    hours.run(0.5)
+    house.aws.add("late", PILOT)
+    assert hours.run(20)[0] == {PILOT: 1}
+    changed, standing, _ = hours.run(25)
+    assert (changed, stages(standing)) == ({}, ["soaking", "waiting"])
+    assert hours.run(45)[0] == {EARLY: 1}
