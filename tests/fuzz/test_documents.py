@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -189,6 +190,9 @@ def test_a_journal(house: House, tmp_path_factory: pytest.TempPathFactory, data:
     assert entries is None or all(entry.intent.function_arn for entry in entries)
 
 
+LACKING = pd.DataFrame(
+    {"account_id": [ACCOUNT], "region": ["us-east-1"], "function_name": ["a"]}, dtype="category"
+)
 KEPT: dict[str, tuple[bytes, Callable[[FolderStore], Any]]] = {
     "state/quarantine.json": (
         b'[{"function_arn": "arn:f", "since": "2026-11-24", "run_id": "r", "reason": "x"}]', quarantined,
@@ -198,7 +202,7 @@ KEPT: dict[str, tuple[bytes, Callable[[FolderStore], Any]]] = {
         failures,
     ),
     f"state/drift/{ACCOUNT}.json": (
-        b'[{"function_arn": "a", "times": 1, "run_id": "r", "at": "t"}]', lambda store: lost_again(store, {"a": ACCOUNT}),
+        b'[{"function_arn": "a", "times": 1, "run_id": "r", "at": "t"}]', lambda store: lost_again(store, LACKING, "aws"),
     ),
     "state/lock/00000001.json": (
         b'{"run_id": "r", "host": "h", "pid": 1, "until": "2020-01-01T00:00:00+00:00"}',

@@ -7,7 +7,8 @@ import pytest
 from scanner.check_columns import merged_bytes
 from scanner.defender_match import DefenderMatch
 from scanner.frame import frame_of, measured_bytes
-from tests.unit.scanner.judged import ACCOUNT, REGION, function, rules
+from scanner.risk import assess_risk
+from tests.unit.scanner.judged import ACCOUNT, REGION, TODAY, function, rules
 
 ENVIRONMENT = {
     "TW_POLICY": '{"n":"{function_name}","again":"{function_name}","r":"{region}","a":"{account_id}"}'
@@ -27,3 +28,15 @@ def test_each_function_by_its_own_name(variables: dict[str, str] | None) -> None
         for name in names
     ]
     assert merged_bytes(DefenderMatch(functions, ours)).tolist() == expected
+
+
+@pytest.mark.parametrize("over", range(-66, 4))
+def test_the_limit_is_4_kb_to_the_byte_whatever_part_of_it_is_the_name(over: int) -> None:
+    ours = rules(defender={"environment": {"TW_POLICY": "{function_name}"}})
+    names = ["f", "n" * 64]
+    given = ours.defender.variables_for("python", "", REGION, ACCOUNT)
+    variables = {"A": "x" * (4096 + over - measured_bytes({**given, "A": ""}))}
+    answers = [function(name, variables=variables) for name in names]
+    functions = frame_of(answers, "aws", ACCOUNT, REGION, ours.defender.variable_names)
+    overflow = assess_risk(functions, ours, TODAY)["fails_env_overflow"].tolist()
+    assert overflow == [over + len(name) > 0 for name in names]
