@@ -8,7 +8,9 @@ class AutoDefenderError(Exception):
 
     def __init__(self, message: str) -> None:
         """Take the message; what can't be printed, as a key of somebody's file may hold, is told by its escape."""
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        )
 
 
 class BadInput(AutoDefenderError):
