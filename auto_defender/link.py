@@ -1,6 +1,5 @@
 """`report link`: an address of a run's report that opens in a browser, for whoever has no AWS credentials."""
 
-import json
 from datetime import timedelta
 
 import boto3
@@ -9,6 +8,7 @@ from auto_defender.configuration import Configuration
 from auto_defender.endings import Ending
 from auto_defender.output import open_output
 from remediator.state import run_folder
+from reports.read_back import read_summary
 from reports.run_files import LATEST
 from reports.store import Store
 from reports.store_base import StoreFailed
@@ -35,7 +35,10 @@ def link_report(settings: Configuration, session: boto3.Session, run_id: str | N
 
 
 def _latest(store: Store) -> str:
-    summary = store.read(f"{LATEST}/summary.json")
+    try:
+        summary = read_summary(store, LATEST)
+    except ValueError as error:
+        raise BadInput(f"{error}; name a run with --run, or run again") from error
     if summary is None:
         raise BadInput(f"no run has written a report yet: there is no {store.url(f'{LATEST}/summary.json')}")
-    return str(json.loads(summary)["run_id"])
+    return str(summary["run_id"])

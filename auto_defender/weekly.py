@@ -16,7 +16,7 @@ from scanner.errors import BadInput
 def report_week(settings: Configuration, session: boto3.Session, week: str | None) -> Ending:
     """Write the report of an ISO week (2026-W48; the last complete one if None) from the runs' files."""
     now = datetime.now(UTC)
-    chosen = _checked(week) if week else _last_week(now.date())
+    chosen = _checked(week, now.date()) if week else _last_week(now.date())
     store = open_output(settings, session)
     summary = write_weekly(store, chosen, now)
     text = f"week {chosen}\nreport  {store.url(f'weekly/{chosen}/report.html')}"
@@ -29,12 +29,14 @@ def _last_week(today: date) -> str:
     return f"{year}-W{week:02}"
 
 
-def _checked(week: str) -> str:
-    match = re.fullmatch(r"(\d{4})-W(\d{2})", week)
+def _checked(week: str, today: date) -> str:
+    match = re.fullmatch(r"(\d{4})-W(\d{2})", week, re.ASCII)
     try:
-        if match:
-            date.fromisocalendar(int(match[1]), int(match[2]), 1)
-            return week
+        monday = date.fromisocalendar(int(match[1]), int(match[2]), 1) if match else None
     except ValueError:
-        match = None
+        monday = None
+    if monday and monday > today:
+        raise BadInput(f"--week: {week} has not begun")
+    if monday:
+        return week
     raise BadInput(f"--week: {week!r} is no ISO week; expected one such as 2026-W48")

@@ -1,8 +1,6 @@
 """Writes a run's files: first on this machine, then into the store and its tables, then `latest`."""
 
-import gzip
 import hashlib
-import io
 import json
 import logging
 import shutil
@@ -10,11 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from remediator.state import started_at
 from reports import csv_files, html
 from reports.coverage import by_account
+from reports.read_back import read_csv, read_summary
 from reports.run_result import RunResult
 from reports.store import Store
 from reports.store_base import StoreFailed
@@ -66,25 +63,12 @@ def _previous(store: Store) -> Previous | None:
 
 
 def read_previous(store: Store) -> Previous | None:
-    """Read the newest complete run's summary and units, or None before the first run."""
-    summary = store.read(f"{LATEST}/{_SUMMARY}")
+    """Read the newest complete run's summary and units, or None before the first run; ValueError if one is broken."""
+    summary = read_summary(store, LATEST)
     if summary is None:
         return None
-    units = read_csv(store, LATEST, "units")
-    return None if units is None else Previous(json.loads(summary), units)
-
-
-def read_csv(store: Store, folder: str, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
-    """Read one of a run's CSV files, plain or zipped; None if the run has none. Every text stays text."""
-    body = store.read(f"{folder}/{name}.csv")
-    if body is None:
-        packed = store.read(f"{folder}/{name}.csv.gz")
-        if packed is None:
-            return None
-        body = gzip.decompress(packed)
-    # An account id is text: its leading zeros count. 'NA' and the like are names here, not absent values.
-    text = {"account_id": "str", "account_name": "str", "ou_path": "str"}
-    return pd.read_csv(io.BytesIO(body), dtype=text, keep_default_na=False, usecols=columns)
+    units = read_csv(store, LATEST, "units", list(csv_files.UNITS))
+    return None if units is None else Previous(summary, units)
 
 
 def _swept(result: RunResult) -> bool:

@@ -1,6 +1,6 @@
 """What the runs of one ISO week left behind, read back from the store and compared."""
 
-import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,13 @@ from typing import Any
 import pandas as pd
 
 from reports.coverage import READ, UNREAD
-from reports.run_files import read_csv
+from reports.csv_files import ACCOUNTS
+from reports.read_back import read_csv, read_summary
 from reports.store import Store
+from scanner.errors import BadInput
 from scanner.units import ANY_REGION
+
+log = logging.getLogger(__name__)
 
 _RUN = re.compile(r"^(runs/\d{4}/\d{2}/\d{2}/[^/]+)/summary\.json$")
 _HOUR = timedelta(hours=1)
@@ -99,17 +103,21 @@ class Moved:
     unreachable: pd.DataFrame
 
 
-def runs_of(store: Store, week: Week) -> list[Run]:
-    """Read the summaries of all runs that started in a week, oldest first."""
+def runs_of(store: Store, week: Week) -> tuple[list[Run], list[str]]:
+    """Read the summaries of all runs that started in a week, oldest first; and the folders of those that are broken."""
     days = [week.monday + timedelta(days=day) for day in range(7)]
     paths = [path for day in days for path in store.list(f"runs/{day:%Y/%m/%d}/")]
-    runs = []
-    for path in paths:
-        match = _RUN.match(path)
-        body = store.read(path) if match else None
-        if match and body is not None:
-            runs.append(Run(match[1], json.loads(body)))
-    return sorted(runs, key=lambda run: run.started)
+    runs, broken = [], []
+    for folder in (match[1] for path in paths if (match := _RUN.match(path))):
+        try:
+            summary = read_summary(store, folder)
+        except ValueError as error:
+            log.warning("a run of week %s is left out: %s", week.name, error)
+            broken.append(folder)
+            continue
+        if summary is not None:
+            runs.append(Run(folder, summary))
+    return sorted(runs, key=lambda run: run.started), broken
 
 
 def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
@@ -168,13 +176,18 @@ def _parts(arns: "pd.Series[str]") -> pd.DataFrame:
 
 def accounts_of(store: Store, run: Run) -> pd.DataFrame:
     """Read a run's accounts.csv."""
-    return _csv(store, run, "accounts", None)
+    return _csv(store, run, "accounts", list(ACCOUNTS))
 
 
-def _csv(store: Store, run: Run, name: str, columns: list[str] | None) -> pd.DataFrame:
-    frame = read_csv(store, run.folder, name, columns)
+def _csv(store: Store, run: Run, name: str, columns: list[str]) -> pd.DataFrame:
+    """Read a file that the report can't do without; BadInput says what is wrong with it and what to do."""
+    how = "put it back, or move this run's folder out of runs/"
+    try:
+        frame = read_csv(store, run.folder, name, columns)
+    except ValueError as error:
+        raise BadInput(f"{error}; {how}") from error
     if frame is None:
-        raise FileNotFoundError(
-            f"{store.url(run.folder)}: {name}.csv is missing, although its summary.json is there"
+        raise BadInput(
+            f"{store.url(run.folder)}: {name}.csv is missing, although summary.json is there; {how}"
         )
     return frame

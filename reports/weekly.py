@@ -1,6 +1,7 @@
 """The weekly report: coverage at the week's start and end, its trend, what moved, where to gain most."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -11,10 +12,13 @@ import pandas as pd
 from reports import charts, page
 from reports.coverage import by_ou, with_shares
 from reports.csv_files import csv_text
+from reports.read_back import read_weekly
 from reports.store import Store
 from reports.summary import utc
 from reports.week_data import Gap, Moved, Run, Week, accounts_of, gaps, moved, runs_of
 from scanner.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 TREND_WEEKS = 12
 COVERAGE = (
@@ -36,17 +40,18 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
     Raises BadInput where no run of the week read the organization.
     """
     chosen = Week(week)
-    runs = runs_of(store, chosen)
+    runs, broken = runs_of(store, chosen)
     sweeps = [run for run in runs if run.swept]
     if not sweeps:
         raise BadInput(
             f"no run read the organization in week {week} ({chosen.monday} to {chosen.sunday}); "
-            f"looked in {store.url('runs')}"
+            f"looked in {store.url('runs')}{f'; {len(broken)} runs there are broken' if broken else ''}"
         )
     first, last = sweeps[0], sweeps[-1]
     accounts, before = accounts_of(store, last), accounts_of(store, first)
     difference = moved(store, first, last)
     summary = _summary(chosen, runs, gaps(runs, chosen, now), difference, _trend(store, chosen, last))
+    summary["runs_broken"] = broken
     told = _told(summary, accounts, before, difference)
     folder = f"weekly/{week}"
     table = _coverage_table(accounts, before, difference)
@@ -121,10 +126,18 @@ def _trend(store: Store, week: Week, last: Run) -> list[dict[str, Any]]:
     points = []
     for weeks in range(TREND_WEEKS - 1, 0, -1):
         earlier = week.before(weeks)
-        body = store.read(f"weekly/{earlier.name}/summary.json")
-        coverage = json.loads(body)["end"]["coverage"] if body is not None else None
-        points.append(_trend_point(earlier, coverage))
+        points.append(_trend_point(earlier, _coverage_of(store, earlier)))
     return [*points, _trend_point(week, last.summary["coverage"])]
+
+
+def _coverage_of(store: Store, week: Week) -> Mapping[str, Any] | None:
+    """Give the coverage at a week's end; a report of it that is broken is as good as none."""
+    try:
+        weekly = read_weekly(store, week.name)
+    except ValueError as error:
+        log.warning("the trend leaves a week out: %s", error)
+        return None
+    return weekly["end"]["coverage"] if weekly else None
 
 
 def _trend_point(week: Week, coverage: Mapping[str, Any] | None) -> dict[str, Any]:

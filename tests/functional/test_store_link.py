@@ -112,3 +112,25 @@ def test_a_folder_gives_the_address_of_the_file(tmp_path: Path) -> None:
     write_run(open_store(str(folder)), run)
     done = auto_defender("report", "link", "--config", configured(tmp_path, str(folder)), env=environment())
     assert done.stdout.strip() == (folder / run.folder / "report.html").as_uri()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}"])
+def test_a_newest_run_that_can_not_be_read_is_one_line(tmp_path: Path, body: bytes) -> None:
+    folder = tmp_path / "out"
+    run = organization(functions=60)
+    store = open_store(str(folder))
+    write_run(store, run)
+    store.write(f"{run.folder}/summary.json", body, "application/json")
+    done = auto_defender("report", "link", "--config", configured(tmp_path, str(folder)), env=environment())
+    assert done.exit_code == 2
+    assert "latest/summary.json is broken" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("week", ["9999-W52", "9999-W01"])
+def test_a_week_that_has_not_begun_is_one_line(tmp_path: Path, week: str) -> None:
+    config = configured(tmp_path, str(tmp_path / "out"))
+    done = auto_defender("report", "weekly", "--config", config, "--week", week, env=environment())
+    assert done.exit_code == 2
+    assert f"--week: {week} has not begun" in done.stderr
+    assert "Traceback" not in done.stderr

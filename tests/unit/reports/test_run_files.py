@@ -165,3 +165,16 @@ def test_the_previous_units_are_read_back_with_their_account_ids_whole(tmp_path:
     previous = read_previous(FolderStore(tmp_path))
     assert previous is not None
     assert previous.units["account_id"].tolist() == run.units["account_id"].tolist()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "units.csv"])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"run_id": "x"}', b"\xff\xfe", b"a,b\r\n1,2,3,4\r\n5\r\n"])
+def test_a_run_before_that_is_broken_is_not_compared_with(
+    tmp_path: Path, name: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = organization(functions=40)
+    store = FolderStore(tmp_path)
+    write_run(store, run)
+    store.write(f"{run.folder}/{name}", body, "text/plain")
+    assert write_run(store, run)["since_previous"] is None
+    assert "not compared with the run before, which can't be read" in caplog.text

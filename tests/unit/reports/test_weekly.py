@@ -252,3 +252,38 @@ def test_weeks_are_iso_weeks(week: str, begin: str, end: str) -> None:
 
 def test_weeks_before_cross_the_year() -> None:
     assert Week("2027-W01").before(1).name == "2026-W53"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"run_id": 1}', b"\xff", b"[" * 100_000])
+def test_a_run_that_can_not_be_read_back_is_left_out_and_told(tmp_path: Path, body: bytes) -> None:
+    store = FolderStore(tmp_path)
+    broken = at(2)
+    write_run(store, broken)
+    store.write(f"{broken.folder}/summary.json", body, "application/json")
+    store.write("weekly/2026-W47/summary.json", body, "application/json")
+    summary = week_of(tmp_path, at(1), at(3), now=MONDAY + timedelta(hours=4))
+    assert (summary["runs"], summary["runs_broken"]) == (2, [broken.folder])
+    assert [gap["begin"] for gap in summary["gaps"]] == ["2026-11-23T00:00:00Z", "2026-11-23T02:00:00Z"]
+    assert summary["trend"][-2]["of_all_pct"] is None
+    folder = tmp_path / "weekly/2026-W48"
+    assert f"<code>{broken.folder}</code>" in (folder / "report.html").read_text()
+    for name in ("mail.txt", "mail.html"):
+        assert re.search("Runs left out, for they can.t be read back: 1", (folder / name).read_text())
+
+
+@pytest.mark.parametrize("name", ["functions", "accounts", "units"])
+@pytest.mark.parametrize("body", [None, b"", b"other,columns\r\n1,2\r\n", b"\xff\xfe"])
+def test_a_table_that_can_not_be_read_back_is_one_clear_line(
+    tmp_path: Path, name: str, body: bytes | None
+) -> None:
+    run = at(1)
+    store = FolderStore(tmp_path)
+    write_run(store, run)
+    store.delete(f"{run.folder}/{name}.csv")
+    if body is not None:
+        store.write(f"{run.folder}/{name}.csv", body, "text/csv")
+    with pytest.raises(
+        BadInput, match=f"{run.folder}: {name}.csv is (missing|broken).*; put it back"
+    ) as told:
+        write_weekly(store, "2026-W48", AFTER)
+    assert "\n" not in str(told.value)
