@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import boto3
@@ -67,6 +67,10 @@ class Context:
             exclusion_list=exclusions(rollout),
             quarantined=frozenset(entry.function_arn for entry in self.quarantine),
         )
+
+    def with_quarantine_as_it_is(self) -> "Context":
+        """Give the same with the quarantine read again, for the health watch and other runs add to it."""
+        return replace(self, quarantine=quarantined(self.store))
 
     @contextmanager
     def writing(self, name: str) -> Iterator[None]:

@@ -77,6 +77,7 @@ def conclude(
 ) -> Ending:
     """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
     watched = watch(context, observed, lock)
+    context = context.with_quarantine_as_it_is()
     observed = observed.after(watched.changes)
     intent = intended(context, observed, watched)
     log.info("%d changes planned", len(intent.plan.changes))

@@ -63,6 +63,7 @@ def intended(context: Context, observed: Observed, watched: Watched) -> Intended
             partition=partition,
             config_digest=digest,
             own_function=own_function(os.environ, partition, context.aws.central_account_id),
+            regressed=[one.function_arn for one in watched.regressed],
         )
         waves = _waves(context, observed, watched.functions, holds, now)
         plan = make_plan(

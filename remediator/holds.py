@@ -1,7 +1,7 @@
-"""Which eligible functions a plan keeps its hands off, and why: Auto-Defender itself, refusals that stand, drift."""
+"""Which eligible functions a plan keeps its hands off: Auto-Defender itself, what regressed, failures that stand, drift."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -36,8 +36,12 @@ def holds_on(
     partition: str,
     config_digest: str,
     own_function: str | None,
+    regressed: Collection[str] = (),
 ) -> Holds:
-    """Find what is held back, from the assessed frame and from what earlier runs have kept in the store."""
+    """Find what is held back, from the assessed frame and from what earlier runs have kept in the store.
+
+    regressed: ARNs of functions that the health watch has found worse off since their last change.
+    """
     lost = lost_again(store, _lacking(assessed), partition)
     for arn, protected in lost.items():
         log.warning(
@@ -53,6 +57,7 @@ def holds_on(
     refused = {arn: known[arn] for arn in still_failing(known, eligible, defender, config_digest)}
     hold = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
     hold |= dict.fromkeys(refused, "failed_before")
+    hold |= dict.fromkeys(regressed, "regressed")
     if own_function:
         hold[own_function] = "own_function"
     return Holds(hold, lost, refused)

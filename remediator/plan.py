@@ -65,7 +65,7 @@ class Plan:
     """Changes in the order in which they are made.
 
     held_back: how many more functions are eligible and wait, by the guard that holds them back
-    (max_changes_per_run, max_changes_per_account, failed_before, drift, wave, own_function, or a reason code).
+    (max_changes_per_run, max_changes_per_account, failed_before, drift, regressed, wave, own_function, or a reason code).
     digest: SHA-256 over all the rest; config_digest: of the configuration that the plan was made under.
     """
 
@@ -124,7 +124,7 @@ def make_plan(
     """Plan a change for each eligible function, up to the limits, the accounts taking turns.
 
     assessed: the frame that assess_risk gives, with the columns of waves_now.py where waves are configured.
-    now: aware, UTC. hold: function ARN -> the guard that keeps its hands off it (failed_before, drift, own_function).
+    now: aware, UTC. hold: function ARN -> the guard that keeps its hands off it, as Holds gives it.
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
     waiting = 0

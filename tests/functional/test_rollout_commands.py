@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import cloudwatch_backends
 
 from auto_defender.demo.functions import fill
@@ -135,6 +136,27 @@ def test_a_function_that_regressed_is_taken_back_and_named(server: str, desk: De
     assert "quarantined" in third["by_reason"]
 
 
+def test_what_regressed_and_can_not_be_taken_back_is_not_changed_by_the_same_run(
+    server: str, desk: Desk
+) -> None:
+    config = desk.configure(risk={"utilization": {"enabled": False}})
+    first = run(server, config, "--json").summary
+    bad = changed(desk, first)[0]
+    at = hours_ago(desk, first["run_id"], 3)
+    count(bad, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+    count(bad, at + timedelta(hours=1), Invocations=600, Errors=300, Duration=60_000)
+    function = function_of(bad)
+    ours = function.layers[-1]["Arn"]
+    older = f"{ours.rpartition(':')[0]}:{int(ours.rpartition(':')[2]) - 1}"
+    function.layers = [*function.layers[:-1], function.layers[-1] | {"Arn": older}]
+
+    second = run(server, config, "--json").summary
+    assert second["health"]["regressed"] == 1
+    assert second["changes_by_outcome"]["dropped"] == 1
+    assert changed(desk, second) == []
+    assert json.loads(desk.run_file(second["run_id"], "plan.json"))["held_back"]["regressed"] == 1
+
+
 def test_more_than_a_few_regressions_stop_the_run(server: str, desk: Desk) -> None:
     config = desk.configure(rollout={"health": {"max_regressed": 0}})
     first = run(server, config, "--json").summary
@@ -179,11 +201,13 @@ def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_mak
     assert 'layers = ["arn:aws:lambda:' in explained.stdout
 
 
-def redeployed(arn: str) -> None:
-    from moto.awslambda.models import lambda_backends
-
+def function_of(arn: str) -> Any:
     _, _, _, region, account, _, name = arn.split(":")
-    function = lambda_backends[account][region].get_function(name)
+    return lambda_backends[account][region].get_function(name)
+
+
+def redeployed(arn: str) -> None:
+    function = function_of(arn)
     function.layers = []
     function.environment_vars = {}
 
