@@ -19,13 +19,17 @@ class Ending:
     exit_code: int = 0
 
 
-def exit_code(units: pd.DataFrame, changes: pd.DataFrame, stopped: GuardStop | None) -> int:
-    """Give the highest that applies: 5 a guard stopped the run, 4 changes failed, 3 units unread, 0 complete."""
+def exit_code(
+    units: pd.DataFrame, changes: pd.DataFrame, stopped: GuardStop | None, *, cut_short: bool = False
+) -> int:
+    """Give the highest that applies: 5 a guard stopped the run, 4 changes failed, 3 units unread or the changes cut
+    short, 0 complete.
+    """  # noqa: D205
     if stopped is not None:
         return stopped.exit_code
     if (changes["outcome"] == "failed").any():
         return 4
-    return 3 if units["outcome"].isin(UNREAD).any() else 0
+    return 3 if cut_short or units["outcome"].isin(UNREAD).any() else 0
 
 
 def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()) -> str:
@@ -49,6 +53,8 @@ def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()
     lines += standing
     if summary["stopped_by"]:
         lines.append(f"stopped        {summary['stopped_by']}")
+    if summary["cut_short"]:
+        lines.append("cut short      told to stop, or out of time: what was put off is left to the next run")
     if hub := summary["security_hub"]:
         troubles = [f"{hub[name]:,} {name}" for name in ("failed", "waiting") if hub[name]]
         troubles += [hub["error"]] if hub["error"] else []

@@ -93,6 +93,7 @@ def conclude(
         intent.plan,
         resolved.stopped_by or made.stopped_by or unkept,
         intent.standing(context, observed),
+        cut_short=resolved.cut_short or watched.cut_short or made.cut_short,
     )
 
 
@@ -148,12 +149,14 @@ def finish(
     plan: Plan | None = None,
     stopped: GuardStop | None = None,
     standing: Standing | None = None,
+    *,
+    cut_short: bool = False,
 ) -> Ending:
     """Write the run's files and tell how it ended."""
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
     told = tell_security_hub(context, observed)
-    code = exit_code(observed.units, changes, stopped)
+    code = exit_code(observed.units, changes, stopped, cut_short=cut_short)
     result = RunResult(
         run_id=context.run_id,
         mode=context.mode,
@@ -166,6 +169,7 @@ def finish(
         changes=changes,
         exit_code=code,
         stopped_by=stopped.guard if stopped else None,
+        cut_short=cut_short,
         plan_json=plan.to_json() if plan else None,
         optouts=context.optouts.entries,
         quarantine=[vars(entry) for entry in _quarantine(context)],

@@ -54,4 +54,11 @@ def apply_saved(context: Context, source: str) -> Ending:
     )
     with RunLock(context.store, context.run_id) as lock:
         applied = applied_plan(context, plan, lock, approved=True)
-        return finish(context, nothing_observed(context), applied.changes, plan, applied.stopped_by)
+        return finish(
+            context,
+            nothing_observed(context),
+            applied.changes,
+            plan,
+            applied.stopped_by,
+            cut_short=applied.cut_short,
+        )

@@ -32,4 +32,10 @@ def take_back(context: Context, run_ids: Sequence[str], function_arns: Sequence[
             progress=context.display.changed,
             threads=settings.sweep.workers,
         )
-        return finish(context, nothing_observed(context), rolled_back.changes, stopped=rolled_back.stopped_by)
+        return finish(
+            context,
+            nothing_observed(context),
+            rolled_back.changes,
+            stopped=rolled_back.stopped_by,
+            cut_short=rolled_back.cut_short,
+        )

@@ -32,10 +32,13 @@ LIMITS = ("max_changes_per_run", "max_changes_per_account")
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of a plan: the changes frame, one row a planned change; and the guard that stopped it, if any."""
+    """What became of a plan: the changes frame, one row a planned change; the guard that stopped it, if any; and
+    whether it was told to stop, or its time was up, before all was tried.
+    """  # noqa: D205
 
     changes: pd.DataFrame
     stopped_by: GuardStop | None
+    cut_short: bool = False
 
 
 def apply_plan(
@@ -87,7 +90,7 @@ def apply_plan(
         lambda: count_changes(store, rows),
     )
     limit = None if approved else limit_stop(plan)
-    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit)
+    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit, collector.cut_short)
 
 
 def limit_stop(plan: Plan) -> GuardStop | None:

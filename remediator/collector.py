@@ -84,6 +84,12 @@ class Collector:
             raise self._defect
         return [self._rows[number] for number in range(len(items))]
 
+    @property
+    def cut_short(self) -> bool:
+        """Tell whether items were put off because the run was told to stop or its time was up, by no guard."""
+        put_off = any(row.ended.outcome == "deferred" for row in self._rows.values())
+        return self._stopping.is_set() and self.stopped_by is None and put_off
+
     def _goes_on(self) -> bool:
         """Look whether to stop, and tell whether anything is left to begin or to wait for."""
         now = time.monotonic()

@@ -68,4 +68,4 @@ def resolve_open_runs(
             now=datetime.now(UTC),
         )
     count_changes(store, rows)
-    return Applied(changes_frame(rows), collector.stopped_by)
+    return Applied(changes_frame(rows), collector.stopped_by, collector.cut_short)

@@ -26,10 +26,13 @@ from scanner.settings import DefenderSettings
 
 @dataclass(frozen=True)
 class RolledBack:
-    """The changes frame, one row a function; and the guard that stopped it, if any."""
+    """The changes frame, one row a function; the guard that stopped it, if any; and whether it was told to stop, or
+    its time was up, before all was tried.
+    """  # noqa: D205
 
     changes: pd.DataFrame
     stopped_by: GuardStop | None
+    cut_short: bool = False
 
 
 def rollback(
@@ -69,4 +72,4 @@ def rollback(
     rows = collector.run(undos, begin, threads)
     journal.close()
     unkept = keep(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
-    return RolledBack(changes_frame(rows), collector.stopped_by or unkept)
+    return RolledBack(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

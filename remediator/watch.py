@@ -42,13 +42,14 @@ class Health:
 
 @dataclass(frozen=True)
 class Watched:
-    """Every function that was changed within the last hours; the changes frame of what was taken back; and the guard
-    that lets nothing new begin, if any.
+    """Every function that was changed within the last hours; the changes frame of what was taken back, and whether
+    that was cut short; and the guard that lets nothing new begin, if any.
     """  # noqa: D205
 
     functions: tuple[Health, ...] = ()
     changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
     stopped_by: GuardStop | None = None
+    cut_short: bool = False
 
     @property
     def regressed(self) -> list[Health]:
@@ -142,7 +143,7 @@ def take_back_regressed(
         deadline=deadline,
         threads=threads,
     )
-    return Watched(functions, taken_back.changes)
+    return Watched(functions, taken_back.changes, cut_short=taken_back.cut_short)
 
 
 def breaker(

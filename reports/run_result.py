@@ -22,6 +22,7 @@ class RunResult:
     plan_json: the plan as it is saved, or None where no plan was made.
     quarantine: one mapping a function that is left alone: function_arn, and since, run_id, reason where known.
     stages: seconds by stage. calls: counts by service and operation.
+    cut_short: the run was told to stop, or its time was up, before all its changes were tried.
     version: this program's version.
     standing: where the rollout stands, of a run that planned.
     security_hub: what became of the findings (open, imported, closed, failed, waiting, error), or None where not asked.
@@ -38,6 +39,7 @@ class RunResult:
     changes: pd.DataFrame
     exit_code: int
     stopped_by: str | None = None
+    cut_short: bool = False
     plan_json: bytes | None = None
     optouts: Sequence[OptOut] = ()
     quarantine: Sequence[Mapping[str, Any]] = ()

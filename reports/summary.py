@@ -42,6 +42,7 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
         "failed": outcomes.get("failed", 0),
         "exit_code": result.exit_code,
         "stopped_by": result.stopped_by,
+        "cut_short": result.cut_short,
         "accounts": len(result.accounts),
         "accounts_in_scope": int(result.accounts["in_scope"].sum()),
         "coverage": {

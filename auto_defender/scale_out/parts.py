@@ -86,6 +86,7 @@ class Parts:
                 "batches": begun.batches,
                 "resolved": packed(begun.resolved.changes),
                 "stopped_by": [stopped.guard, stopped.why, stopped.how_to_go_on] if stopped else None,
+                "cut_short": begun.resolved.cut_short,
                 "work": begun.work,
             },
         )
@@ -104,7 +105,7 @@ class Parts:
             config_digest=data["config_digest"],
             accounts=unpacked(data["accounts"]),
             batches=data["batches"],
-            resolved=Applied(unpacked(data["resolved"]), stopped),
+            resolved=Applied(unpacked(data["resolved"]), stopped, data["cut_short"]),
             work=Work(**data["work"]),
         )
 

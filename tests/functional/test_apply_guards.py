@@ -143,7 +143,16 @@ def test_told_to_stop_it_settles_what_is_in_flight_and_begins_nothing_more(house
     assert outcomes(applied)["deferred"] >= 60
     assert len(applied.changes) == 120
     assert "the run was told to stop" in set(applied.changes["detail"])
+    assert (applied.stopped_by, applied.cut_short) == (None, True)
     check_settled(house)
+
+
+def test_told_to_stop_once_all_is_sent_it_is_not_cut_short(house: House) -> None:
+    add(house, 1)
+    stop = threading.Event()
+    house.aws.after = lambda method, arn, n: stop.set() if method == "tag_resource" else None
+    applied = house.apply(stop=stop)
+    assert (outcomes(applied), applied.cut_short) == ({"changed": 1}, False)
 
 
 def test_at_the_deadline_it_returns_and_leaves_the_journal_open(house: House) -> None:
