@@ -4,15 +4,20 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from auto_defender.context import Context
 from auto_defender.endings import Ending, exit_code
-from auto_defender.hourly import applied_plan, finish, preflighted
+from auto_defender.hourly import applied_plan, finish, preflighted, resolve
 from auto_defender.intended import intended
 from auto_defender.observe import nothing_observed, observe
 from auto_defender.sources import read_source
 from auto_defender.watching import watch
+from remediator.apply import Applied
+from remediator.changes import put_off
 from remediator.lock import RunLock
 from remediator.plan import MAX_PLAN_BYTES, configuration_digest, read_plan
+from remediator.watch import breaker
 from scanner.errors import BadInput
 
 
@@ -40,7 +45,7 @@ def write_plan(context: Context, out: str) -> Ending:
         for arn, why in zip(refused["function_arn"], refused["detail"], strict=True)
     ]
     told = "\n".join([plan.summary(), *lines, f"written to {path}"])
-    return Ending(json.loads(text), told, exit_code(observed.units, changes, None))
+    return Ending(json.loads(text), told, exit_code(observed.units, observed.functions, changes, None))
 
 
 def apply_saved(context: Context, source: str) -> Ending:
@@ -53,12 +58,19 @@ def apply_saved(context: Context, source: str) -> Ending:
         config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
     )
     with RunLock(context.store, context.run_id) as lock:
-        applied = applied_plan(context, plan, lock, approved=True)
+        resolved = resolve(context, lock)
+        context = context.with_quarantine_as_it_is()
+        # No sweep, so nothing new is found to have regressed; what the hourly runs found holds here too.
+        stopped = breaker((), settings.rollout.health, context.store, datetime.now(UTC))
+        if stopped is not None:
+            applied = Applied(put_off(plan, stopped), stopped)
+        else:
+            applied = applied_plan(context, plan, lock, approved=True)
         return finish(
             context,
             nothing_observed(context),
-            applied.changes,
+            pd.concat([resolved.changes, applied.changes], ignore_index=True),
             plan,
-            applied.stopped_by,
-            cut_short=applied.cut_short,
+            resolved.stopped_by or applied.stopped_by,
+            cut_short=resolved.cut_short or applied.cut_short,
         )

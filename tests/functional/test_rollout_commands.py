@@ -172,6 +172,24 @@ def test_more_than_a_few_regressions_stop_the_run(server: str, desk: Desk) -> No
         )
 
 
+def test_an_open_breaker_and_open_journals_come_before_an_approved_plan(server: str, desk: Desk) -> None:
+    config, env = desk.configure(rollout={"health": {"max_regressed": 0}}), environment(server)
+    plan = str(desk.folder / "plan.json")
+    planned = auto_defender("plan", "--config", config, "--out", plan, "--json", env=env).summary
+    arn = planned["changes"][0]["function_arn"]
+    before = state(desk.organization)
+    entry = {"function_arn": arn, "since": datetime.now(UTC).isoformat(), "run_id": planned["run_id"]}
+    quarantine = desk.folder / "out/state/quarantine.json"
+    quarantine.parent.mkdir(parents=True, exist_ok=True)
+    quarantine.write_text(json.dumps([entry | {"reason": "slow", "regressed": True}]))
+    stopped = auto_defender("apply", "--config", config, plan, "--json", env=env)
+    assert stopped.exit_code == 5, stopped.stderr[-2000:]
+    assert stopped.summary["stopped_by"] == "health"
+    assert stopped.summary["changes_by_outcome"] == {"deferred": len(planned["changes"])}
+    assert "resolve" in stopped.summary["stages_sec"]
+    assert state(desk.organization) == before
+
+
 def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_makes_it_permanent(
     server: str, desk: Desk
 ) -> None:
