@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.coverage import tags_unread
 from scanner.errors import GuardStop
 from scanner.units import UNREAD
 
@@ -20,16 +21,23 @@ class Ending:
 
 
 def exit_code(
-    units: pd.DataFrame, changes: pd.DataFrame, stopped: GuardStop | None, *, cut_short: bool = False
+    units: pd.DataFrame,
+    functions: pd.DataFrame,
+    changes: pd.DataFrame,
+    stopped: GuardStop | None,
+    *,
+    cut_short: bool = False,
 ) -> int:
-    """Give the highest that applies: 5 a guard stopped the run, 4 changes failed, 3 units unread or the changes cut
-    short, 0 complete.
-    """  # noqa: D205
+    """Give the highest that applies: 5 a guard stopped the run, 4 changes failed, 3 incomplete, 0 complete.
+
+    Incomplete: units or tags were not read, or the changes were cut short.
+    """
     if stopped is not None:
         return stopped.exit_code
     if (changes["outcome"] == "failed").any():
         return 4
-    return 3 if cut_short or units["outcome"].isin(UNREAD).any() else 0
+    unread = units["outcome"].isin(UNREAD).any() or tags_unread(functions).any()
+    return 3 if cut_short or unread else 0
 
 
 def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()) -> str:
@@ -48,6 +56,8 @@ def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()
         f"  skipped      {summary['skipped']:,}",
         f"  excluded     {summary['excluded']:,}",
     ]
+    if unread := summary["tags_unread"]["functions"]:
+        lines.append(f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units")
     if summary["changes_by_outcome"]:
         lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
     lines += standing

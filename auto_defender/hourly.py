@@ -156,7 +156,7 @@ def finish(
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
     told = tell_security_hub(context, observed)
-    code = exit_code(observed.units, changes, stopped, cut_short=cut_short)
+    code = exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
     result = RunResult(
         run_id=context.run_id,
         mode=context.mode,

@@ -14,22 +14,27 @@ VERDICTS = ("protected", "eligible", "skipped", "excluded")
 READ = "read"
 # Units that should have been read and were not: what they hold is unknown.
 UNREAD = ("error", "timed_out", "throttled", "access_denied")
+# What unread tags alone may have led to: each of the rules by tag fails closed.
+_BY_TAGS = ("opted_out", "tag_required", "opted_out;tag_required")
 # Units that nobody meant to read, or that hold nothing: known, and shown apart.
 SET_ASIDE = ("opted_out", "suspended", "region_disabled")
-OUT_OF_SCOPE = "out_of_scope"
 
 
 @dataclass(frozen=True)
 class Share:
-    """A covered share: `covered` of `total` functions read, and its range if the unread units are counted.
+    """A covered share: `covered` of `total` functions read, and its range if what was not read is counted.
 
     pct: covered / total; None where total is 0 (no functions is not "all covered").
-    worst_pct: every function assumed in the unread units stands uncovered; best_pct: every one is covered.
+    assumed_unread: functions assumed in the unread units, and those undecided.
+    undecided: functions known to be uncovered, of which it is unknown whether they belong to the total.
+    worst_pct: all of assumed_unread belongs to the total and stands uncovered; best_pct: what stands in the unread
+    units is covered, and what is undecided does not belong to the total.
     """
 
     covered: int
     total: int
     assumed_unread: int
+    undecided: int = 0
 
     @property
     def pct(self) -> float | None:
@@ -44,7 +49,8 @@ class Share:
     @property
     def best_pct(self) -> float | None:
         """Give the share if everything unread is covered."""
-        return _pct(self.covered + self.assumed_unread, self.total + self.assumed_unread)
+        in_units = self.assumed_unread - self.undecided
+        return _pct(self.covered + in_units, self.total + in_units)
 
     def as_dict(self) -> dict[str, Any]:
         """Give it as summary.json has it."""
@@ -101,6 +107,7 @@ def measure(
     unread = units["outcome"].isin(UNREAD)
     assumed = int(assumed_functions(units, previous_units).sum())
     protected, eligible = counts["protected"], counts["eligible"]
+    undecided = int((tags_unread(functions) & functions["reasons"].isin(_BY_TAGS)).sum())
     return Coverage(
         functions=len(functions),
         **counts,
@@ -108,8 +115,15 @@ def measure(
         units_read=int((units["outcome"] == READ).sum()),
         units_unread=int(unread.sum()),
         of_all=Share(protected, len(functions), assumed),
-        of_coverable=Share(protected, protected + eligible, assumed),
+        of_coverable=Share(protected, protected + eligible, assumed + undecided, undecided),
     )
+
+
+def tags_unread(functions: pd.DataFrame) -> "pd.Series[bool]":
+    """Tell of each function whether a rule needed its tags and they could not be read."""
+    if "tags_read" not in functions:
+        return pd.Series(data=False, index=functions.index)
+    return ~functions["tags_read"].astype(bool)
 
 
 def measure_effective(functions: pd.DataFrame, coverage: Coverage) -> Effective | None:
@@ -184,7 +198,6 @@ def by_account(accounts: pd.DataFrame, units: pd.DataFrame, functions: pd.DataFr
     frame = frame.join(by_units, how="outer").join(by_functions).fillna({"account_name": "", "ou_path": ""})
     numbers = ["units_expected", "units_read", "functions", *VERDICTS]
     frame[numbers] = frame[numbers].fillna(0).astype("int64")
-    frame["outcome"] = frame["outcome"].fillna(OUT_OF_SCOPE)
     frame = frame.rename_axis("account_id").reset_index()
     return frame[["account_id", "account_name", "ou_path", "outcome", *numbers]]
 
@@ -202,10 +215,9 @@ def by_runtime(functions: pd.DataFrame) -> pd.DataFrame:
 
 def by_ou(accounts: pd.DataFrame) -> pd.DataFrame:
     """One row an OU path, from by_account(): the sums of the accounts directly in it."""
-    in_scope = accounts[accounts["outcome"] != OUT_OF_SCOPE]
     numbers = ["units_expected", "units_read", "functions", *VERDICTS]
-    frame = in_scope.groupby("ou_path")[numbers].sum()
-    frame.insert(0, "accounts", in_scope.groupby("ou_path").size())
+    frame = accounts.groupby("ou_path")[numbers].sum()
+    frame.insert(0, "accounts", accounts.groupby("ou_path").size())
     return frame
 
 

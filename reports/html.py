@@ -19,6 +19,7 @@ from reports.coverage import (
     measure,
     measure_effective,
     reason_counts,
+    tags_unread,
     with_shares,
 )
 from reports.noticed import blocked_soon, left_behind, unread_facts
@@ -93,7 +94,7 @@ def render_run(
         drifting=_drifting(functions),
         effective=measure_effective(result.functions, coverage),
         left_behind=_table(left_behind(functions)),
-        unread_facts=_table(unread_facts(functions)),
+        unread_facts=_table(unread_facts(functions, tags_unread(result.functions))),
         blocked_soon=_table(blocked_soon(functions, result.started.date())),
         regressed=_cut(result.standing.regressed),
         lost=_cut(result.standing.drift),

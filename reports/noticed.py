@@ -4,7 +4,7 @@ from datetime import date
 
 import pandas as pd
 
-from reports.coverage import counts_of
+from reports.coverage import counts_of, tags_unread
 from scanner.measured import FAULTS
 from scanner.risk import BLOCKED_SOON
 from scanner.runtimes import lifecycle
@@ -27,17 +27,27 @@ def utilization_unread(functions: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {metric: counts for metric, counts in sorted(found.items()) if counts}
 
 
-def unread_facts(functions: pd.DataFrame) -> pd.DataFrame:
+def count_tags_unread(functions: pd.DataFrame) -> dict[str, int]:
+    """Count the functions whose tags a rule needed and that could not be read, and the units that they are in."""
+    unread = functions.loc[tags_unread(functions), ["account_id", "region"]]
+    return {"functions": len(unread), "units": len(unread.drop_duplicates())}
+
+
+def unread_facts(functions: pd.DataFrame, without_tags: "pd.Series[bool]") -> pd.DataFrame:
     """One row a unit, kind of fact and outcome, most functions first.
 
-    functions: the table of functions.csv. Columns: what, account_id, account_name, region, outcome, functions.
+    functions: the table of functions.csv; without_tags: of each of its rows, whether its tags could not be read.
+    Columns: what, account_id, account_name, region, outcome, functions.
     """
+    found = [
+        (what, functions[column], functions[column].isin(FAULTS)) for column, what in _READ_LATER.items()
+    ]
+    found.append(("tags", pd.Series("not_read", index=functions.index), without_tags))
     parts = []
-    for column, what in _READ_LATER.items():
-        unit = ["account_id", "account_name", "region", column]
-        unread = functions.loc[functions[column].isin(FAULTS), unit].astype("str")
-        counts = unread.groupby(unit).size().reset_index(name="functions")
-        parts.append(counts.rename(columns={column: "outcome"}).assign(what=what))
+    for what, outcomes, unread in found:
+        unit = ["account_id", "account_name", "region", "outcome"]
+        rows = functions.assign(outcome=outcomes).loc[unread, unit].astype("str")
+        parts.append(rows.groupby(unit).size().reset_index(name="functions").assign(what=what))
     return pd.concat(parts, ignore_index=True).sort_values("functions", ascending=False, kind="stable")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports.coverage import Coverage, counts_of, measure, measure_effective, reason_counts
-from reports.noticed import utilization_unread
+from reports.noticed import count_tags_unread, utilization_unread
 from reports.run_result import RunResult
 
 SCHEMA_VERSION = 1
@@ -53,6 +53,7 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
         "units_by_outcome": counts_of(result.units["outcome"]),
         "units_unread": coverage.units_unread,
         "utilization_unread": utilization_unread(result.functions),
+        "tags_unread": count_tags_unread(result.functions),
         "by_protection": counts_of(result.functions["protection"]),
         "by_reason": {str(reason): int(count) for reason, count in reasons["functions"].items()},
         "changes_by_action": counts_of(result.changes["action"]),

@@ -16,6 +16,7 @@ SUMMARY = {
     "changes_by_outcome": {"changed": 1, "deferred": 5},
     "stopped_by": None,
     "cut_short": True,
+    "tags_unread": {"functions": 0, "units": 0},
     "security_hub": None,
 }
 STOP = GuardStop("kill_switch", "it is on", "Delete it to go on")
@@ -36,7 +37,16 @@ def test_the_highest_exit_code_that_applies(
     unit: str, change: str, stopped: GuardStop | None, cut_short: bool, code: int
 ) -> None:
     units, changes = pd.DataFrame({"outcome": [unit]}), pd.DataFrame({"outcome": [change]})
-    assert exit_code(units, changes, stopped, cut_short=cut_short) == code
+    functions = pd.DataFrame({"tags_read": [True]})
+    assert exit_code(units, functions, changes, stopped, cut_short=cut_short) == code
+
+
+@pytest.mark.parametrize(("tags", "code"), [({"tags_read": [True, False]}, 3), ({}, 0)])
+def test_tags_that_could_not_be_read_are_not_complete(tags: dict[str, list[bool]], code: int) -> None:
+    units, changes = pd.DataFrame({"outcome": ["read"]}), pd.DataFrame({"outcome": ["changed"]})
+    assert exit_code(units, pd.DataFrame(tags), changes, None) == code
+    told = run_text(SUMMARY | {"tags_unread": {"functions": 2, "units": 1}}, "report.html")
+    assert "\ntags unread    2 functions in 1 units\n" in told
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:

@@ -143,17 +143,18 @@ def make_accounts(count: int, hostile: bool = False) -> pd.DataFrame:
 def make_units(accounts: pd.DataFrame, unread: int, hostile: bool = False) -> pd.DataFrame:
     """Two to four regions an account; `unread` of them failed."""
     regions = REGIONS[:2] if len(accounts) < 100 else REGIONS
-    in_scope = accounts[accounts["in_scope"]]
     frame = pd.DataFrame(
         [
             {
                 "account_id": account_id,
                 "region": region,
-                "outcome": "suspended" if state != "ACTIVE" else "read",
+                "outcome": "suspended" if state != "ACTIVE" else "read" if in_scope else "opted_out",
                 "functions": 0,
                 "detail": "",
             }
-            for account_id, state in zip(in_scope["account_id"], in_scope["state"], strict=True)
+            for account_id, state, in_scope in zip(
+                accounts["account_id"], accounts["state"], accounts["in_scope"], strict=True
+            )
             for region in regions
         ]
     )
@@ -161,8 +162,9 @@ def make_units(accounts: pd.DataFrame, unread: int, hostile: bool = False) -> pd
     for i in range(unread):
         detail = HOSTILE[i % len(HOSTILE)] if hostile else "sts:AssumeRole was refused: AccessDenied"
         frame.loc[2 + 3 * i, ["outcome", "detail"]] = [failures[i % 4], detail]
-    frame.loc[frame.index[-4], ["outcome", "detail"]] = ["region_disabled", ""]
-    frame.loc[frame.index[-5], ["outcome", "detail"]] = ["opted_out", "Latency budget, CHG-4711"]
+    readable = frame.index[frame["outcome"] == "read"]
+    frame.loc[readable[-2], ["outcome", "detail"]] = ["region_disabled", ""]
+    frame.loc[readable[-3], ["outcome", "detail"]] = ["opted_out", "Latency budget, CHG-4711"]
     return frame
 
 

@@ -147,7 +147,7 @@ def test_an_account_row_says_what_became_of_it() -> None:
     assert rows.loc["000000000002", "outcome"] == "access_denied"  # one of its two regions was read
     assert rows.loc["000000000002", "units_read"] == 1
     assert rows.loc["000000000001", "outcome"] == "read"
-    assert rows.loc["000000000023", "outcome"] == "out_of_scope"
+    assert rows.loc["000000000023", "outcome"] == "opted_out"  # out of scope
     assert rows.loc["000000000024", "outcome"] == "suspended"
 
 
@@ -164,3 +164,24 @@ def test_a_group_without_functions_has_no_share() -> None:
     assert np.isnan(table["coverable_pct"][0])
     assert table["covered_pct"][1] == 25.0
     assert table["coverable_pct"][1] == 100.0
+
+
+def test_what_is_left_out_for_unread_tags_alone_widens_the_range_of_what_can_be_covered() -> None:
+    verdicts = ["protected"] * 4 + ["eligible"] * 4 + ["excluded"] * 8
+    reasons = (
+        [""] * 8
+        + ["opted_out", "tag_required", "opted_out;tag_required"] * 2
+        + ["memory;opted_out", "opted_out"]
+    )
+    unread = [False] * 3 + [True] * 12 + [False]
+    measured = measure(frame(verdicts, reasons).assign(tags_read=[not one for one in unread]), units("read"))
+    share = measured.of_coverable
+    assert (share.total, share.undecided, share.assumed_unread) == (8, 6, 6)
+    assert (share.worst_pct, share.pct, share.best_pct) == (28.57, 50.0, 50.0)
+    assert measured.of_all.assumed_unread == 0
+    with_units = measure(
+        frame(verdicts, reasons).assign(tags_read=[not one for one in unread]),
+        units("read", "error", functions=2),
+    ).of_coverable
+    assert (with_units.assumed_unread, with_units.undecided) == (8, 6)
+    assert (with_units.worst_pct, with_units.best_pct) == (25.0, 60.0)

@@ -173,3 +173,19 @@ def test_runtimes_that_are_blocked_soon_stand_on_the_page_with_their_day(tmp_pat
     (found,) = blocked_soon(table, eve.date()).to_dict("records")
     assert found["functions"] == (run.functions["runtime"] == "python3.11").sum()
     assert found["days"] == 20
+
+
+def test_tags_that_could_not_be_read_are_nobodys_decision(tmp_path: Path) -> None:
+    run = organization(functions=40, unread=0)
+    assert written(tmp_path / "all", run)[1]["tags_unread"] == {"functions": 0, "units": 0}
+    unit = ["account_id", "region"]
+    first = run.functions[unit].astype("str").apply(tuple, axis=1) == tuple(run.functions[unit].iloc[0])
+    page, summary, _ = written(
+        tmp_path / "one", replace(run, functions=run.functions.assign(tags_read=(~first).to_numpy()))
+    )
+    assert summary["tags_unread"] == {"functions": int(first.sum()), "units": 1}
+    assert (
+        "could not be read.</strong> Those that are not covered count below as left out by decision" in page
+    )
+    assert '<tr><th scope="row">tags</th>' in page
+    assert summary["coverage"]["of_coverable"]["undecided"] <= first.sum()
