@@ -78,7 +78,7 @@ def conclude(
     """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
     watched = watch(context, observed, lock)
     context = context.with_quarantine_as_it_is()
-    observed = observed.after(watched.changes)
+    observed = observed.after_rollback(watched.changes, watched.protection_before)
     intent = intended(context, observed, watched)
     log.info("%d changes planned", len(intent.plan.changes))
     made = _made(context, intent, lock, stopped or watched.stopped_by)

@@ -23,11 +23,9 @@ from scanner.utilization import add_utilization
 log = logging.getLogger(__name__)
 verdicts = logging.getLogger(SKIPS)
 
-# What a change makes of a function, by its outcome; the next sweep reads it.
-_AFTER: Mapping[str, Mapping[str, str]] = {
-    "changed": {"protection": "protected", "verdict": "protected", "reasons": ""},
-    "rolled_back": {"protection": "unprotected", "verdict": "excluded", "reasons": "quarantined"},
-}
+# What a change makes of a function, and a rollback beside its protection; the next sweep reads it.
+_CHANGED = {"protection": "protected", "verdict": "protected", "reasons": ""}
+_ROLLED_BACK = {"verdict": "excluded", "reasons": "quarantined"}
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,17 @@ class Observed:
     functions: pd.DataFrame
 
     def after(self, changes: pd.DataFrame) -> "Observed":
-        """Give the same with the confirmed changes in it: protected now, or rolled back and in quarantine."""
-        seen = self
-        for outcome, columns in _AFTER.items():
-            seen = seen._with(changes[changes["outcome"] == outcome], columns)
+        """Give the same with the functions protected that were changed."""
+        return self._with(changes[changes["outcome"] == "changed"], _CHANGED)
+
+    def after_rollback(self, changes: pd.DataFrame, protection_before: Mapping[str, str]) -> "Observed":
+        """Give the same with what was rolled back in quarantine, as protected as it was before. protection_before: by
+        function ARN.
+        """  # noqa: D205
+        seen, back = self, changes[changes["outcome"] == "rolled_back"]
+        protection = back["function_arn"].map(protection_before)
+        for before in protection.unique():
+            seen = seen._with(back[protection == before], {"protection": before, **_ROLLED_BACK})
         return seen
 
     def _with(self, changes: pd.DataFrame, columns: Mapping[str, str]) -> "Observed":

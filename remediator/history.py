@@ -10,6 +10,9 @@ from remediator.state import Store, run_folder
 from scanner.arns import FunctionArn
 from scanner.errors import BadInput
 
+# What a function was before a change, by what the change did.
+_BEFORE: Mapping[str, str] = {"protect": "unprotected", "repair": "partial", "upgrade": "outdated"}
+
 
 @dataclass(frozen=True)
 class Undo:
@@ -22,6 +25,11 @@ class Undo:
     entries: tuple[Entry, ...]
     refusal: str = ""
     action: Literal["rollback"] = "rollback"
+
+    @property
+    def protection_before(self) -> str:
+        """Tell what the function was before the oldest of these entries; there must be some."""
+        return _BEFORE[self.entries[-1].intent.action]
 
 
 def select(store: Store, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -43,13 +43,15 @@ class Health:
 @dataclass(frozen=True)
 class Watched:
     """Every function that was changed within the last hours; the changes frame of what was taken back, and whether
-    that was cut short; and the guard that lets nothing new begin, if any.
+    that was cut short; the guard that lets nothing new begin, if any; and, by function ARN, what protection those that
+    regressed had before their change.
     """  # noqa: D205
 
     functions: tuple[Health, ...] = ()
     changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
     stopped_by: GuardStop | None = None
     cut_short: bool = False
+    protection_before: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def regressed(self) -> list[Health]:
@@ -132,8 +134,9 @@ def take_back_regressed(
             for one in regressed
         ],
     )
+    undos = undo_each(store, {one.function_arn: one.run_id for one in regressed})
     taken_back = rollback(
-        undo_each(store, {one.function_arn: one.run_id for one in regressed}),
+        undos,
         aws,
         defender,
         store=store,
@@ -143,7 +146,12 @@ def take_back_regressed(
         deadline=deadline,
         threads=threads,
     )
-    return Watched(functions, taken_back.changes, cut_short=taken_back.cut_short)
+    return Watched(
+        functions,
+        taken_back.changes,
+        cut_short=taken_back.cut_short,
+        protection_before={undo.function_arn: undo.protection_before for undo in undos if undo.entries},
+    )
 
 
 def breaker(

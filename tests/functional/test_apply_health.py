@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from auto_defender.observe import Observed
 from remediator.health import Figures
 from remediator.lock import RunLock
 from remediator.quarantine import quarantined
@@ -103,7 +105,11 @@ def test_an_upgrade_that_regressed_goes_back_to_the_version_before(house: House)
     house.defender = settings(version=5)
     house.apply(run_id=NEXT)
     house.aws.figures["failing"] = FAILING
-    taken_back(house, watched(house), THIRD)
+    before = Observed(pd.DataFrame(), pd.DataFrame(), house.assessed())
+    back = taken_back(house, watched(house), THIRD)
+    told = before.after_rollback(back.changes, back.protection_before).functions
+    assert told["protection"].tolist() == house.assessed()["protection"].tolist() == ["outdated"]
+    assert told[["verdict", "reasons"]].to_numpy().tolist() == [["excluded", "quarantined"]]
     assert house.aws.layers(arns["failing"]) == [layer(4)]
     assert house.aws.variables(arns["failing"]).keys() == {"OWNER", *OURS}
 
