@@ -32,6 +32,10 @@ class _OptOut(BaseModel):
     expires: date | None
 
 
+class _TagsUnread(BaseModel):
+    functions: int = 0
+
+
 class _Summary(BaseModel):
     """What reports take from a run's summary.json; docs/schema.md has all of it."""
 
@@ -41,6 +45,7 @@ class _Summary(BaseModel):
     units_expected: int
     units_read: int
     units_unread: int
+    tags_unread: _TagsUnread = _TagsUnread()  # runs of earlier versions have none
     functions: int
     protected: int
     eligible: int

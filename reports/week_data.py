@@ -72,6 +72,12 @@ class Run:
         """Tell whether it read the organization (a rollback does not)."""
         return int(self.summary["units_expected"]) > 0
 
+    @property
+    def incomplete(self) -> bool:
+        """Tell whether units, or the tags that a rule needs, were not read."""
+        tags = self.summary.get("tags_unread", {})  # runs of earlier versions have none
+        return bool(self.summary["units_unread"] or tags.get("functions"))
+
 
 @dataclass(frozen=True)
 class Gap:

@@ -82,7 +82,7 @@ def _summary(
         "ends": week.sunday.isoformat(),
         "runs": len(runs),
         "sweeps": len(sweeps),
-        "runs_incomplete": sum(bool(run.summary["units_unread"]) for run in sweeps),
+        "runs_incomplete": sum(run.incomplete for run in sweeps),
         "runs_stopped": sum(run.summary["stopped_by"] is not None for run in runs),
         "hours_missing": sum(gap.hours for gap in missing),
         "gaps": [{"begin": utc(gap.begin), "end": utc(gap.end), "hours": gap.hours} for gap in missing],

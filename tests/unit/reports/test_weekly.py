@@ -287,3 +287,10 @@ def test_a_table_that_can_not_be_read_back_is_one_clear_line(
     ) as told:
         write_weekly(store, "2026-W48", AFTER)
     assert "\n" not in str(told.value)
+
+
+def test_a_run_that_could_not_read_tags_is_incomplete(tmp_path: Path) -> None:
+    unread = at(1).functions.assign(tags_read=False)
+    summary = week_of(tmp_path, at(0), at(1, functions=unread), at(2))
+    assert (summary["sweeps"], summary["runs_incomplete"]) == (3, 1)
+    assert summary["end"]["coverage"]["of_coverable"]["undecided"] == 0
