@@ -1,21 +1,29 @@
 """`explain`: one function, read now, and every check of it."""
 
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+import pandas as pd
 from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.endings import Ending
 from remediator.drifted import Drifted, tell_drift
+from remediator.guards import own_function
 from remediator.holds import Holds, holds_on
 from remediator.plan import configuration_digest, make_plan
+from remediator.wave_members import read_tags, wave_numbers
+from remediator.waves import states
+from remediator.waves_now import WavesNow
+from scanner.accounts import ACTIVE, list_accounts
 from scanner.arns import FunctionArn
 from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.errors import BadInput
 from scanner.explain import Finding, explain
 from scanner.frame import frame_of
 from scanner.risk import assess_risk
+from scanner.settings import OrganizationSettings
 from scanner.tags import add_tags
 from scanner.utilization import add_utilization
 
@@ -45,18 +53,22 @@ def explain_function(context: Context, text: str) -> Ending:
         store=context.store,
         partition=arn.partition,
         config_digest=digest,
-        own_function=None,
+        own_function=own_function(os.environ, arn.partition, context.aws.central_account_id),
     )
+    accounts = list_accounts(context.aws, settings.organization)
+    outside = _outside(arn, accounts, settings.organization)
+    hold = {**holds.hold, text: "out_of_scope"} if outside else holds.hold
     plan = make_plan(
-        assessed,
+        _in_waves(context, assessed, accounts),
         settings.defender,
         settings.rollout,
         run_id=context.run_id,
         now=datetime.now(UTC).replace(microsecond=0),
         partition=arn.partition,
         config_digest=digest,
-        hold=holds.hold,
+        hold=hold,
     )
+    held_back = hold.get(text) or next(iter(plan.held_back), None)
     change = asdict(plan.changes[0]) if plan.changes else None
     drift = tell_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
     summary = {
@@ -66,18 +78,50 @@ def explain_function(context: Context, text: str) -> Ending:
         "reasons": [code for code in row["reasons"].split(";") if code],
         "checks": [asdict(finding) for finding in findings],
         "change": change,
-        "held_back": holds.hold.get(text),
+        "held_back": held_back,
+        "out_of_scope": outside or None,
         "drift": asdict(drift[0]) if drift else None,
     }
     head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
     would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
-    return Ending(
-        summary, "\n".join([head, *map(_line, findings), *would, *_refused(text, holds), *map(_drift, drift)])
+    held = [_held_back(held_back, outside, holds, text)] if held_back else []
+    return Ending(summary, "\n".join([head, *map(_line, findings), *would, *held, *map(_drift, drift)]))
+
+
+def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: OrganizationSettings) -> str:
+    """Say why no run sweeps a function's account and region, "" where it does."""
+    account = accounts[accounts["account_id"] == arn.account_id]
+    if account.empty:
+        return f"the organization has no account {arn.account_id}"
+    if not account["in_scope"].item():
+        return str(account["detail"].item())
+    if account["state"].item() != ACTIVE:
+        return f"account state {account['state'].item()}"
+    if organization.regions != "enabled" and arn.region not in organization.regions:
+        return f"organization.regions has no {arn.region}"
+    return ""
+
+
+def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) -> pd.DataFrame:
+    """Mark the function as make_plan wants it, with the waves as the last run has left them."""
+    settings = context.configuration
+    waves = settings.rollout.waves
+    tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
+    numbers = wave_numbers(assessed, accounts, waves, tagged)
+    return WavesNow(waves, tuple(states(context.store, waves)), (), numbers, datetime.now(UTC)).marked(
+        assessed
     )
 
 
-def _refused(arn: str, holds: Holds) -> list[str]:
-    return [f"held back, AWS has refused it: {holds.refused[arn].detail}"] if arn in holds.refused else []
+def _held_back(guard: str, outside: str, holds: Holds, arn: str) -> str:
+    why = {
+        "out_of_scope": f"out of scope: {outside}",
+        "own_function": "Auto-Defender itself runs in it",
+        "wave": "it waits for the waves before its own, or the tags that tell its wave could not be read",
+    }
+    if arn in holds.refused and guard == "failed_before":
+        return f"held back, AWS has refused it: {holds.refused[arn].detail}"
+    return f"held back, {why.get(guard, guard)}"
 
 
 def _drift(drifted: Drifted) -> str:

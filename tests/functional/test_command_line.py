@@ -164,6 +164,24 @@ def test_explain_tells_every_check_of_a_function(server: str, desk: Desk) -> Non
     assert SECRET not in done.stdout + done.stderr
 
 
+def test_explain_promises_nothing_that_no_run_would_do(server: str, desk: Desk) -> None:
+    arn, env = desk.organization.quarantined[0], environment(server)
+    account = arn.split(":")[4]
+
+    def explained(**sections: object) -> str:
+        return auto_defender("explain", "--config", desk.configure(**sections), arn, env=env).stdout
+
+    assert "\nwould protect: " in explained()
+    outside = explained(organization={"exclude_accounts": [account]})
+    assert "held back, out of scope: organization.exclude_accounts" in outside
+    waves = [
+        {"name": "pilot", "accounts": [CENTRAL_ACCOUNT_ID if account != CENTRAL_ACCOUNT_ID else "1" * 12]}
+    ]
+    waits = explained(rollout={"waves": waves})
+    assert "held back, it waits for the waves before its own" in waits
+    assert "would protect" not in outside + waits
+
+
 def test_optouts_check_reads_the_file_alone(server: str, desk: Desk) -> None:
     done = auto_defender("optouts", "check", "--config", desk.configure(), "--json", env=environment(server))
     assert done.exit_code == 0, done.stderr[-2000:]
