@@ -96,8 +96,8 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     tmp_path: Path, break_it: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FailsAt(tmp_path)
-    write_run(store, organization(3, 20))
+    write_run(store, organization(12, 20))
     store.operation, store.path = "read", break_it
-    summary = write_run(store, organization(3, 20))
+    summary = write_run(store, organization(12, 20))
     assert summary["since_previous"] is None
     assert "not compared with the run before" in caplog.text

@@ -64,7 +64,7 @@ def test_a_call_outside_any_account_is_never_sent(server: RunningServer) -> None
 def test_the_server_notices_a_call_signed_by_another_account(server: RunningServer) -> None:
     """Without this, the race above could pass because the server looks away."""
     role = f"arn:aws:iam::{ACCOUNTS[0]}:role/AutoDefenderMember"
-    keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="other")["Credentials"]
+    keys = boto3.Session().client("sts").assume_role(RoleArn=role, RoleSessionName="other")["Credentials"]
     session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
     session.client("lambda", region_name=REGIONS[0]).get_function_configuration(
         FunctionName=arn_in(ACCOUNTS[1], REGIONS[0])
@@ -82,7 +82,7 @@ def test_pages_read_as_botocore_itself_would_read_them(server: RunningServer) ->
     """The sweep's parser stands in for botocore's: a botocore that changes its hook shows here."""
     ours = aws_for(SETTINGS).call(ACCOUNTS[0], REGIONS[0], "lambda", "list_functions", MaxItems=3)
     role = f"arn:aws:iam::{ACCOUNTS[0]}:role/AutoDefenderMember"
-    keys = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="plain")["Credentials"]
+    keys = boto3.Session().client("sts").assume_role(RoleArn=role, RoleSessionName="plain")["Credentials"]
     session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
     theirs = session.client("lambda", region_name=REGIONS[0]).list_functions(MaxItems=3)
 
