@@ -16,7 +16,8 @@ import yaml
 from moto.awslambda.models import lambda_backends
 from moto.server import ThreadedMotoServer
 
-from auto_defender.demo.organization import REGIONS, Organization
+from auto_defender.demo.functions import fill
+from auto_defender.demo.organization import REGIONS, Organization, build_organization
 from auto_defender.demo.run import configuration_text, optouts_text
 from auto_defender.demo.simulated_aws import like_aws
 
@@ -129,3 +130,11 @@ def configurations(accounts: Sequence[str]) -> dict[str, dict[str, Any]]:
         for region in REGIONS
         for function in lambda_backends[account_id][region].list_functions()
     }
+
+
+def desk_with(server: str, folder: Path, accounts: int) -> Desk:
+    """Give a desk in a fresh simulated organization."""
+    reset(server)
+    organization = build_organization(accounts)
+    fill(organization)
+    return Desk(folder, organization)

@@ -10,14 +10,14 @@ from moto.core.exceptions import AccessDeniedError
 from moto.organizations.models import OrganizationsBackend
 from moto.s3.models import s3_backends
 
-from auto_defender.demo.functions import fill
-from auto_defender.demo.organization import Organization, build_organization
+from auto_defender.demo.organization import Organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from tests.functional.moto_server import (
     Desk,
     Done,
     auto_defender,
     configurations,
+    desk_with,
     environment,
     reset,
     serving,
@@ -35,10 +35,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def desk(server: str, tmp_path: Path) -> Desk:
     """Everything in order, but for what a test breaks."""
-    reset(server)
-    organization = build_organization(3)
-    fill(organization)
-    return Desk(tmp_path, organization)
+    return desk_with(server, tmp_path, 3)
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from moto.sns.models import Topic, sns_backends
 
-from auto_defender.demo.functions import SECRET, fill
-from auto_defender.demo.organization import build_organization
+from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from tests.functional.moto_server import Desk, Done, auto_defender, environment, reset, serving
+from tests.functional.moto_server import Desk, Done, auto_defender, desk_with, environment, serving
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +21,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def desk(server: str, tmp_path: Path) -> Desk:
-    reset(server)
-    organization = build_organization(4)
-    fill(organization)
-    return Desk(tmp_path, organization)
+    return desk_with(server, tmp_path, 4)
 
 
 @pytest.fixture

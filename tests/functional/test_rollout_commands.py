@@ -11,9 +11,15 @@ import pytest
 from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import cloudwatch_backends
 
-from auto_defender.demo.functions import fill
-from auto_defender.demo.organization import Organization, build_organization
-from tests.functional.moto_server import Desk, auto_defender, configurations, environment, reset, serving
+from auto_defender.demo.organization import Organization
+from tests.functional.moto_server import (
+    Desk,
+    auto_defender,
+    configurations,
+    desk_with,
+    environment,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +30,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def desk(server: str, tmp_path: Path) -> Desk:
-    reset(server)
-    organization = build_organization(4)
-    fill(organization)
-    return Desk(tmp_path, organization)
+    return desk_with(server, tmp_path, 4)
 
 
 def state(organization: Organization) -> dict[str, dict[str, Any]]:
