@@ -1,6 +1,7 @@
 """ministack as a process: an AWS on the loopback that enforces roles (AUTH=true) and speaks TLS (USE_SSL=1)."""
 
 import os
+import random
 import signal
 import socket
 import ssl
@@ -9,7 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def running() -> Iterator[Emulator]:
             yield emulator
         finally:
             # At once, and its functions' processes with it: there is nothing to save.
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -92,10 +94,12 @@ def _environment(port: int, home: str) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Give a port below those that Linux deals out to connections: another test can't be given it meanwhile."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
 
 
 def _wait_until_healthy(emulator: Emulator, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -221,6 +222,11 @@ class Campaign:
             if self.dice.random() * 100 < percent:
                 self.simulator.plane.owner_deploys(function, self.dice)
 
+    def wait_for_updates(self) -> None:
+        """Wait until every update that AWS took has settled: what a run gave up on, the next one can find out."""
+        last = max(function["settles_at"] for function in self.simulator.functions().values())
+        time.sleep(max(0.0, last - time.monotonic()))
+
     def check_the_end(self) -> None:
         """After a last run without faults nothing is left open, and no file holds a secret."""
         store = FolderStore(self.root)
@@ -272,6 +278,7 @@ def campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int = 8) 
         course.do(run)
         course.store_percent, course.simulator.faults.storm = 0.0, 0.0
         course.do(run)
+        course.wait_for_updates()
         course.do(run)
     course.check_the_end()
     return course.result

@@ -37,6 +37,8 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
         with environment(port):
             assert course.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
             assert course.do(run) == "exit 0"
+            course.wait_for_updates()
+            assert course.do(run) == "exit 0"
     course.check_the_end()
     assert course.result.violations == []
     assert set(taken.values()) <= {1}
