@@ -19,6 +19,7 @@ from auto_defender.demo.organization import REGIONS, ROLE, Organization, build_o
 from auto_defender.demo.simulated_aws import simulated_aws
 from auto_defender.endings import Ending, run_text
 from auto_defender.hourly import run
+from auto_defender.logs import name_run
 from auto_defender.observe import observe
 from auto_defender.progress import Display
 from remediator.quarantine import Quarantined, put_in_quarantine
@@ -79,10 +80,12 @@ class _Demo:
     ) -> Iterator[Context]:
         for mode in modes:
             if not self.stop.is_set():
+                run_id = new_run_id(datetime.now(UTC))
+                name_run(run_id)
                 yield open_context(
                     settings,
                     session,
-                    run_id=new_run_id(datetime.now(UTC)),
+                    run_id=run_id,
                     mode=mode,
                     display=self.display,
                     stop=self.stop,

@@ -15,7 +15,7 @@ from auto_defender.context import Context
 from auto_defender.endings import Ending
 from auto_defender.explained import explain_function
 from auto_defender.hourly import run, scan
-from auto_defender.logs import JsonLines
+from auto_defender.logs import JsonLines, OfRun
 from auto_defender.metrics import embedded_metrics
 from auto_defender.planned import apply_saved, write_plan
 from auto_defender.taken_back import take_back
@@ -35,7 +35,8 @@ def everything_logged(run_id: str = "a-run") -> Iterator[io.StringIO]:
     """Take the log as --verbose writes it, JSON lines with tracebacks, and other libraries' warnings."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(JsonLines(run_id))
+    handler.setFormatter(JsonLines())
+    handler.addFilter(OfRun(run_id))
     loggers = [logging.getLogger(name) for name in OWN]
     levels = [logger.level for logger in loggers]
     logging.getLogger().addHandler(handler)

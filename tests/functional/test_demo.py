@@ -108,8 +108,12 @@ def test_hostile_names_stay_text(demo: Demo) -> None:
         assert hostile not in html
 
 
-def test_logs_are_json_lines_and_nothing_else(demo: Demo) -> None:
+def test_logs_are_json_lines_that_name_the_run_they_are_of(demo: Demo) -> None:
     assert {line["level"] for line in demo.done.log} >= {"INFO", "WARNING", "ERROR"}
+    for mode, summary in demo.summaries().items():
+        lines = [line for line in demo.done.log if line["run_id"] == summary["run_id"]]
+        left_alone = {line["function_arn"] for line in lines if line.get("verdict") == "skipped"}
+        assert len(left_alone) == summary["skipped"] > 0, mode
 
 
 def test_a_bucket_gets_the_files_after_the_simulation(tmp_path: Path) -> None:
