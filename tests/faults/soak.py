@@ -3,8 +3,8 @@
     python -m tests.faults.soak                                10,000 changes from a seed of the moment
     python -m tests.faults.soak --seed 7 --changes 1           the one campaign of seed 7, again
 
-Prints a line a campaign: its seed, the changes that AWS took, how its runs ended, each violation. Ends with 1 where
-there was one.
+Prints a line a campaign: its seed, the changes that AWS took, how its runs ended, each violation; then what all came
+to. Ends with 1 where there was a violation.
 """
 
 import argparse
@@ -33,14 +33,23 @@ def main() -> None:
     while changes < options.changes:
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
             result = campaign(seed, Path(folder), accounts=options.accounts, functions=options.functions)
-        for _violation in result.violations:
-            pass
+        print(f"seed {seed}: {result.changes} changes; {_counted(result.ends)}", flush=True)
+        for violation in result.violations:
+            print(f"seed {seed}: VIOLATION {violation}", flush=True)
         changes += result.changes
         violations += len(result.violations)
         ends, outcomes, faults = ends + result.ends, outcomes + result.outcomes, faults + result.faults
         seed += 1
-    time.monotonic() - began
+    print(f"seeds {options.seed} to {seed - 1}: {changes} changes in {time.monotonic() - began:.0f} s")
+    print(f"runs: {_counted(ends)}")
+    print(f"rows of changes.csv: {_counted(outcomes)}")
+    print(f"faults: {faults.total()}; {_counted(faults)}")
+    print(f"violations: {violations}")
     sys.exit(violations > 0)
+
+
+def _counted(what: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in what.most_common())
 
 
 if __name__ == "__main__":

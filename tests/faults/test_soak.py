@@ -1,0 +1,58 @@
+"""`make soak` says which seed to run again, and what was broken."""
+
+import logging
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import soak
+from tests.faults.campaign import Result
+
+
+@pytest.fixture(autouse=True)
+def logging_goes_on() -> Iterator[None]:
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_a_short_one_tells_its_seed_and_what_it_came_to() -> None:
+    asked = ["--seed", "7", "--changes", "1", "--accounts", "1", "--functions", "6"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.soak", *asked],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, *_, last = done.stdout.splitlines()
+    assert first.startswith("seed 7: ")
+    assert last == "violations: 0"
+
+
+def test_what_was_broken_is_told_by_its_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def played(seed: int, *_: Any, **__: Any) -> Result:
+        broken = ["plain-3: a foreign layer was lost"] if seed == 8 else []
+        return Result(seed, changes=4, violations=broken, ends=Counter({"exit 0": 5}))
+
+    monkeypatch.setattr(soak, "campaign", played)
+    monkeypatch.setattr(sys, "argv", ["soak", "--seed", "7", "--changes", "5"])
+    with pytest.raises(SystemExit) as ended:
+        soak.main()
+    assert ended.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "seed 7: 4 changes; 5 exit 0",
+        "seed 8: 4 changes; 5 exit 0",
+        "seed 8: VIOLATION plain-3: a foreign layer was lost",
+    ]
+    assert lines[3].startswith("seeds 7 to 8: 8 changes in ")
+    assert lines[-1] == "violations: 1"
