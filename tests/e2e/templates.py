@@ -1,27 +1,8 @@
-"""The templates of stacksets/, as CloudFormation reads them and as the emulator can."""
+"""The templates of stacksets/ as the emulator can read them."""
 
 import json
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-from cfnlint.decode import decode
-
-STACKSETS = Path(__file__).parents[2] / "stacksets"
-
-
-def read(name: str) -> dict[str, Any]:
-    """Read a template; short functions (!Ref) come as long ones (Ref, Fn::Sub)."""
-    template: dict[str, Any] = json.loads(_as_json(name))
-    return template
-
-
-@cache
-def _as_json(name: str) -> str:
-    template, problems = decode(str(STACKSETS / name))
-    if problems:
-        raise ValueError(f"{name}: {problems}")
-    return json.dumps(template)
+from tools.templates import read
 
 
 def deployable(name: str, account_id: str) -> str:

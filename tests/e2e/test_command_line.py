@@ -9,7 +9,7 @@ import yaml
 
 from tests.e2e.organization import REGIONS, archive
 from tests.e2e.world import EAST, WEST, WRAPPER, World
-from tests.unit.stacksets.render import render
+from tools.templates import render
 
 
 def action(call: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.e2e.organization import EXTERNAL_ID, LAYER, Organization, archive, policy, settle, trust
-from tests.unit.stacksets.render import render
+from tools.templates import render
 
 PHASES = ("DryRun", "TagGated", "General")
 REGION = "us-east-1"

@@ -8,7 +8,7 @@ import pytest
 from reports import csv_files
 from reports.csv_files import ATHENA_ESCAPE
 from reports.run_files import TABLES
-from tests.unit.stacksets.render import render
+from tools.templates import render
 
 COLUMNS = {
     "functions": csv_files.FUNCTIONS,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.stacksets.policy import decision
-from tests.unit.stacksets.render import CENTRAL, render
+from tools.templates import CENTRAL, render
 
 
 def central(**parameters: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.stacksets.render import CENTRAL, render
+from tools.templates import CENTRAL, render
 
 GIVEN = {
     "LayerName": "twistlock-python",

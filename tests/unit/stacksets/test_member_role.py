@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from tests.unit.stacksets.policy import decision
-from tests.unit.stacksets.render import CENTRAL, MEMBER, render
+from tools.templates import CENTRAL, MEMBER, render
 
 FUNCTION = f"arn:aws:lambda:us-east-1:{MEMBER}:function:orders"
 OURS = f"arn:aws:lambda:us-east-1:{CENTRAL}:layer:twistlock-python:4"

@@ -1,28 +1,49 @@
-"""Renders a template of stacksets/ the way CloudFormation does, for the functions that ours use and no others.
+"""Reads a template of stacksets/ and renders it the way CloudFormation does, for the functions that ours use and no others.
 
 moto and ministack each render some of them wrongly (lists as parameters, AWS::NoValue in lists, pseudo parameters in
 conditions), so what IAM would be given is worked out here; tests/e2e holds it against what ministack was given.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from tests.e2e.templates import read
+from cfnlint.decode import decode
 
+STACKSETS = Path(__file__).parents[1] / "stacksets"
 MEMBER = "444455556666"
 CENTRAL = "111122223333"
 _NO_VALUE = object()
 
 
-def render(name: str, account_id: str = MEMBER, **parameters: str) -> dict[str, Any]:
+def read(name: str) -> dict[str, Any]:
+    """Read a template; short functions (!Ref) come as long ones (Ref, Fn::Sub)."""
+    template: dict[str, Any] = json.loads(_as_json(name))
+    return template
+
+
+@cache
+def _as_json(name: str) -> str:
+    template, problems = decode(str(STACKSETS / name))
+    if problems:
+        raise ValueError(f"{name}: {problems}")
+    return json.dumps(template)
+
+
+def render(
+    name: str, account_id: str = MEMBER, references: Mapping[str, str] | None = None, **parameters: str
+) -> dict[str, Any]:
     """Give the template's resources (logical id: resource) as deployed in an account with these parameters.
 
-    A reference to another resource is rendered as its logical id. Raises ValueError on a parameter CloudFormation
-    would refuse.
+    A reference to another resource is rendered as `references` has it (by "Reports" or "Reports.Arn"), otherwise as its
+    logical id. Raises ValueError on a parameter CloudFormation would refuse.
     """
     template = read(name)
-    values = {
+    values: dict[str, Any] = {
+        **(references or {}),
         "AWS::AccountId": account_id,
         "AWS::Partition": "aws",
         "AWS::Region": "us-east-1",
@@ -73,7 +94,7 @@ class _Stack:
         functions: dict[str, Callable[[Any], Any]] = {
             "Ref": lambda name: self._values.get(name, name),
             "Condition": self.holds,
-            "Fn::GetAtt": ".".join,
+            "Fn::GetAtt": lambda path: self._values.get(".".join(path), ".".join(path)),
             "Fn::If": lambda given: self.resolve(given[1] if self.holds(given[0]) else given[2]),
             "Fn::Equals": lambda given: self.resolve(given[0]) == self.resolve(given[1]),
             "Fn::Not": lambda given: not self.resolve(given[0]),
