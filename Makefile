@@ -16,7 +16,7 @@ help:
 	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
 	@echo 'make soak       fault campaigns until 10,000 changes have passed; SOAK="--seed 7 --changes 1" runs one again'
 	@echo 'make mutate     break the code in a thousand places and ask the tests; MUTANTS="remediator.merge.*" breaks some'
-	@echo 'make lint       formatting, rules, types, import contract, templates, known vulnerabilities, licences'
+	@echo 'make lint       formatting, rules, types, import contract, templates, policies, known vulnerabilities, licences'
 	@echo 'make format     let ruff format and fix'
 	@echo 'make lock       write the locks again from pyproject.toml; UPGRADE=--upgrade moves every version'
 	@echo 'make runtimes   write the table of Lambda runtimes again from the locked cfn-lint'
@@ -47,7 +47,8 @@ lint: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
-	$(BIN)/cfn-lint $(wildcard stacksets/*.yaml)
+	$(BIN)/cfn-lint --include-checks I -- $(wildcard stacksets/*.yaml)
+	$(BIN)/python -m tools.policy_lint
 	$(BIN)/pip-licenses --packages $(RUNTIME_PACKAGES)
 	$(BIN)/python -m tools.audit requirements-dev.txt
 
