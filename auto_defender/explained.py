@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.endings import Ending
+from auto_defender.explained_served import served_lines, tell_served
 from remediator.drifted import Drifted, tell_drift
 from remediator.guards import own_function
 from remediator.holds import Holds, holds_on
@@ -36,8 +37,9 @@ def explain_function(context: Context, text: str) -> Ending:
             f"{text!r} is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, no version"
         )
     settings, today = context.configuration, datetime.now(UTC).date()
+    configuration = _read(context, arn)
     functions = frame_of(
-        [_read(context, arn)], arn.partition, arn.account_id, arn.region, settings.defender.variable_names
+        [configuration], arn.partition, arn.account_id, arn.region, settings.defender.variable_names
     )
     functions = add_tags(functions, context.aws, context.rules, settings.sweep)
     assessed = assess_risk(functions, context.rules, today)
@@ -45,6 +47,7 @@ def explain_function(context: Context, text: str) -> Ending:
         functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)
         assessed = assess_risk(functions, context.rules, today)
     findings = explain(assessed, context.rules, today)
+    served = tell_served(context, assessed, configuration)
     row = assessed.iloc[0]
     digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
     holds = holds_on(
@@ -77,15 +80,19 @@ def explain_function(context: Context, text: str) -> Ending:
         "verdict": row["verdict"],
         "reasons": [code for code in row["reasons"].split(";") if code],
         "checks": [asdict(finding) for finding in findings],
+        "effective_coverage": served,
         "change": change,
         "held_back": held_back,
         "out_of_scope": outside or None,
         "drift": asdict(drift[0]) if drift else None,
     }
     head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
+    traffic = served_lines(served, row["protection"]) if served else []
     would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
     held = [_held_back(held_back, outside, holds, text)] if held_back else []
-    return Ending(summary, "\n".join([head, *map(_line, findings), *would, *held, *map(_drift, drift)]))
+    return Ending(
+        summary, "\n".join([head, *map(_line, findings), *traffic, *would, *held, *map(_drift, drift)])
+    )
 
 
 def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: OrganizationSettings) -> str:

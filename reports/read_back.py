@@ -28,6 +28,13 @@ class _Shares(BaseModel):
     of_coverable: _Share
 
 
+class _Effective(BaseModel):
+    on_latest: _Share
+    where_traffic_goes: _Share
+    left_behind: int
+    unknown: int
+
+
 class _OptOut(BaseModel):
     expires: date | None
 
@@ -55,6 +62,7 @@ class _Summary(BaseModel):
     failed: int
     stopped_by: str | None
     coverage: _Shares
+    effective_coverage: _Effective | None = None  # not measured, or by an earlier version
     changes_by_outcome: dict[str, int]
     optouts: list[_OptOut]
 
@@ -63,10 +71,15 @@ class _WeekEnd(BaseModel):
     coverage: _Shares
 
 
+class _MeasuredLast(BaseModel):
+    end: _Effective
+
+
 class _Weekly(BaseModel):
     """What the trend takes from an earlier week's summary.json."""
 
     end: _WeekEnd
+    effective_coverage: _MeasuredLast | None = None  # as in a run's
 
 
 def read_summary(store: Store, folder: str) -> Mapping[str, Any] | None:

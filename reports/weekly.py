@@ -31,6 +31,7 @@ _LISTED = 6
 _OUS = 8
 _LAPSES_WITHIN = timedelta(days=30)
 _SHARES = ("of_coverable", "of_all")
+_TRAFFIC = "where_traffic_goes"
 
 
 def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
@@ -50,7 +51,10 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
     first, last = sweeps[0], sweeps[-1]
     accounts, before = accounts_of(store, last), accounts_of(store, first)
     difference = moved(store, first, last)
-    summary = _summary(chosen, runs, gaps(runs, chosen, now), difference, _trend(store, chosen, last))
+    effective = _effective(sweeps)
+    trend = _trend(store, chosen, last, effective)
+    summary = _summary(chosen, runs, gaps(runs, chosen, now), difference, trend)
+    summary["effective_coverage"] = effective
     summary["runs_broken"] = broken
     told = _told(summary, accounts, before, difference)
     folder = f"weekly/{week}"
@@ -121,29 +125,47 @@ def _point(run: Run) -> dict[str, Any]:
     }
 
 
-def _trend(store: Store, week: Week, last: Run) -> list[dict[str, Any]]:
-    """Give the end of each of the last weeks, oldest first; None where that week has no report."""
+def _effective(sweeps: Sequence[Run]) -> dict[str, Any] | None:
+    """Give what the first and the last of the sweeps that measured it say of where traffic goes; None if none did."""
+    measured = [run.summary for run in sweeps if run.summary.get("effective_coverage")]
+    if not measured:
+        return None
+    names = ("on_latest", _TRAFFIC, "left_behind", "unknown")
+    return {
+        moment: {
+            "run_id": summary["run_id"],
+            "at": summary["started"],
+            **{name: summary["effective_coverage"][name] for name in names},
+        }
+        for moment, summary in (("start", measured[0]), ("end", measured[-1]))
+    }
+
+
+def _trend(store: Store, week: Week, last: Run, effective: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Give the end of each of the last weeks, oldest first; None where that week has no report, or did not measure."""
     points = []
     for weeks in range(TREND_WEEKS - 1, 0, -1):
         earlier = week.before(weeks)
-        points.append(_trend_point(earlier, _coverage_of(store, earlier)))
-    return [*points, _trend_point(week, last.summary["coverage"])]
+        points.append(_trend_point(earlier, _weekly_of(store, earlier)))
+    this = {"end": {"coverage": last.summary["coverage"]}, "effective_coverage": effective}
+    return [*points, _trend_point(week, this)]
 
 
-def _coverage_of(store: Store, week: Week) -> Mapping[str, Any] | None:
-    """Give the coverage at a week's end; a report of it that is broken is as good as none."""
+def _weekly_of(store: Store, week: Week) -> Mapping[str, Any] | None:
+    """Give the summary of a week's report; a report that is broken is as good as none."""
     try:
-        weekly = read_weekly(store, week.name)
+        return read_weekly(store, week.name)
     except ValueError as error:
         log.warning("the trend leaves a week out: %s", error)
         return None
-    return weekly["end"]["coverage"] if weekly else None
 
 
-def _trend_point(week: Week, coverage: Mapping[str, Any] | None) -> dict[str, Any]:
+def _trend_point(week: Week, weekly: Mapping[str, Any] | None) -> dict[str, Any]:
+    effective = weekly.get("effective_coverage") if weekly else None
     return {
         "week": week.name,
-        **{f"{share}_pct": coverage[share]["pct"] if coverage else None for share in _SHARES},
+        **{f"{share}_pct": weekly["end"]["coverage"][share]["pct"] if weekly else None for share in _SHARES},
+        f"{_TRAFFIC}_pct": effective["end"][_TRAFFIC]["pct"] if effective else None,
     }
 
 
@@ -165,6 +187,7 @@ def _told(
     return {
         "trend_chart": _trend_chart(summary["trend"]),
         "missing_weeks": [point["week"] for point in summary["trend"] if point["of_all_pct"] is None],
+        "unmeasured_weeks": _unmeasured(summary["trend"]),
         "ous": _best_and_worst(ous),
         "ous_total": len(ous),
         "to_gain": _records(accounts[accounts["eligible"] > 0].nlargest(_ACCOUNTS_TO_GAIN, "eligible")),
@@ -185,17 +208,28 @@ def _best_and_worst(ous: pd.DataFrame) -> list[dict[str, Any]]:
     return [{"name": str(name), **row} for name, row in shown.to_dict("index").items()]
 
 
+def _unmeasured(trend: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """Name the weeks with a report in which nobody measured where traffic goes; None where no week measured it."""
+    if all(point[f"{_TRAFFIC}_pct"] is None for point in trend):
+        return None
+    return [
+        point["week"]
+        for point in trend
+        if point["of_all_pct"] is not None and point[f"{_TRAFFIC}_pct"] is None
+    ]
+
+
 def _trend_chart(trend: Sequence[Mapping[str, Any]]) -> Any:
     known = [point for point in trend if point["of_all_pct"] is not None]
     told = f"Coverage over {len(trend)} weeks; of {len(known)} of them it is known."
+    shares = {"Of what can be covered": "of_coverable", "Of all functions": "of_all"}
+    if _unmeasured(trend) is not None:
+        shares["Where traffic goes"] = _TRAFFIC
     return charts.lines(
         "trend",
         told,
         [point["week"].partition("-")[2] for point in trend],
-        {
-            "Of what can be covered": [point["of_coverable_pct"] for point in trend],
-            "Of all functions": [point["of_all_pct"] for point in trend],
-        },
+        {title: [point[f"{share}_pct"] for point in trend] for title, share in shares.items()},
     )
 
 

@@ -1,5 +1,7 @@
 """Effective coverage: adds to a functions frame what each function serves (served.py), read unit by unit."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -54,9 +56,14 @@ class _Sheet:
 
 
 def add_served(
-    functions: pd.DataFrame, aws: Aws, rules: Rules, settings: SweepSettings, deadline: float | None = None
+    functions: pd.DataFrame,
+    aws: Aws,
+    rules: Rules,
+    settings: SweepSettings,
+    deadline: float | None = None,
+    read: Callable[[Aws, Unit, Rules, float], UnitServing] = read_serving,
 ) -> pd.DataFrame:
-    """Add what each function serves; no row more. `deadline`: time.monotonic().
+    """Add what each function serves; no row more. `deadline`: time.monotonic(). `read`: reads a unit's functions.
 
     served, serves_latest: see served.py. served_outcome (category): `read`, or the fault that left it unknown.
     aliases (category): what each alias serves, as served.told writes it. snap_start (category): SnapStart.ApplyOn.
@@ -66,7 +73,7 @@ def add_served(
     rows_of = rows_by_unit(functions)
     names = functions["function_name"].to_numpy(dtype=object)
     workers: Workers[Unit, UnitServing] = Workers(
-        lambda unit: read_serving(aws, unit, rules, settings.unit_timeout_sec),
+        lambda unit: read(aws, unit, rules, settings.unit_timeout_sec),
         settings.workers,
         settings.unit_timeout_sec,
     )

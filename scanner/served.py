@@ -8,7 +8,7 @@ served carries the Defender), served_unprotected (one at least does not), unknow
 traffic too. effective_protection() puts both together with the protection of $LATEST.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +53,7 @@ def carried(versions: DefenderMatch) -> list[Carries]:
 
 def served_by(qualifiers: Qualifiers, carries: Mapping[str, Carries]) -> Served:
     """Sum up what a function's qualifiers serve; `carries` tells of each published version, one it lacks is unknown."""
-    states = {carries.get(version, "unknown") for version in _named(qualifiers) if version != LATEST}
+    states = {carries.get(version, "unknown") for version in published(qualifiers)}
     if not states:
         return "latest_only"
     if "unprotected" in states:
@@ -64,6 +64,11 @@ def served_by(qualifiers: Qualifiers, carries: Mapping[str, Carries]) -> Served:
 def serves_latest(qualifiers: Qualifiers) -> bool:
     """Tell whether $LATEST gets traffic: an alias names it, or nothing else is served."""
     return LATEST in _named(qualifiers) or not qualifiers
+
+
+def published(qualifiers: Qualifiers) -> set[str]:
+    """Give the published versions that are served."""
+    return _named(qualifiers) - {LATEST}
 
 
 def told(qualifiers: Qualifiers, carries: Mapping[str, Carries]) -> str:
@@ -89,5 +94,5 @@ def effective_protection(functions: pd.DataFrame) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, list(EFFECTIVE))
 
 
-def _named(qualifiers: Qualifiers) -> Iterable[str]:
-    return (version for versions in qualifiers.values() for version in versions)
+def _named(qualifiers: Qualifiers) -> set[str]:
+    return {version for versions in qualifiers.values() for version in versions}

@@ -7,7 +7,7 @@ versions are then asked for their aliases and provisioned concurrency, two calls
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,7 +17,7 @@ from scanner.defender_match import DefenderMatch
 from scanner.errors import Defect
 from scanner.frame import BrokenAnswer, FunctionsFrame, facts
 from scanner.rules import Rules
-from scanner.served import LATEST, Carries, Qualifiers, carried, versions_of
+from scanner.served import LATEST, Carries, Qualifiers, carried, published, versions_of
 from scanner.sweep import outcome_of
 from scanner.unit_reader import MAX_ITEMS
 from scanner.units import Outcome, Unit
@@ -102,6 +102,27 @@ def read_serving(aws: Aws, unit: Unit, rules: Rules, seconds: float) -> UnitServ
     except Exception as error:  # noqa: BLE001 - outcome_of decides what it means
         return UnitServing(found, *outcome_of(error))
     return UnitServing(found)
+
+
+def read_serving_of(
+    aws: Aws, unit: Unit, rules: Rules, seconds: float, *, configuration: Mapping[str, Any]
+) -> UnitServing:
+    """Read what one function of a unit serves, for `seconds` at most. configuration: FunctionConfiguration of $LATEST.
+
+    Raises as Aws.call, and BrokenAnswer; a function that was deleted meanwhile is told as read_serving() tells it.
+    """
+    deadline = time.monotonic() + seconds
+    listed = _Listed()
+    listed.add([configuration], rules, unit)
+    [(name, snap_start)] = listed.snap_start.items()
+    found = _asked(aws, unit, name, Serving({}, snap_start), deadline)
+    for version in sorted(published(found.qualifiers or {})):
+        answer = aws.call(
+            unit.account_id, unit.region, "lambda", "get_function_configuration", deadline=deadline,
+            FunctionName=name, Qualifier=version,
+        )  # fmt: skip
+        listed.add([answer], rules, unit)
+    return UnitServing({name: replace(found, carries=listed.carries(rules, unit).get(name, {}))})
 
 
 def _asked(aws: Aws, unit: Unit, name: str, known: Serving, deadline: float) -> Serving:

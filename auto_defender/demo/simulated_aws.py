@@ -11,6 +11,8 @@ import boto3
 from moto import mock_aws
 from moto.awslambda.exceptions import PreconditionFailedException
 from moto.awslambda.models import LambdaFunction
+from moto.awslambda.responses import LambdaResponse
+from moto.awslambda.urls import url_paths
 from moto.core.exceptions import AccessDeniedError
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
@@ -26,6 +28,7 @@ _NOTHING_OF_THE_USERS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _assume_any_role = STSBackend.assume_role
+_PROVISIONED = "{0}/(?P<api_version>[^/]+)/functions/(?P<function_name>[^/]+)/provisioned-concurrency$"
 
 
 class SimulatedFunction(LambdaFunction):
@@ -59,12 +62,24 @@ def _assume_role(backend: STSBackend, *, role_arn: str, **parameters: Any) -> As
     return _assume_any_role(backend, role_arn=role_arn, **parameters)
 
 
+def _list_provisioned_concurrency_configs(_: LambdaResponse) -> tuple[int, dict[str, str], str]:
+    """Answer what moto does not know of: nobody here keeps a version warm."""
+    return 200, {}, '{"ProvisionedConcurrencyConfigs": []}'
+
+
 @contextmanager
 def like_aws() -> Iterator[None]:
     """Let moto, in this process or as a server of it, behave like AWS where Auto-Defender depends on it."""
     with (
         patch("moto.awslambda.models.LambdaFunction", SimulatedFunction),
         patch.object(STSBackend, "assume_role", _assume_role),
+        patch.dict(url_paths, {_PROVISIONED: LambdaResponse.dispatch}),
+        patch.object(
+            LambdaResponse,
+            "list_provisioned_concurrency_configs",
+            _list_provisioned_concurrency_configs,
+            create=True,
+        ),
     ):
         mock_random.seed(2026)  # the same account ids each time
         yield

@@ -14,7 +14,7 @@ from reports.run_files import write_run
 from reports.weekly import write_weekly
 from scanner.optouts import OptOut
 from tests.browser.conftest import requests_of
-from tests.unit.reports.frames import HOSTILE, organization
+from tests.unit.reports.frames import HOSTILE, organization, serving
 
 pytestmark = pytest.mark.browser
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     last = organization(60, 2000, hostile=True, unread=12, started=MONDAY + timedelta(hours=90))
     for run in (first, dataclasses.replace(last, functions=functions, optouts=optouts)):
-        write_run(store, run)
+        write_run(store, serving(run))
     write_weekly(store, "2026-W48", MONDAY + timedelta(days=7))
     return folder / "weekly/2026-W48/report.html"
 

@@ -4,10 +4,13 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from moto.awslambda.models import lambda_backends
 from moto.s3.models import s3_backends
 
+from auto_defender.demo.function_kinds import CURRENT, WRAPPER
 from auto_defender.demo.functions import SECRET, fill
 from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
@@ -180,6 +183,48 @@ def test_explain_promises_nothing_that_no_run_would_do(server: str, desk: Desk) 
     waits = explained(rollout={"waves": waves})
     assert "held back, it waits for the waves before its own" in waits
     assert "would protect" not in outside + waits
+
+
+def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
+    arn, env = desk.organization.quarantined[0], environment(server)
+    _, _, _, region, account, _, name = arn.split(":")
+    functions = lambda_backends[account][region]
+    deployed = functions.get_function(arn)
+    functions.publish_version(arn, "before the Defender")
+    deployed.update_configuration(
+        {
+            "Layers": [f"arn:aws:lambda:{region}:{account}:layer:twistlock-{_family(deployed)}:{CURRENT}"],
+            "Environment": {"Variables": {EXEC_WRAPPER: WRAPPER, "DB_PASSWORD": SECRET}},
+        }
+    )
+    functions.create_alias("live", name, "1", "", {"AdditionalVersionWeights": {}})
+    functions.create_alias("next", name, "$LATEST", "", {})
+    config = desk.configure(risk={"effective_coverage": True})
+
+    done = auto_defender("explain", "--config", config, arn, env=env)
+    assert done.exit_code == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(f"{arn}\nprotected, verdict: protected\n")
+    told = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
+    assert "live serves 1: unprotected\n" in told
+    assert "next serves $LATEST: protected\n" in told
+    assert "moves the alias" in told
+    assert SECRET not in done.stdout + done.stderr
+
+    summary = auto_defender("explain", "--config", config, arn, "--json", env=env).summary
+    assert summary["effective_coverage"] == {
+        "effective_protection": "unprotected",
+        "served": "served_unprotected",
+        "aliases": "live=1:unprotected;next=$LATEST",
+        "snap_start": "None",
+        "provisioned_concurrency": 0,
+        "served_outcome": "read",
+    }
+    off = auto_defender("explain", "--config", desk.configure(), arn, env=env).stdout
+    assert "traffic" not in off
+
+
+def _family(function: Any) -> str:
+    return "python" if function.run_time.startswith("python") else "nodejs"
 
 
 def test_optouts_check_reads_the_file_alone(server: str, desk: Desk) -> None:

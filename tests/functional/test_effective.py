@@ -1,6 +1,7 @@
 """What functions serve, read from moto: versions, aliases, weights, and what could not be read."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from scanner.effective import add_served
 from scanner.errors import WrongAccount
 from scanner.risk import assess_risk
 from scanner.served import effective_protection
+from scanner.served_reader import read_serving_of
 from tests.functional.members import MEMBERS, SWEEP, Faulty, client, functions_of, members, refused, throttled
 from tests.unit.scanner.judged import TODAY, WRAPPER, rules
 
@@ -343,6 +345,74 @@ def test_only_reads_are_called(aws: Faulty) -> None:
     assert {method for _, method, _ in aws.asked} == READS
     aliases = account.deployed.list_aliases(FunctionName="app")["Aliases"]
     assert [alias["FunctionVersion"] for alias in aliases] == ["1"]
+
+
+def read_alone(aws: Faulty, account: Account, name: str) -> pd.Series:
+    """Read one function as explain does, and give its row."""
+    configuration = account.deployed.get_function_configuration(FunctionName=name)
+    assessed = assess_risk(functions_of({account.id: [configuration]}, BY), BY, TODAY)
+    found = add_served(assessed, aws, BY, SWEEP, read=partial(read_serving_of, configuration=configuration))
+    return found.assign(effective=effective_protection(found)).iloc[0]
+
+
+def test_one_function_alone_reads_as_in_the_listing_and_asks_for_no_other(aws: Faulty) -> None:
+    account = Account()
+    account.function("canary", False, True)
+    account.alias("canary", "live", "2", v1=0.05)
+    account.function("new", True, True)
+    account.alias("new", "live", "2")
+    account.alias("new", "test", "$LATEST")
+    account.function("plain", False)
+    aws.fault = provisioned({"new": [("live", 5), ("1", 2)]})
+    listed = read(aws, account)
+    aws.asked.clear()
+    for name in listed.index:
+        alone = read_alone(aws, account, name)
+        assert alone[listed.columns].to_dict() == listed.loc[name].to_dict()
+    assert {method for _, method, _ in aws.asked} == READS - {"list_functions"} | {
+        "get_function_configuration"
+    }
+
+
+@pytest.mark.parametrize(
+    "method", ["list_aliases", "list_provisioned_concurrency_configs", "get_function_configuration"]
+)
+def test_one_function_alone_that_could_not_be_read_is_unknown(aws: Faulty, method: str) -> None:
+    account = Account()
+    account.function("app", True)
+    account.alias("app", "live", "1")
+    answer = provisioned()
+
+    def fault(account_id: str, asked: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+        if asked == method:
+            raise refused("X")
+        result: dict[str, Any] | None = answer(account_id, asked, parameters)
+        return result
+
+    aws.fault = fault
+    found = read_alone(aws, account, "app")
+    assert (found["served"], found["served_outcome"], found["effective"]) == (
+        "unknown", "access_denied", "unknown",
+    )  # fmt: skip
+    aws.fault = answer
+    assert read_alone(aws, account, "app")["effective"] == "protected"
+
+
+def test_a_version_of_another_account_ends_explaining(aws: Faulty) -> None:
+    account = Account()
+    account.function("app", True)
+    account.alias("app", "live", "1")
+    answer = provisioned()
+    foreign = {
+        "FunctionName": "app",
+        "Version": "1",
+        "FunctionArn": f"arn:aws:lambda:us-east-1:{B}:function:app:1",
+    }
+    aws.fault = lambda account_id, method, parameters: (
+        foreign if method == "get_function_configuration" else answer(account_id, method, parameters)
+    )
+    with pytest.raises(WrongAccount):
+        read_alone(aws, account, "app")
 
 
 def test_no_functions_need_no_calls(aws: Faulty) -> None:

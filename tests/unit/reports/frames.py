@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports.run_result import Mode, RunResult
 from scanner.optouts import OptOut
+from scanner.served import SERVED
 
 NOW = datetime(2026, 11, 24, 3, 42, 32, tzinfo=UTC)
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-southeast-2")
@@ -224,6 +225,20 @@ def make_functions(
             "reasons": pd.Categorical(reason),
         }
     )
+
+
+def serving(run: RunResult, **columns: Any) -> RunResult:
+    """Give a run that read what its functions serve: latest_only, but for the columns given."""
+    count = len(run.functions)
+    plain = {
+        "served": pd.Categorical(["latest_only"] * count, categories=list(SERVED)),
+        "serves_latest": np.ones(count, dtype=bool),
+        "served_outcome": pd.Categorical(["read"] * count),
+        "aliases": pd.Categorical([""] * count),
+        "snap_start": pd.Categorical(["None"] * count),
+        "provisioned_concurrency": np.zeros(count, dtype="int32"),
+    }
+    return replace(run, functions=run.functions.assign(**plain | columns))
 
 
 def make_changes(assessed: pd.DataFrame, mode: Mode, hostile: bool = False) -> pd.DataFrame:

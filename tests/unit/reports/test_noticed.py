@@ -22,7 +22,7 @@ from reports.run_files import write_run
 from reports.run_result import RunResult
 from scanner.runtimes import lifecycle
 from scanner.served import SERVED
-from tests.unit.reports.frames import organization
+from tests.unit.reports.frames import organization, serving
 
 ROWS = st.tuples(st.sampled_from(SERVED), st.booleans(), st.booleans())
 
@@ -30,20 +30,6 @@ ROWS = st.tuples(st.sampled_from(SERVED), st.booleans(), st.booleans())
 def first_functions(count: int) -> RunResult:
     run = organization(functions=60)
     return replace(run, functions=run.functions.head(count))
-
-
-def serving(run: RunResult, **columns: Any) -> RunResult:
-    """Give a run that read what its functions serve: latest_only, but for the columns given."""
-    count = len(run.functions)
-    plain = {
-        "served": pd.Categorical(["latest_only"] * count, categories=list(SERVED)),
-        "serves_latest": np.ones(count, dtype=bool),
-        "served_outcome": pd.Categorical(["read"] * count),
-        "aliases": pd.Categorical([""] * count),
-        "snap_start": pd.Categorical(["None"] * count),
-        "provisioned_concurrency": np.zeros(count, dtype="int32"),
-    }
-    return replace(run, functions=run.functions.assign(**plain | columns))
 
 
 def written(folder: Path, run: RunResult) -> tuple[str, dict[str, Any], list[dict[str, str]]]:

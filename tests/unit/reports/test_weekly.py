@@ -20,7 +20,8 @@ from reports.text import percent
 from reports.week_data import Week
 from reports.weekly import COVERAGE, write_weekly
 from scanner.errors import BadInput
-from tests.unit.reports.frames import HOSTILE, organization, without_functions
+from scanner.served import SERVED
+from tests.unit.reports.frames import HOSTILE, organization, serving, without_functions
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 AFTER = MONDAY + timedelta(days=8)
@@ -155,6 +156,60 @@ def test_the_trend_has_twelve_weeks_and_says_which_are_missing(tmp_path: Path) -
     page = (tmp_path / "weekly/2026-W48/report.html").read_text()
     assert "No report of 2026-W37" in page
     assert "2026-W46, or no function read: nothing is drawn there" in page
+
+
+def left_behind(run: RunResult, count: int) -> RunResult:
+    """Give a run that read what is served, and found so many protected functions behind their aliases."""
+    protected = run.functions.index[run.functions["protection"] == "protected"]
+    served = pd.Series("latest_only", index=run.functions.index)
+    served[protected[:count]] = "served_unprotected"
+    return serving(run, served=pd.Categorical(served, categories=list(SERVED)))
+
+
+def test_where_traffic_goes_is_told_of_the_runs_that_measured_it(tmp_path: Path) -> None:
+    summary = week_of(tmp_path, at(0), left_behind(at(5), 9), left_behind(at(7), 4), at(9))
+    effective = summary["effective_coverage"]
+    assert (effective["start"]["at"], effective["end"]["at"]) == (
+        "2026-11-23T05:00:00Z",
+        "2026-11-23T07:00:00Z",
+    )
+    covered = [effective[moment]["where_traffic_goes"]["covered"] for moment in ("start", "end")]
+    latest = effective["end"]["on_latest"]
+    assert latest["covered"] > 9
+    assert covered == [latest["covered"] - 9, latest["covered"] - 4]
+    assert (effective["start"]["left_behind"], effective["end"]["left_behind"]) == (9, 4)
+    assert summary["trend"][-1]["where_traffic_goes_pct"] == effective["end"]["where_traffic_goes"]["pct"]
+    folder = tmp_path / "weekly/2026-W48"
+    page = (folder / "report.html").read_text()
+    assert "measured by the run of 2026-11-23 07:00:00 UTC, compared with that of 2026-11-23 05:00:00" in page
+    share = percent(effective["end"]["where_traffic_goes"]["pct"])
+    assert f"<dt>Protected where traffic goes</dt><dd>{share} " in page
+    for name in ("mail.txt", "mail.html"):
+        assert f"Where traffic goes {share} are protected" in (folder / name).read_text()
+
+
+def test_one_run_that_measured_is_compared_with_none(tmp_path: Path) -> None:
+    week_of(tmp_path, at(0), left_behind(at(5), 9), at(7))
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert "measured by the run of 2026-11-23 05:00:00 UTC." in page
+
+
+def test_where_nobody_measured_nothing_is_told_of_where_traffic_goes(tmp_path: Path) -> None:
+    summary = week_of(tmp_path, at(0), at(5))
+    assert summary["effective_coverage"] is None
+    for name in ("report.html", "mail.txt", "mail.html"):
+        assert "traffic" not in (tmp_path / "weekly/2026-W48" / name).read_text()
+
+
+def test_the_trend_names_the_weeks_that_did_not_measure_where_traffic_goes(tmp_path: Path) -> None:
+    for weeks, run in ((3, left_behind(at(-168 * 3), 2)), (1, at(-168))):
+        week_of(tmp_path, run, week=Week("2026-W48").before(weeks).name)
+    trend = week_of(tmp_path, at(0))["trend"]
+    measured = [point["week"] for point in trend if point["where_traffic_goes_pct"] is not None]
+    assert measured == ["2026-W45"]
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert "Where traffic goes was not measured in 2026-W47, 2026-W48." in page
+    assert 'class="key-2"' in page
 
 
 def test_each_ou_says_how_far_it_came(tmp_path: Path) -> None:
