@@ -24,12 +24,16 @@ COUNTS = (
 SECONDS = "duration_sec"
 # 1 where a guard has stopped the run because something is wrong; the limits on changes only spread the work over runs.
 BREAKER_OPEN = "breaker_open"
+# 1 where something was left undone that nobody decided to leave: what makes exit code 3 or 4, and still 1 where a guard's
+# exit code 5 stands before them. Limits on changes alone leave work to later runs as they should.
+INCOMPLETE = "incomplete"
 
 
 def embedded_metrics(summary: Mapping[str, Any], now: datetime) -> str:
     """Give the line. Source: CloudWatch user guide, "Specification: Embedded metric format"."""
     counts = {name: summary[name] for name in COUNTS}
     counts[BREAKER_OPEN] = int(summary["stopped_by"] not in (None, *LIMITS))
+    counts[INCOMPLETE] = int(_incomplete(summary))
     metrics = [*({"Name": name, "Unit": "Count"} for name in counts), {"Name": SECONDS, "Unit": "Seconds"}]
     line = {
         "_aws": {
@@ -44,3 +48,8 @@ def embedded_metrics(summary: Mapping[str, Any], now: datetime) -> str:
         "calls": summary["calls"],
     }
     return json.dumps(line)
+
+
+def _incomplete(summary: Mapping[str, Any]) -> bool:
+    unread = summary["units_unread"] + summary["tags_unread"]["functions"]
+    return bool(unread or summary["failed"] or summary["cut_short"])

@@ -4,12 +4,18 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from auto_defender.metrics import BREAKER_OPEN, COUNTS, NAMESPACE, embedded_metrics
+from auto_defender.metrics import BREAKER_OPEN, COUNTS, INCOMPLETE, NAMESPACE, embedded_metrics
 
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {
+    "failed": 0,
+    "units_unread": 0,
+    "tags_unread": {"functions": 0, "units": 0},
+    "cut_short": False,
     "duration_sec": 12.5,
     "run_id": "20261124T034232Z-1a2b3c",
     "mode": "apply",
@@ -20,13 +26,13 @@ SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {
 
 
 def test_the_line_declares_metrics_without_dimensions_and_gives_their_values() -> None:
-    line = json.loads(embedded_metrics(SUMMARY, datetime(2026, 11, 24, tzinfo=UTC)))
+    line = json.loads(embedded_metrics(SUMMARY, NOW))
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert line["_aws"]["Timestamp"] == 1_795_478_400_000
     assert (directive["Namespace"], directive["Dimensions"]) == ("AutoDefender", [[]])
     assert {m["Name"]: line[m["Name"]] for m in directive["Metrics"]} == {
         name: SUMMARY[name] for name in (*COUNTS, "duration_sec")
-    } | {"breaker_open": 0}
+    } | {"breaker_open": 0, "incomplete": 0}
     assert line["run_id"] == SUMMARY["run_id"]
 
 
@@ -41,12 +47,35 @@ def test_the_line_declares_metrics_without_dimensions_and_gives_their_values() -
     ],
 )
 def test_the_limits_on_changes_open_no_breaker(guard: str | None, value: int) -> None:
-    line = json.loads(embedded_metrics(SUMMARY | {"stopped_by": guard}, datetime(2026, 11, 24, tzinfo=UTC)))
+    line = json.loads(embedded_metrics(SUMMARY | {"stopped_by": guard}, NOW))
     assert line["breaker_open"] == value
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"units_unread": 1},
+        {"tags_unread": {"functions": 2, "units": 1}},
+        {"cut_short": True},
+        {"failed": 1},
+    ],
+)
+@pytest.mark.parametrize("guard", [None, "max_changes_per_run"])
+def test_what_was_left_undone_is_incomplete_behind_a_guards_exit_code_too(
+    left: dict[str, Any], guard: str | None
+) -> None:
+    line = json.loads(embedded_metrics(SUMMARY | {"stopped_by": guard} | left, NOW))
+    assert line["incomplete"] == 1
+
+
+def test_a_run_that_only_left_changes_to_the_next_hours_is_complete() -> None:
+    summary = SUMMARY | {"stopped_by": "max_changes_per_run", "exit_code": 5}
+    assert json.loads(embedded_metrics(summary, NOW))["incomplete"] == 0
 
 
 def test_every_metric_that_the_central_stack_reads_is_there() -> None:
     template = (Path(__file__).parents[2] / "stacksets" / "central.yaml").read_text(encoding="utf-8")
     read = set(re.findall(rf"Namespace: {NAMESPACE}(?:,|\n\s+) ?MetricName: (\w+)", template))
     read |= set(re.findall(rf'\["{NAMESPACE}", "(\w+)"\]', template))
-    assert {"exit_code", "breaker_open", "protected", "units_read"} <= read <= {*COUNTS, BREAKER_OPEN}
+    written = {*COUNTS, BREAKER_OPEN, INCOMPLETE}
+    assert {"exit_code", "breaker_open", "incomplete", "protected", "units_read"} <= read <= written
