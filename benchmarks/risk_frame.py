@@ -10,27 +10,15 @@ from scanner.frame import FunctionsFrame, measured_bytes
 from scanner.optouts import OptOut, OptOuts
 from scanner.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings, Tag
+from tests.unit.reports.frames import REGIONS, WORDS
 
 TODAY = date(2026, 11, 24)
-REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-southeast-2")
 FUNCTIONS_A_UNIT = 250
 PUBLISHER, WRAPPER = "111122223333", "/opt/twistlock/wrapper"
 _RUNTIMES = (
     "python3.12", "python3.13", "python3.9", "python3.11", "nodejs20.x", "nodejs22.x", "nodejs18.x", "java21",
     "dotnet8", "go1.x", "provided.al2023", "",
 )  # fmt: skip
-_WORDS = (
-    "billing",
-    "orders",
-    "ingest",
-    "export",
-    "thumbnail",
-    "notify",
-    "audit",
-    "search",
-    "webhook",
-    "sync",
-)
 
 
 def account_id(number: int) -> str:
@@ -117,7 +105,7 @@ def _function(number: int, account: str, region: str, throw: tuple[int, ...]) ->
     elif odd < 5:
         variables[EXEC_WRAPPER] = "/opt/other/wrapper"
     return (
-        f"{_WORDS[number % len(_WORDS)]}-{number}" + ("" if number % 2 else f"-{account[-6:]}"), runtime,
+        f"{WORDS[number % len(WORDS)]}-{number}" + ("" if number % 2 else f"-{account[-6:]}"), runtime,
         "Zip" if runtime else "Image", "arm64" if odd % 3 == 0 else "x86_64", _MEMORY_MB[memory], _TIMEOUT_SEC[timeout],
         size, " ".join(layers), len(layers), variables.get(EXEC_WRAPPER, ""),
         ";".join(name for name in (EXEC_WRAPPER, "TW_POLICY") if name in variables), measured_bytes(variables),

@@ -82,11 +82,6 @@ def changes_frame(rows: Iterable[Row]) -> pd.DataFrame:
     )
 
 
-def planned_changes(plan: Plan) -> pd.DataFrame:
-    """Give the changes frame of a dry run: every change of the plan, planned."""
-    return changes_frame(Row(change, Ended("planned", planned_detail(change))) for change in plan.changes)
-
-
 def planned_detail(change: Change) -> str:
     """Tell what a change would put in."""
     added = [name for name in change.after.variables if name not in change.before.variables]

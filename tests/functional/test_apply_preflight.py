@@ -40,7 +40,16 @@ def test_what_would_be_made_is_planned_and_the_layer_is_asked_for_once_a_unit(ho
     changes = look(house)
     assert set(changes["outcome"]) == {"planned"}
     assert changes.loc["f0", "detail"] == f"layer {layer(4)} and variables {EXEC_WRAPPER}, TW_POLICY"
+    assert set(changes["attempts"]) == {0}
     assert house.aws.calls["get_layer_version"] == 2
+
+
+def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(house: House) -> None:
+    changes = preflight(house.plan(), house.aws, house.rules, threads=4)
+    assert list(changes.columns) == [
+        "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
+    ]  # fmt: skip
+    assert (len(changes), str(changes.dtypes["attempts"])) == (0, "int64")
 
 
 @pytest.mark.parametrize(

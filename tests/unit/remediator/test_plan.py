@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from remediator.apply import limit_stop
-from remediator.changes import planned_changes
 from remediator.plan import configuration_digest, read_plan
 from remediator.settings import RolloutSettings
 from scanner.errors import BadInput
@@ -126,18 +125,7 @@ def test_landing_zones_are_left_alone(house: House, name: str) -> None:
     assert house.plan().changes == ()
 
 
-def test_a_dry_run_shows_every_planned_change(house: House) -> None:
-    house.aws.add()
-    (row,) = planned_changes(house.plan()).to_dict("records")
-    assert row["outcome"] == "planned"
-    assert row["detail"] == f"layer {layer(4)} and variables AWS_LAMBDA_EXEC_WRAPPER, TW_POLICY"
-    assert planned_changes(house.plan()).dtypes["attempts"] == "int64"
-
-
 def test_nothing_to_do_is_a_plan_too(house: House) -> None:
     plan = house.plan()
     assert plan.changes == ()
     assert "nothing to do" in plan.summary()
-    assert list(planned_changes(plan).columns) == [
-        "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
-    ]  # fmt: skip

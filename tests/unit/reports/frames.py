@@ -52,7 +52,7 @@ _OUS = (
     "Root", "Root/Workloads", "Root/Workloads/Prod", "Root/Workloads/Prod/Payments", "Root/Workloads/Dev",
     "Root/Sandbox", "Root/Infrastructure", "Root/Security",
 )  # fmt: skip
-_WORDS = (
+WORDS = (
     "billing",
     "orders",
     "ingest",
@@ -121,7 +121,7 @@ def without_functions(*, blind: bool) -> RunResult:
 
 def make_accounts(count: int, hostile: bool = False) -> pd.DataFrame:
     """Accounts; the last is suspended, the one before it out of scope."""
-    names = [f"{_WORDS[i % len(_WORDS)]}-{('prod', 'dev', 'test')[i % 3]}-{i:03d}" for i in range(count)]
+    names = [f"{WORDS[i % len(WORDS)]}-{('prod', 'dev', 'test')[i % 3]}-{i:03d}" for i in range(count)]
     ous = [_OUS[i % len(_OUS)] for i in range(count)]
     if hostile:
         names = [HOSTILE[i] if i < len(HOSTILE) else name for i, name in enumerate(names)]
@@ -184,8 +184,8 @@ def make_functions(
     runtimes = random.choice(
         ["python3.12", "python3.11", "nodejs20.x", "nodejs22.x", "java21", "go1.x", ""], count
     )
-    words = random.integers(0, len(_WORDS), (2, count))
-    names = [f"{_WORDS[a]}-{_WORDS[b]}-{i:06x}" for i, (a, b) in enumerate(words.T)]
+    words = random.integers(0, len(WORDS), (2, count))
+    names = [f"{WORDS[a]}-{WORDS[b]}-{i:06x}" for i, (a, b) in enumerate(words.T)]
     if hostile:
         names[: len(HOSTILE)] = HOSTILE
     return pd.DataFrame(
