@@ -90,7 +90,7 @@ def render_run(
         unread=_units(result.units, result.accounts, result.units["outcome"].isin(UNREAD)),
         set_aside=_units(result.units, result.accounts, ~result.units["outcome"].isin((READ, *UNREAD))),
         optouts=_optouts(result),
-        quarantine=list(result.quarantine)[:_ROWS],
+        quarantine=Table([dict(entry) for entry in result.quarantine[:_ROWS]], len(result.quarantine)),
         drifting=_drifting(functions),
         effective=measure_effective(result.functions, coverage),
         left_behind=_table(left_behind(functions)),

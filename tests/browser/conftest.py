@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from reports.folder_store import FolderStore
 from reports.run_files import write_run
-from tests.unit.reports.frames import organization, without_functions
+from reports.run_result import RunResult
+from scanner.served import SERVED
+from tests.unit.reports.frames import HOSTILE, organization, serving, without_functions
 
 # The last eight keep Chromium itself from calling home, which a closed network would refuse, many times a second.
 FLAGS = (
@@ -50,7 +53,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A usual run's page, a hostile one, and those of runs that read no function."""
     runs = {
         "usual": organization(mode="apply"),
-        "hostile": organization(hostile=True, mode="apply"),
+        "hostile": hostile(),
         "empty": without_functions(blind=False),
         "blind": without_functions(blind=True),
     }
@@ -60,6 +63,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_run(FolderStore(folder), run)
         made[name] = folder / "latest" / "report.html"
     return made
+
+
+def hostile() -> RunResult:
+    """Give a run in which every text that an account owner can choose is hostile."""
+    run = organization(hostile=True, mode="apply")
+    count = len(run.functions)
+    return serving(
+        run,
+        served=pd.Categorical(["served_unprotected"] * count, categories=list(SERVED)),
+        aliases=pd.Categorical([f"{HOSTILE[row % len(HOSTILE)]}=1:unprotected" for row in range(count)]),
+    )
 
 
 def requests_of(browser: webdriver.Chrome) -> list[str]:

@@ -71,4 +71,14 @@ def test_nothing_runs_nothing_is_refused_and_nothing_leaves(browser: webdriver.C
     assert browser.execute_script("return window.pwned") is None
     assert browser.get_log("browser") == []
     assert [url for url in requests_of(browser) if not url.startswith("data:")] == [page.as_uri()]
-    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_width_scrolls_sideways(browser: webdriver.Chrome, page: Path, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 700}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from remediator.drifted import Drifted
+from remediator.standing import VERDICTS, Standing
+from remediator.watch import Health
+from remediator.waves import WaveStanding
 from reports.run_result import Mode, RunResult
 from scanner.optouts import OptOut
 from scanner.served import SERVED
@@ -108,6 +112,7 @@ def organization(
         ],
         stages={"accounts": 0.41, "sweep": 30.2, "assess": 0.1, "apply": 9.7},
         calls={"lambda:ListFunctions": {"calls": 96, "retries": 2, "throttles": 1}},
+        standing=make_standing(changes, hostile),
         version="0.1.0",
     )
 
@@ -224,6 +229,30 @@ def make_functions(
             "verdict": pd.Categorical(verdict),
             "reasons": pd.Categorical(reason),
         }
+    )
+
+
+def make_standing(changes: pd.DataFrame, hostile: bool = False) -> Standing:
+    """Two waves; one changed function that is healthy and one that regressed; one lost once and one given up."""
+    arns = [str(arn) for arn in changes["function_arn"]]
+    why = HOSTILE[2] if hostile else "errors: 0.1 % before, 4.2 % after"
+    snippet = "\n".join(["layers:", f"  - {HOSTILE[0] if hostile else 'arn:aws:lambda:x:y:layer:z:4'}"])
+    run_id = "20261123T034232Z-1a2b3c"
+    return Standing(
+        waves=(
+            WaveStanding("pilot", "passed", "no more is held back", 12, 4, 8, 0, 1, 7),
+            WaveStanding("rest", "waiting", "waits for the waves before it", 480, 200, 0, 0, 0, 0),
+        ),
+        health=tuple(
+            Health(arn, run_id, "pilot", "2026-11-23T03:44:00Z", verdict, why, None, None)
+            for arn, verdict in zip(arns, VERDICTS[:2], strict=False)
+        ),
+        drift=tuple(
+            Drifted(arn, times, run_id, "2026-11-23T03:44:00Z", times > 2, tool, text)
+            for arn, times, tool, text in zip(
+                arns[2:], (1, 3), ("", "Serverless Framework"), ("", snippet), strict=False
+            )
+        ),
     )
 
 

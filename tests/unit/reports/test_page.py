@@ -91,6 +91,18 @@ def test_no_functions_are_not_full_coverage(tmp_path: Path, blind: bool, said: s
     assert ("Incomplete: 48 units of 48" in headline) == blind
 
 
+def test_the_lines_for_an_owners_template_stand_one_below_the_other(hostile: str) -> None:
+    assert "<pre>layers:\n  - &lt;script&gt;window.pwned=1&lt;/script&gt;\n</pre>" in hostile
+
+
+def test_a_long_quarantine_says_where_the_rest_stands(tmp_path: Path) -> None:
+    run = organization()
+    write_run(FolderStore(tmp_path), dataclasses.replace(run, quarantine=[*run.quarantine] * 30))
+    page = (tmp_path / "latest/report.html").read_text(encoding="utf-8")
+    assert "Quarantined: 30" in page
+    assert re.search('5 more are in <a href="functions.csv">', page.split("Quarantined: 30", 1)[1])
+
+
 def test_what_security_hub_did_not_take_is_said(tmp_path: Path) -> None:
     hub = {"open": 4, "imported": 1, "closed": 0, "failed": 2, "waiting": 0, "error": "no <b>access</b>"}
     write_run(FolderStore(tmp_path), dataclasses.replace(organization(), security_hub=hub))
