@@ -17,16 +17,18 @@ from auto_defender.security_hub import tell_security_hub
 from auto_defender.watching import watch
 from remediator.apply import Applied, apply_plan
 from remediator.changes import changes_frame, put_off
-from remediator.guards import own_function
+from remediator.guards import own_function, unread
 from remediator.lock import RunLock, Step
 from remediator.plan import Plan
 from remediator.preflight import preflight
 from remediator.quarantine import Quarantined, quarantined
 from remediator.recover import resolve_open_runs
 from remediator.standing import Standing
+from remediator.watch import Watched
 from reports.run_files import write_run
 from reports.run_result import RunResult
-from scanner.errors import AutoDefenderError, GuardStop
+from reports.store_base import StoreFailed
+from scanner.errors import AutoDefenderError, BadInput, GuardStop
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +78,14 @@ def conclude(
     stopped: GuardStop | None = None,
 ) -> Ending:
     """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
-    watched = watch(context, observed, lock)
-    context = context.with_quarantine_as_it_is()
-    observed = observed.after_rollback(watched.changes, watched.protection_before)
-    intent = intended(context, observed, watched)
+    watched = Watched()
+    try:
+        watched = watch(context, observed, lock)
+        observed = observed.after_rollback(watched.changes, watched.protection_before)
+        context = context.with_quarantine_as_it_is()
+        intent = intended(context, observed, watched)
+    except (StoreFailed, BadInput) as error:
+        return _without_plan(context, observed, resolved, watched, error)
     log.info("%d changes planned", len(intent.plan.changes))
     made = _made(context, intent, lock, stopped or watched.stopped_by)
     unkept = None
@@ -95,6 +101,17 @@ def conclude(
         intent.standing(context, observed),
         cut_short=resolved.cut_short or watched.cut_short or made.cut_short,
     )
+
+
+def _without_plan(
+    context: Context, observed: Observed, resolved: Applied, watched: Watched, error: AutoDefenderError
+) -> Ending:
+    """Tell what was done before a plan was out of reach; where that is nothing, the error tells all there is."""
+    done = pd.concat([resolved.changes, watched.changes], ignore_index=True)
+    if done.empty:
+        raise error
+    stopped = resolved.stopped_by or watched.stopped_by or unread(error)
+    return finish(context, observed, done, stopped=stopped, cut_short=resolved.cut_short or watched.cut_short)
 
 
 def _made(context: Context, intent: Intended, lock: RunLock | None, stopped: GuardStop | None) -> Applied:

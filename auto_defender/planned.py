@@ -15,9 +15,11 @@ from auto_defender.sources import read_source
 from auto_defender.watching import watch
 from remediator.apply import Applied
 from remediator.changes import put_off
+from remediator.guards import unread
 from remediator.lock import RunLock
 from remediator.plan import MAX_PLAN_BYTES, configuration_digest, read_plan
 from remediator.watch import breaker
+from reports.store_base import StoreFailed
 from scanner.errors import BadInput
 
 
@@ -59,9 +61,14 @@ def apply_saved(context: Context, source: str) -> Ending:
     )
     with RunLock(context.store, context.run_id) as lock:
         resolved = resolve(context, lock)
-        context = context.with_quarantine_as_it_is()
-        # No sweep, so nothing new is found to have regressed; what the hourly runs found holds here too.
-        stopped = breaker((), settings.rollout.health, context.store, datetime.now(UTC))
+        try:
+            context = context.with_quarantine_as_it_is()
+            # No sweep, so nothing new is found to have regressed; what the hourly runs found holds here too.
+            stopped = breaker((), settings.rollout.health, context.store, datetime.now(UTC))
+        except (StoreFailed, BadInput) as error:
+            if resolved.changes.empty:
+                raise
+            stopped = unread(error)
         if stopped is not None:
             applied = Applied(put_off(plan, stopped), stopped)
         else:

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from auto_defender.context import Context
 from auto_defender.observe import Observed
 from remediator.state import load, save
+from reports.store_base import StoreFailed
 from reports.summary import utc
 from scanner.arns import FunctionArn, function_arns
 from scanner.calls import describe
@@ -47,7 +48,7 @@ def tell_security_hub(context: Context, observed: Observed) -> dict[str, Any] | 
     with context.stage("security_hub"):
         try:
             _import(context, observed, settings.region or context.session.region_name, told)
-        except (ClientError, BotoCoreError, BadInput) as error:
+        except (ClientError, BotoCoreError, StoreFailed, BadInput) as error:
             told["error"] = describe(error)
             log.error("Security Hub: %s", told["error"])  # noqa: TRY400 - one clear line, no traceback
     return told

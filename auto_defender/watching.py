@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 from auto_defender.context import Context
 from auto_defender.observe import Observed
-from remediator.guards import check_kill_switch
+from remediator.guards import check_kill_switch, unread
 from remediator.lock import RunLock
 from remediator.watch import Watched, breaker, look, take_back_regressed
-from scanner.errors import GuardStop
+from reports.store_base import StoreFailed
+from scanner.errors import BadInput, GuardStop
 
 
 def watch(context: Context, observed: Observed, lock: RunLock | None) -> Watched:
@@ -28,9 +29,16 @@ def watch(context: Context, observed: Observed, lock: RunLock | None) -> Watched
     if lock is not None and watched.regressed:
         killed = _killed(context)
         watched = watched if killed else _taken_back(context, watched, lock, now)
-    return replace(
-        watched, stopped_by=killed or breaker(functions, settings.rollout.health, context.store, now)
-    )
+    return replace(watched, stopped_by=killed or watched.stopped_by or _breaker(context, watched, now))
+
+
+def _breaker(context: Context, watched: Watched, now: datetime) -> GuardStop | None:
+    try:
+        return breaker(watched.functions, context.configuration.rollout.health, context.store, now)
+    except (StoreFailed, BadInput) as error:
+        if watched.changes.empty:
+            raise
+        return unread(error)
 
 
 def _killed(context: Context) -> GuardStop | None:

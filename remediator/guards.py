@@ -106,3 +106,12 @@ def keep(*memories: Callable[[], None]) -> GuardStop | None:
             "Mend access to the output, then run again",
         )
     return None
+
+
+def unread(error: AutoDefenderError) -> GuardStop:
+    """Give the stop of a run that has made changes, and then can't read what earlier runs have kept."""
+    return GuardStop(
+        "memory",
+        f"what earlier runs have kept can't be read, and nothing new is begun: {error}",
+        "Mend the output or access to it, then run again",
+    )

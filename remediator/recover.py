@@ -4,13 +4,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from remediator.apply import Applied
 from remediator.changes import changes_frame
 from remediator.collector import Collector
 from remediator.drift import count_protected
 from remediator.ending import Steps
-from remediator.guards import Guards, check_kill_switch
+from remediator.guards import Guards, check_kill_switch, keep
 from remediator.journal import Journal, open_runs
 from remediator.lock import RunLock
 from remediator.protect import resume
@@ -60,12 +61,13 @@ def resolve_open_runs(
     rows = collector.run(intents, begin, threads)
     for journal in journals.values():
         journal.close()
-    for run_id in journals:
-        count_protected(
-            store,
-            [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id],
-            run_id=run_id,
-            now=datetime.now(UTC),
-        )
-    count_changes(store, rows)
-    return Applied(changes_frame(rows), collector.stopped_by, collector.cut_short)
+    rows_of = {
+        run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
+        for run_id in journals
+    }
+    now = datetime.now(UTC)
+    unkept = keep(
+        *(partial(count_protected, store, rows_of[run_id], run_id=run_id, now=now) for run_id in journals),
+        lambda: count_changes(store, rows),
+    )
+    return Applied(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

@@ -149,6 +149,7 @@ def take_back_regressed(
     return Watched(
         functions,
         taken_back.changes,
+        taken_back.stopped_by,
         cut_short=taken_back.cut_short,
         protection_before={undo.function_arn: undo.protection_before for undo in undos if undo.entries},
     )

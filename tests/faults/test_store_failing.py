@@ -1,17 +1,33 @@
 """A store that fails at one place: the changes are made and told, and the run ends in order."""
 
+import contextlib
+import csv
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from auto_defender.hourly import run
+from auto_defender.planned import apply_saved, write_plan
+from remediator.journal import Journal, open_runs
 from remediator.lock import RunLock
+from remediator.state import run_folder
+from remediator.watch import Health, take_back_regressed
 from reports.run_files import write_run
 from reports.store import FolderStore
 from reports.store_base import StoreFailed
 from scanner.errors import GuardStop
-from tests.unit.remediator.fake_lambda import FakeLambda, layer
+from tests.faults.campaign import Campaign, environment
+from tests.faults.files import check_files, remember
+from tests.faults.simulator import serving
+from tests.functional.test_apply_killed import arm, disarm
+from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.house import RUN, House, hurry
 from tests.unit.reports.frames import organization
+
+NEXT, NOW = "20261124T044232Z-4d5e6f", datetime(2026, 11, 24, 4, 42, tzinfo=UTC)
 
 
 class FailsAt(FolderStore):
@@ -44,6 +60,19 @@ class FailsAt(FolderStore):
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     hurry(monkeypatch)
     return House(FakeLambda(), tmp_path)
+
+
+def killed_in_the_midst(course: Campaign) -> set[str]:
+    """Kill runs until one leaves updates that AWS took and its journal knows no end of; give their functions."""
+    store = FolderStore(course.root)
+    for moment in range(60, 400, 9):
+        course.do(run, fuse=moment)
+        entries = [entry for run_id in open_runs(store) for entry in Journal(store, run_id).entries()]
+        left_open = {entry.intent.function_arn for entry in entries if entry.settled is None}
+        taken = left_open & {write.arn for write in course.simulator.writes}
+        if taken:
+            return taken
+    raise AssertionError("no run was killed in the midst of its changes")
 
 
 def failing(house: House, operation: str, path: str) -> FailsAt:
@@ -101,3 +130,77 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     summary = write_run(store, organization(12, 20))
     assert summary["since_previous"] is None
     assert "not compared with the run before" in caplog.text
+
+
+def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(house: House) -> None:
+    arn = house.aws.add()
+    for moment in range(60):
+        arm(house, moment)
+        with contextlib.suppress(Killed):
+            house.apply()
+        disarm(house)
+        if house.aws.layers(arn):
+            break
+    assert house.store.list("state/open/") != []
+    failing(house, "write", "state/drift/")
+    resolved = house.resolve()
+    assert resolved.changes[["function_arn", "outcome"]].to_numpy().tolist() == [[arn, "changed"]]
+    assert resolved.stopped_by is not None
+    assert resolved.stopped_by.guard == "memory"
+
+
+def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_be_kept(
+    house: House,
+) -> None:
+    arn = house.aws.add()
+    house.apply()
+    failing(house, "read", "state/drift/")
+    worse = Health(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
+    with RunLock(house.store, NEXT) as lock:
+        watched = take_back_regressed(
+            (worse,), house.aws, house.defender, store=house.store, run_id=NEXT, lock=lock, now=NOW
+        )
+    assert watched.changes["outcome"].tolist() == ["rolled_back"]
+    assert watched.stopped_by is not None
+    assert watched.stopped_by.guard == "memory"
+
+
+@pytest.mark.parametrize(
+    ("job", "operation", "path"),
+    [
+        ("run", "list", "state/drift/"),
+        ("run", "read", "state/failures.json"),
+        ("run", "read", "state/quarantine.json"),
+        ("apply", "read", "state/quarantine.json"),
+    ],
+)
+def test_what_became_of_an_open_run_is_in_a_report_though_no_plan_can_be_made(
+    job: str, operation: str, path: str, tmp_path: Path
+) -> None:
+    course = Campaign(5, tmp_path, accounts=1, functions=8, storm=0.0)
+    plan = tmp_path / "PLAN.json"
+    with serving(course.simulator) as port, environment(port):
+        write_plan(course.context("dry_run"), str(plan))
+        left_open = killed_in_the_midst(course)
+        course.wait_for_updates()
+        context, store = course.context("apply"), FailsAt(course.root)
+        store.operation, store.path = operation, path
+        context = replace(context, store=store)
+        before = remember(course.simulator)
+        ending = run(context) if job == "run" else apply_saved(context, str(plan))
+    assert (ending.exit_code, ending.summary["stopped_by"]) == (5, "memory")
+    told = (course.root / run_folder(context.run_id) / "changes.csv").read_text()
+    rows = [row for row in csv.DictReader(io.StringIO(told)) if row["outcome"] == "changed"]
+    assert left_open <= {row["function_arn"] for row in rows}
+    if job == "run":
+        assert check_files(course.simulator, course.root, context.run_id, before, context.rules) == []
+
+
+def test_with_nothing_done_the_line_tells_all_there_is(tmp_path: Path) -> None:
+    course = Campaign(5, tmp_path, accounts=1, functions=2, storm=0.0)
+    with serving(course.simulator) as port, environment(port):
+        context, store = course.context("apply"), FailsAt(course.root)
+        store.operation, store.path = "list", "state/drift/"
+        with pytest.raises(StoreFailed, match="can't list state/drift/"):
+            run(replace(context, store=store))
+    assert course.simulator.writes == []

@@ -24,6 +24,7 @@ from auto_defender.security_hub import STATE, tell_security_hub
 from reports.folder_store import FolderStore
 from reports.run_result import Mode
 from reports.settings import SecurityHubSettings
+from reports.store_base import StoreFailed
 from scanner.arns import function_arns
 from tests.functional.moto_server import Desk, auto_defender, environment, serving
 from tests.unit.reports.frames import organization
@@ -237,6 +238,17 @@ def test_a_hub_that_fails_ends_no_run_and_the_next_begins_where_it_stopped(
     assert (counts["imported"], counts["waiting"]) == (security_hub.BATCH, count - security_hub.BATCH)
     assert counts["error"].startswith("BatchImportFindings: InvalidAccessException: not subscribed")
     assert told(context, seen())["imported"] == count - security_hub.BATCH
+
+
+@pytest.mark.parametrize("operation", ["read", "write"])
+def test_a_store_that_fails_ends_no_run(
+    context: Context, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    def refuse(self: FolderStore, path: str, *_: Any) -> Any:
+        raise StoreFailed(f"s3: can't {operation} {path}")
+
+    monkeypatch.setattr(FolderStore, operation, refuse)
+    assert told(context, seen())["error"] == f"s3: can't {operation} {STATE}"
 
 
 @pytest.mark.parametrize("state", [b"not json", b'{"no-arn": ["a", "b"]}', b'{"arn": 3}'])
