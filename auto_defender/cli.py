@@ -23,6 +23,7 @@ from auto_defender.configuration import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.endings import Ending
 from auto_defender.modes import mode_of
+from auto_defender.notifications import tell_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from reports.run_result import Mode
@@ -63,6 +64,7 @@ class _Call:
     json: bool
     verbose: bool
     output: str | None = None
+    notify: bool = False  # of a failure, too: nobody may be looking
 
 
 def _version(wanted: bool) -> None:
@@ -119,7 +121,8 @@ def run(
     """Sweep, judge and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
     from auto_defender.hourly import run as job
 
-    _run(_Call(config, as_json, verbose, output), lambda settings: mode_of(settings, apply=apply), job)
+    call = _Call(config, as_json, verbose, output, notify=True)
+    _run(call, lambda settings: mode_of(settings, apply=apply), job)
 
 
 @app.command()
@@ -257,16 +260,21 @@ def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Cont
     """Open the context, do the job, tell its ending."""
     with _opened(call.verbose) as (run_id, display, stop):
         settings, session = _configured(call.config)
-        context = open_context(
-            settings,
-            session,
-            run_id=run_id,
-            mode=mode(settings),
-            display=display,
-            stop=stop,
-            output=call.output,
-        )
-        ending = job(context)
+        try:
+            context = open_context(
+                settings,
+                session,
+                run_id=run_id,
+                mode=mode(settings),
+                display=display,
+                stop=stop,
+                output=call.output,
+            )
+            ending = job(context)
+        except AutoDefenderError as error:
+            if call.notify:
+                tell_failure(settings.notifications, session, "run", error)
+            raise
     _finish(ending, call.json)
 
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # SNS API reference, Publish: a subject has up to 100 characters, a message up to 262,144 bytes.
 MAX_SUBJECT = 100
 MAX_MESSAGE = 200_000
-_ENDS = {0: "complete", 3: "incomplete: units were not read", 4: "changes failed", 5: "stopped by a guard"}
+_ENDS = {0: "complete", 4: "changes failed", 5: "stopped by a guard"}
 
 
 # A FIFO topic would want an order that notifications do not have.
@@ -40,7 +40,15 @@ def tell_run(settings: NotificationSettings, session: boto3.Session, ending: End
     """Tell of a run that failed, was incomplete or stopped by a guard; give its ending, with a line where that failed."""
     if ending.exit_code == 0 and not settings.always:
         return ending
-    return _told(settings, session, f"run {_ENDS[ending.exit_code]}", ending)
+    end = _ENDS.get(ending.exit_code) or f"incomplete: {_missing(ending)}"
+    return _told(settings, session, f"run {end}", ending)
+
+
+def _missing(ending: Ending) -> str:
+    """Say what exit code 3 stands for."""
+    if ending.summary["units_unread"]:
+        return "units were not read"
+    return "tags were not read" if ending.summary["tags_unread"]["functions"] else "cut short"
 
 
 def tell_week(settings: NotificationSettings, session: boto3.Session, ending: Ending, mail: str) -> Ending:

@@ -5,11 +5,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from moto.sns.models import Topic, sns_backends
 
 from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from auto_defender.endings import Ending
+from auto_defender.notifications import NotificationSettings, tell_run
 from tests.functional.moto_server import Desk, Done, auto_defender, desk_with, environment, serving
 
 
@@ -52,6 +55,35 @@ def test_an_incomplete_run_is_told(server: str, desk: Desk, topic: Topic) -> Non
     assert message == done.stdout.strip()
     assert "units read     4 of 8" in message
     assert SECRET not in message
+
+
+def test_a_run_that_could_not_read_tags_says_so(server: str, desk: Desk, topic: Topic) -> None:
+    unread = {
+        "units_unread": 0,
+        "tags_unread": {"functions": 3, "units": 1},
+        "cut_short": False,
+    }
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="us-east-1")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(server).items():
+            patch.setenv(name, value)
+        for summary in (unread, unread | {"tags_unread": {"functions": 0}, "cut_short": True}):
+            tell_run(NotificationSettings(topic_arn=topic.arn), session, Ending(summary, "text", 3))
+    assert [subject for subject, _ in told(topic)] == [
+        "Auto-Defender: run incomplete: tags were not read",
+        "Auto-Defender: run incomplete: cut short",
+    ]
+
+
+def test_a_run_that_came_to_no_end_is_told(server: str, desk: Desk, topic: Topic) -> None:
+    gone = str(desk.folder / "gone.yaml")
+    done = run(server, desk, "run", notifications={"topic_arn": topic.arn}, optouts=gone)
+    assert done.exit_code == 2
+    ((subject, message),) = told(topic)
+    assert subject == "Auto-Defender: job 'run' failed"
+    assert f"auto-defender: {message}" in done.stderr
+    assert run(server, desk, "scan", notifications={"topic_arn": topic.arn}, optouts=gone).exit_code == 2
+    assert len(told(topic)) == 1
 
 
 def test_a_run_that_a_guard_stopped_is_told(server: str, desk: Desk, topic: Topic) -> None:
