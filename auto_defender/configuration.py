@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from auto_defender.notifications import NotificationSettings
 from remediator.settings import RolloutSettings
@@ -34,6 +34,17 @@ class Configuration(Settings):
     notifications: NotificationSettings = NotificationSettings()
     optouts: str | None = None
     output: str = "./out"
+
+    @model_validator(mode="after")
+    def _a_layer_in_each_region(self) -> "Configuration":
+        regions = self.organization.regions
+        for family in self.defender.layers:
+            for region in regions if regions != "enabled" else ():
+                if not self.defender.template_for(family, region):
+                    raise ValueError(
+                        f"defender.layers.{family} has no layer for {region}, which organization.regions lists"
+                    )
+        return self
 
 
 def read_configuration(text: bytes, source: str, environ: Mapping[str, str]) -> Configuration:

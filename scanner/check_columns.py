@@ -57,11 +57,13 @@ def architecture(match: DefenderMatch, today: date) -> Flags:
 
 
 def runtime(match: DefenderMatch, today: date) -> Flags:
-    """A runtime that no configured layer fits, or that the runtime table does not know."""
-    allowed = set(match.rules.risk.runtime_families) & set(match.families)
-    return _categories(
+    """A runtime that no configured layer fits in its region, or that the runtime table does not know."""
+    allowed = match.rules.risk.runtime_families
+    unfit: Flags = _categories(
         match, "runtime", lambda text: family_of(text) not in allowed or runtimes.lifecycle(text) is None
     )
+    unfit |= match.family == -1
+    return unfit
 
 
 def runtime_update_blocked(match: DefenderMatch, today: date) -> Flags:

@@ -69,8 +69,11 @@ CHECKS: tuple[Check, ...] = (
         code="runtime",
         kind="risk",
         title="Runtime",
-        reads=("runtime",),
-        threshold=lambda rules: " or ".join(rules.risk.runtime_families) + ", known to AWS's runtime table",
+        reads=("runtime", "region"),
+        threshold=lambda rules: (
+            " or ".join(rules.risk.runtime_families)
+            + ", known to AWS's runtime table, with a Defender layer in the function's region"
+        ),
         rationale="Only runtimes that start through AWS_LAMBDA_EXEC_WRAPPER can carry the Defender.",
         remedy="Protect this function in its own pipeline, or move it to a supported Python or Node.js runtime.",
         source="Lambda API, FunctionConfiguration.Runtime; Lambda developer guide, wrapper scripts",

@@ -48,21 +48,30 @@ class DefenderMatch:
 
     @cached_property
     def family(self) -> Codes:
-        """Give the index into `families` a row; -1 where no layer of ours fits the runtime."""
+        """Give the index into `families` a row; -1 where no layer of ours fits the runtime and the region."""
         runtime = self.functions["runtime"]
         codes: list[object] = [
             self.families.index(family) if (family := family_of(text)) in self.families else -1
             for text in runtime.cat.categories
         ]
-        return by_category(runtime, codes, np.int8, -1)
+        result: Codes = by_category(runtime, codes, np.int8, -1)
+        for code, family in enumerate(self.families):
+            regions = self.rules.defender.regions_of(family)
+            if regions is not None:
+                result[(result == code) & ~self.functions["region"].isin(regions).to_numpy()] = -1
+        return result
 
     @cached_property
     def layer(self) -> Codes:
         """Give NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer of the row's family."""
         result = np.zeros(len(self.functions), dtype=np.int8)
+        defender, own = self.rules.defender, self.functions[["account_id", "region", "layers"]]
         for code, family in enumerate(self.families):
-            rows = self.family == code
-            result[rows] = layer_states(self.functions, self.rules.defender.layers[family])[rows]
+            for region in defender.regions_of(family) or ("",):
+                rows = self.family == code
+                if region:
+                    rows &= (own["region"] == region).to_numpy()
+                result[rows] = layer_states(own[rows], defender.template_for(family, region))
         return result
 
     def by_category_and_family(

@@ -3,9 +3,11 @@
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
+import pydantic
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
     StringConstraints,
@@ -68,23 +70,38 @@ class OrganizationSettings(Settings):
         return regions
 
 
-class DefenderSettings(Settings):
-    """What is attached: a layer a runtime family, the wrapper, further variables, a tag."""
+# Told apart by a function, so that a mistake in one kind is not reported as one in both.
+Layer = Annotated[
+    Annotated[str, pydantic.Tag("everywhere")] | Annotated[dict[RegionName, str], pydantic.Tag("by_region")],
+    Discriminator(lambda given: "by_region" if isinstance(given, dict) else "everywhere"),
+]
 
-    layers: Annotated[dict[Family, str], Field(min_length=1)]
+
+class DefenderSettings(Settings):
+    """What is attached: a layer a runtime family (one ARN, or one a region), the wrapper, further variables, a tag."""
+
+    layers: Annotated[dict[Family, Layer], Field(min_length=1)]
     wrapper: str | dict[Family, str]
     environment: dict[VariableName, SecretStr] = {}
     tag: Tag | None = Tag(key="SecurityProtected", value="True")
 
     @field_validator("layers")
     @classmethod
-    def _layer_arns(cls, layers: dict[Family, str]) -> dict[Family, str]:
-        for template in layers.values():
-            if LayerVersion.parse(_fill(template, region="us-east-1", account_id="0" * 12)) is None:
-                raise ValueError(
-                    "expected a layer version ARN such as "
-                    "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4"
-                )
+    def _layer_arns(cls, layers: dict[Family, Layer]) -> dict[Family, Layer]:
+        for family, given in layers.items():
+            if not given:
+                raise ValueError(f"{family} names no region; write a layer version ARN, or one a region")
+            for region, template in given.items() if isinstance(given, dict) else (("", given),):
+                layer = LayerVersion.parse(_fill(template, region=region or "us-east-1", account_id="0" * 12))
+                if layer is None:
+                    raise ValueError(
+                        "expected a layer version ARN such as "
+                        "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4"
+                    )
+                if region and layer.region != region:
+                    raise ValueError(
+                        f"{family}.{region} has a layer of {layer.region}; functions take their own region's"
+                    )
         return layers
 
     @field_validator("environment")
@@ -106,9 +123,20 @@ class DefenderSettings(Settings):
                 raise ValueError("defender.wrapper must be an absolute path such as /opt/twistlock/wrapper")
         return self
 
+    def regions_of(self, family: Family) -> tuple[str, ...] | None:
+        """Name the regions that have a layer of this family; None for every region."""
+        layers = self.layers[family]
+        return tuple(layers) if isinstance(layers, dict) else None
+
+    def template_for(self, family: Family, region: str) -> str:
+        """Give the ARN of a family's layer in a region as it is written, "" where that has none."""
+        layers = self.layers[family]
+        return layers.get(region, "") if isinstance(layers, dict) else layers
+
     def layer_for(self, family: Family, region: str, account_id: str) -> LayerVersion:
         """Give the layer version that a function of this family, region and account gets."""
-        layer = LayerVersion.parse(_fill(self.layers[family], region=region, account_id=account_id))
+        template = self.template_for(family, region)
+        layer = LayerVersion.parse(_fill(template, region=region, account_id=account_id))
         if layer is None:
             raise BadInput(f"defender.layers.{family}: no layer version ARN for {region} and {account_id}")
         return layer

@@ -28,7 +28,12 @@ def layers(context: Context, reader: str | None) -> Iterator[Finding]:
     defender = context.configuration.defender
     for region in regions:
         for family in defender.layers:
-            yield _layer(context, defender.layer_for(family, region, reader), region, reader)
+            if defender.template_for(family, region):
+                yield _layer(context, defender.layer_for(family, region, reader), region, reader)
+            else:
+                remedy = f"Nothing, or publish one there and name it in defender.layers.{family}."
+                found = "none in defender.layers: its functions there are skipped (runtime)"
+                yield Finding("warning", f"layer for {family} in {region}", found, remedy)
 
 
 def _regions(context: Context, reader: str) -> list[str]:

@@ -272,3 +272,17 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(world:
         "lambda:ListProvisionedConcurrencyConfigs",
     }
     assert actions == given - not_here
+
+
+def test_doctor_looks_at_everything_with_the_central_role_s_permissions(world: World) -> None:
+    account_id = world.add_account("payments", "DryRun")
+    world.share()
+    layers = {"python": {EAST: world.defender(EAST)}}
+    result = world.run("doctor", organization={"regions": "enabled"}, defender={"layers": layers})
+    found = {finding["what"]: finding for finding in result.summary["findings"]}
+    assert [finding for finding in found.values() if finding["level"] == "problem"] == []
+    assert result.exit_code == 0, result.stderr
+    assert found["roles"]["found"] == "1 of 1 can be assumed"
+    assert found[f"layer {world.defender(EAST)} in {EAST}"]["found"] == f"account {account_id} can read it"
+    # Functions of a region without a layer would be skipped, and that is told.
+    assert found[f"layer for python in {WEST}"]["level"] == "warning"

@@ -23,8 +23,7 @@ def organization(new_organization: Callable[[], Organization], package: bytes) -
     founded.deploy_member(account_id, "General")
     founded.deploy_member(founded.central, "General")
     founded.add_function(account_id, REGIONS[0], "orders")
-    for region in REGIONS:
-        founded.share_layer(region)
+    layers = {region: founded.share_layer(region) for region in REGIONS}
     founded.emulator.root(founded.central, "ssm").put_parameter(
         Name="/auto-defender/configuration",
         Type="SecureString",
@@ -36,7 +35,7 @@ def organization(new_organization: Callable[[], Organization], package: bytes) -
                     "regions": list(REGIONS),
                 },
                 "defender": {
-                    "layers": {"python": f"arn:aws:lambda:{{region}}:{founded.central}:layer:{LAYER}:1"},
+                    "layers": {"python": layers},
                     "wrapper": "/opt/twistlock/wrapper",
                 },
                 "risk": {"runtime_families": ["python"]},

@@ -106,6 +106,16 @@ def test_a_layer_of_one_region_is_told_for_the_others(server: str, desk: Desk) -
     assert "{region}" in wrong["remedy"]
 
 
+def test_a_map_of_regions_is_looked_at_region_by_region(server: str, desk: Desk) -> None:
+    arns = {
+        region: f"arn:aws:lambda:{region}:{member(desk)}:layer:twistlock-python:{version}"
+        for region, version in (("us-east-1", 4), ("us-west-2", 99))
+    }
+    found = Findings(server, desk, defender={"layers": {"python": arns}})
+    assert found.one(f"layer {arns['us-east-1']}")["level"] == "ok"
+    assert found.one(f"layer {arns['us-west-2']}")["found"] == "no such version"
+
+
 def test_a_layer_of_another_architecture_is_told(server: str, desk: Desk) -> None:
     backend = lambda_backends[member(desk)]["us-east-1"]
     content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}

@@ -48,6 +48,11 @@ def test_defaults_are_the_documented_ones() -> None:
         (b":layer:twistlock-python:4", b":layer:twistlock-python", "expected a layer version ARN"),
         (b"{account_id}:layer", b"{account}:layer", "expected a layer version ARN"),
         (b"    python: arn", b"    ruby: arn", "line 7: defender.layers.ruby"),
+        (
+            b"    python: arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4",
+            b"    python: {}",
+            "names no region",
+        ),
         (b"/opt/twistlock/wrapper", b"opt/wrapper", "absolute path"),
         (b"/opt/twistlock/wrapper", b"{python: /opt/w}", "no entry for 'nodejs'"),
         (b"TW_POLICY", b"AWS_REGION", "keeps for itself"),
@@ -93,6 +98,52 @@ def test_a_fault_is_told_in_one_line(old: bytes, new: bytes, said: str) -> None:
     assert "\n" not in str(raised.value)
     assert "s3cr3t" not in str(raised.value)
     assert "12345678" not in str(raised.value)
+
+
+BY_REGION = GOOD.replace(
+    b"    python: arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4\n",
+    b"    python:\n"
+    b"      us-east-1: arn:aws:lambda:us-east-1:111122223333:layer:twistlock-python:4\n"
+    b"      us-west-2: arn:aws:lambda:us-west-2:111122223333:layer:twistlock-python:7\n",
+)
+
+
+def test_a_layer_may_be_given_region_by_region() -> None:
+    defender = read(BY_REGION).defender
+    assert defender.layer_for("python", "us-east-1", "222233334444").version == 4
+    assert defender.layer_for("python", "us-west-2", "222233334444").version == 7
+    assert defender.layer_for("nodejs", "eu-west-1", "222233334444").region == "eu-west-1"
+
+
+def test_regions_that_nobody_listed_need_no_layer() -> None:
+    defender = read(BY_REGION.replace(b"[us-east-1, us-west-2]", b"enabled")).defender
+    with pytest.raises(BadInput, match="no layer version ARN for eu-west-1"):
+        defender.layer_for("python", "eu-west-1", "222233334444")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"      us-west-2: arn", b"      us_west: arn", "line 9: defender.layers.python.us_west"),
+        (b"      us-west-2: arn", b"      eu-west-1: arn", "python.eu-west-1 has a layer of us-west-2"),
+        (b"twistlock-python:7", b"twistlock-python", "expected a layer version ARN"),
+        (
+            b"arn:aws:lambda:us-west-2:111122223333:layer:twistlock-python:7",
+            b"7",
+            "line 9: defender.layers.python.us-west-2: expected text",
+        ),
+        (
+            b"[us-east-1, us-west-2]",
+            b"[us-east-1, sa-east-1]",
+            "defender.layers.python has no layer for sa-east-1",
+        ),
+    ],
+)
+def test_a_fault_in_a_map_of_regions_is_told(old: bytes, new: bytes, said: str) -> None:
+    assert old in BY_REGION
+    with pytest.raises(BadInput) as raised:
+        read(BY_REGION.replace(old, new))
+    assert said in str(raised.value)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"just words", b"organization:\n"])

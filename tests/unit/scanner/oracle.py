@@ -116,11 +116,14 @@ def judge(row: Row, rules: Rules, today: date) -> Opinion:
     answer, risk = row.answer, rules.risk
     runtime = answer.get("Runtime")
     family = family_of(runtime)
-    family = family if family in rules.defender.layers else None
+    template = rules.defender.layers.get(family)  # type: ignore[call-overload]
+    if isinstance(template, dict):
+        template = template.get(row.region)
+    family = family if template else None
     arns, variables = layer_arns(answer), variables_of(answer)
     carried = wanted = None
     if family:
-        ours = fill(rules.defender.layers[family], row)  # type: ignore[index]
+        ours = fill(template, row)
         carried, wanted = version_carried(arns or [], ours), int(ours.rpartition(":")[2])
     wrapper = (variables or {}).get(EXEC_WRAPPER)
     wrappers = [rules.defender.wrapper_for(f) for f in ([family] if family else rules.defender.layers)]  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from scanner.risk import assess_risk
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.scanner.judged import (
     ACCOUNT,
+    LAYERS,
     PUBLISHER,
     REGION,
     TODAY,
@@ -104,6 +105,42 @@ def test_placeholders_may_stand_anywhere_in_the_template(template: str, name: st
     assert protection(function(layers=[layer(name, 4, publisher)], variables=OURS), by) == "protected"
     assert protection(function(layers=[layer(name, 3, publisher)], variables=OURS), by) == "outdated"
     assert protection(function(layers=[layer("tw-other", 4, publisher)], variables=OURS), by) == "partial"
+
+
+BY_REGION = {
+    "us-east-1": "arn:aws:lambda:us-east-1:111122223333:layer:twistlock-python:4",
+    "us-west-2": "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:7",
+}
+
+
+def test_each_region_may_have_a_version_of_its_own() -> None:
+    by = rules(defender={"layers": {"python": BY_REGION}})
+    expected = {
+        ("us-east-1", 3): "outdated",
+        ("us-east-1", 4): "protected",
+        ("us-west-2", 4): "outdated",
+        ("us-west-2", 7): "protected",
+    }
+    for (region, version), protected in expected.items():
+        carried = function(region=region, layers=[layer(version=version, region=region)], variables=OURS)
+        functions = assess_risk(frame(carried, by=by, region=region), by, TODAY)
+        assert functions["protection"].item() == protected
+        assert str(by.defender.layer_for("python", region, ACCOUNT)) == layer(
+            version=4 if region == REGION else 7, region=region
+        )
+
+
+def test_a_region_without_a_layer_has_none_for_any_runtime() -> None:
+    by = rules(defender={"layers": {"python": BY_REGION, "nodejs": LAYERS["nodejs"]}})
+    both = frame(
+        function("p", region="eu-west-1"),
+        function("n", region="eu-west-1", Runtime="nodejs22.x"),
+        by=by,
+        region="eu-west-1",
+    )
+    functions = assess_risk(both, by, TODAY)
+    assert list(functions["reasons"]) == ["runtime", ""]
+    assert list(functions["family"]) == ["", "nodejs"]
 
 
 def test_each_family_has_its_own_layer_and_wrapper() -> None:

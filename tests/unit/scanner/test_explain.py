@@ -16,6 +16,7 @@ from scanner.settings import EXEC_WRAPPER, Tag
 from tests.unit.scanner.judged import ACCOUNT, REGION, TODAY, WRAPPER, assess, frame, function, layer, rules
 
 OURS = f',"{EXEC_WRAPPER}":"{WRAPPER}"'
+RUNTIMES = "python or nodejs, known to AWS's runtime table, with a Defender layer in the function's region"
 
 
 def explained(
@@ -41,8 +42,8 @@ def test_every_check_is_told_in_the_catalogue_s_order() -> None:
     [
         ({"PackageType": "Image"}, "package_type", "Image", "Zip"),
         ({"Architectures": ["arm64"]}, "architecture", "arm64", "x86_64"),
-        ({"Runtime": "java21"}, "runtime", "java21", "python or nodejs, known to AWS's runtime table"),
-        ({"Runtime": None}, "runtime", "none", "python or nodejs, known to AWS's runtime table"),
+        ({"Runtime": "java21"}, "runtime", "java21", RUNTIMES),
+        ({"Runtime": None}, "runtime", "none", RUNTIMES),
         ({"MemorySize": 128}, "memory", "128 MB", "more than 256 MB"),
         ({"MemorySize": "x"}, "memory", "could not be read", "more than 256 MB"),
         ({"Timeout": 900}, "timeout", "900 s", "less than 870 s"),
