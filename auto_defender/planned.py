@@ -18,7 +18,8 @@ from remediator.changes import put_off
 from remediator.guards import unread
 from remediator.lock import RunLock
 from remediator.plan import MAX_PLAN_BYTES, configuration_digest, read_plan
-from remediator.watch import breaker
+from remediator.standing import Standing
+from remediator.watch import Watched
 from reports.store_base import StoreFailed
 from scanner.errors import BadInput
 
@@ -51,8 +52,11 @@ def write_plan(context: Context, out: str) -> Ending:
 
 
 def apply_saved(context: Context, source: str) -> Ending:
-    """Make the changes of a saved plan; it is refused if it was edited, has expired, or fits another configuration."""
-    settings = context.configuration
+    """Make the changes of a saved plan; it is refused if it was edited, has expired, or fits another configuration.
+
+    What was changed lately is looked at first, and can stop it; it takes nothing back, for nobody has approved that.
+    """
+    settings, observed = context.configuration, nothing_observed(context)
     plan = read_plan(
         read_source(source, context.session, "plan", MAX_PLAN_BYTES),
         source,
@@ -60,11 +64,11 @@ def apply_saved(context: Context, source: str) -> Ending:
         config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
     )
     with RunLock(context.store, context.run_id) as lock:
-        resolved = resolve(context, lock)
+        resolved, watched = resolve(context, lock), Watched()
         try:
             context = context.with_quarantine_as_it_is()
-            # No sweep, so nothing new is found to have regressed; what the hourly runs found holds here too.
-            stopped = breaker((), settings.rollout.health, context.store, datetime.now(UTC))
+            watched = watch(context, observed, None)
+            stopped = watched.stopped_by
         except (StoreFailed, BadInput) as error:
             if resolved.changes.empty:
                 raise
@@ -75,9 +79,10 @@ def apply_saved(context: Context, source: str) -> Ending:
             applied = applied_plan(context, plan, lock, approved=True)
         return finish(
             context,
-            nothing_observed(context),
+            observed,
             pd.concat([resolved.changes, applied.changes], ignore_index=True),
             plan,
             resolved.stopped_by or applied.stopped_by,
+            Standing(health=watched.functions),
             cut_short=resolved.cut_short or applied.cut_short,
         )

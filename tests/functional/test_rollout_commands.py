@@ -193,6 +193,35 @@ def test_an_open_breaker_and_open_journals_come_before_an_approved_plan(server: 
     assert state(desk.organization) == before
 
 
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_an_approved_plan_is_held_back_by_what_an_earlier_one_did_and_takes_nothing_back(
+    server: str, desk: Desk, allowed: int
+) -> None:
+    limits = {"max_changes_per_run": 2, "health": {"max_regressed": allowed}}
+    config, env = desk.configure(rollout=limits), environment(server)
+    plan = str(desk.folder / "plan.json")
+
+    def approved() -> dict[str, Any]:
+        auto_defender("plan", "--config", config, "--out", plan, env=env)
+        return auto_defender("apply", "--config", config, plan, "--json", env=env).summary
+
+    first = approved()
+    bad, _ = changed(desk, first)
+    at = hours_ago(desk, first["run_id"], 3)
+    count(bad, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+    count(bad, at + timedelta(hours=1), Invocations=600, Errors=300, Duration=60_000)
+    before = state(desk.organization)
+
+    second = approved()
+    assert second["stopped_by"] == (None if allowed else "health")
+    assert second["changes_by_outcome"] == {"changed" if allowed else "deferred": 2}
+    assert (second["health"]["watched"], second["health"]["regressed"]) == (2, 1)
+    assert bad in report(desk, second)
+    after = state(desk.organization)
+    assert after[bad] == before[bad]
+    assert {arn for arn in after if after[arn] != before[arn]} == set(changed(desk, second))
+
+
 def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_makes_it_permanent(
     server: str, desk: Desk
 ) -> None:
