@@ -197,7 +197,8 @@ def _entries(lines: Sequence[bytes], source: str) -> list[Entry]:
                 undone[record["id"]] = record["by"]
         except (ValueError, ValidationError, KeyError, AttributeError, TypeError, RecursionError):
             raise BadInput(
-                f"{source}, line {number}: not a line of a journal; restore an older version"
+                f"{source}, line {number}: not a line of a journal; put back what was there, or move the file out of "
+                "runs/: then what that run changed is no longer watched, and rollback does not know of it"
             ) from None
     return [
         Entry(intent, settled.get(key), undone.get(key), begun[key], ended.get(key))

@@ -1,6 +1,7 @@
 """Bad input, through the command line as a process: one clear line, exit code 2, and nothing written anywhere."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +13,7 @@ from moto.s3.models import s3_backends
 
 from auto_defender.demo.organization import Organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from remediator.state import run_folder
 from tests.functional.moto_server import (
     Desk,
     Done,
@@ -200,3 +202,19 @@ def test_a_plan_that_is_missing_or_none(server: str, desk: Desk, text: str | Non
         plan.write_text(text)
     line = refused(desk, "apply", "--config", desk.configure(), str(plan), env=environment(server))
     assert str(plan) in line
+
+
+def test_a_journal_that_is_broken_and_the_way_out_that_the_line_tells(server: str, desk: Desk) -> None:
+    run_id = f"{datetime.now(UTC) - timedelta(hours=2):%Y%m%dT%H%M%SZ}-1a2b3c"
+    journal = desk.folder / "out" / run_folder(run_id) / "journal.jsonl"
+    marker = desk.folder / "out/state/open" / f"{run_id}.json"
+    for path, text in ((journal, '{"event": "intent"}\n'), (marker, "{}")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    line = apply(desk, environment(server))
+    assert f"{journal}, line 1: not a line of a journal; put back what was there, or move the file" in line
+
+    journal.rename(desk.folder / "journal.jsonl")
+    done = auto_defender("run", "--apply", "--config", desk.configure(), env=environment(server))
+    assert "changed" in done.stdout, done.stderr
+    assert not marker.exists()
