@@ -12,6 +12,7 @@ import boto3
 
 from auto_defender.configuration import Configuration
 from auto_defender.output import open_output
+from auto_defender.own_calls import count_own_calls
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from remediator.guards import exclusions
@@ -121,6 +122,7 @@ def open_context(
     aws = Aws(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
     )
+    count_own_calls(session, aws.calls)
     store = open_output(configuration, session, output)
     return Context(
         run_id=run_id,

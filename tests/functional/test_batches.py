@@ -144,6 +144,7 @@ def test_a_dry_run_in_steps_tells_what_one_call_tells(
     listed = "lambda.list_functions"
     assert steps_summary["calls"][listed] == whole["calls"][listed]
     assert set(whole["stages_sec"]) <= set(steps_summary["stages_sec"])
+    assert steps_summary["calls"]["s3.put_object"]["calls"] > whole["calls"]["s3.put_object"]["calls"] > 0
     assert brief == {name: steps_summary[name] for name in brief}
     assert machine.keys("state/batches/") == []
     metrics = [line for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
