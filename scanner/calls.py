@@ -39,6 +39,7 @@ EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "RequestExpired"))
 # What these operations always carry. botocore turns a body cut short into a success that lacks it.
 ALWAYS_CARRIED = {
     "assume_role": "Credentials",
+    "describe_stack_set": "StackSet",
     "get_caller_identity": "Account",
     "get_function_configuration": "FunctionArn",
     "get_metric_data": "MetricDataResults",
@@ -52,6 +53,7 @@ ALWAYS_CARRIED = {
     "list_provisioned_concurrency_configs": "ProvisionedConcurrencyConfigs",
     "list_regions": "Regions",
     "list_roots": "Roots",
+    "list_stack_instances": "Summaries",
     "list_tags": "Tags",
     "update_function_configuration": "FunctionArn",
 }

@@ -59,6 +59,10 @@ class OrganizationSettings(Settings):
     include_ous: Many[OuId] = ()
     exclude_ous: Many[OuId] = ()
     exclude_accounts: Many[AccountId] = ()
+    # CreateStackSet API reference, StackSetName. `doctor` alone looks at it.
+    stack_set: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,127}$")] | None = (
+        "auto-defender-member"
+    )
 
     @field_validator("regions")
     @classmethod

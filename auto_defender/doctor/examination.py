@@ -7,6 +7,7 @@ from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from auto_defender.doctor.layers import layers
 from auto_defender.doctor.members import Roles, organization
+from auto_defender.doctor.stack_set import stack_set
 from auto_defender.doctor.standing import state
 from auto_defender.doctor.surroundings import surroundings
 from auto_defender.endings import Ending
@@ -36,6 +37,7 @@ def _accounts_and_layers(context: Context) -> Iterator[Finding]:
         return
     place = organization(context, accounts)
     yield place.finding
+    yield from stack_set(context, place.management)
     roles = Roles(context, place.management)
     yield from roles.assumed(accounts)
     yield from layers(context, roles.reader)

@@ -70,9 +70,9 @@ class Roles:
             yield self._refusal(account, refused[account])
         trusted = [account for account in members if account not in refused]
         self.reader = trusted[0] if trusted else None
-        yield Finding(
-            "warning" if refused else "ok", "roles", f"{len(trusted)} of {len(members)} can be assumed"
-        )
+        found = f"{len(trusted)} of {len(members)} can be assumed"
+        remedy = "Mend each account named above, or name it in organization.exclude_accounts."
+        yield Finding("warning", "roles", found, remedy) if refused else Finding("ok", "roles", found)
 
     def _refusal(self, account: str, error: BaseException) -> Finding:
         name = self._context.configuration.organization.role_name

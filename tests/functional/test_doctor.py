@@ -1,19 +1,26 @@
 """The doctor, over HTTP against a moto server: what it finds, and what it says to do."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from moto.awslambda.models import lambda_backends
+from moto.cloudformation.models import cloudformation_backends
 from moto.sns.models import sns_backends
 
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from auto_defender.doctor import surroundings
+from auto_defender.doctor.stack_set import template_digest
 from tests.functional.moto_server import Desk, auto_defender, environment, reset, serving
+from tools import member_template
+from tools.templates import STACKSETS
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +88,7 @@ def test_a_sound_organization_but_for_one_role(server: str, desk: Desk) -> None:
     assert found.one("journals")["found"] == "all closed"
     assert found.one("output")["found"] == f"{desk.folder / 'out'} can be written"
     assert found.one("rollout")["found"].startswith("dry run")
-    assert all(finding["remedy"] for finding in found.all if finding["level"] == "problem")
+    assert all(finding["remedy"] for finding in found.all if finding["level"] != "ok")
 
 
 def test_an_organization_without_fault_has_no_problem(server: str, desk: Desk) -> None:
@@ -171,3 +178,103 @@ def test_the_phase_of_the_rollout_is_told(server: str, desk: Desk) -> None:
     everywhere = Findings(server, desk, rollout={"dry_run": False, "require_tag": None})
     assert everywhere.one("rollout")["found"] == "writes to every eligible function"
     assert ROLE in Findings(server, desk).one(f"role in {refusing(desk)}")["remedy"]
+
+
+TEMPLATE = (STACKSETS / member_template.NAME).read_text(encoding="utf-8")
+WRITES = {"dry_run": False, "require_tag": {"key": "SecurityScan", "value": "true"}}
+STACK_SET = "stack set auto-defender-member"
+
+
+def deploy_stack_set(*stacks: Mapping[str, str], template: str = TEMPLATE, **parameters: str) -> None:
+    """Put a stack set with these stacks into the simulated central account; moto's own know no drift."""
+    made = cloudformation_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_stack_set(
+        "auto-defender-member", template, parameters, {}, "SERVICE_MANAGED", None, None, None
+    )
+    sound = {"Region": "us-east-1", "Status": "CURRENT", "DriftStatus": "IN_SYNC"}
+    made.instances.stack_instances += [
+        SimpleNamespace(to_dict=lambda stack=stack: {**sound, **stack}) for stack in stacks
+    ]  # type: ignore[arg-type]
+
+
+def test_member_stacks_as_this_version_wants_them(server: str, desk: Desk) -> None:
+    deploy_stack_set({"Account": member(desk)}, RolloutPhase="TagGated")
+    found = Findings(server, desk, rollout=WRITES)
+    assert {finding["what"]: finding["level"] for finding in found.all if STACK_SET in finding["what"]} == {
+        f"template of {STACK_SET}": "ok",
+        f"phase of {STACK_SET}": "ok",
+        f"stacks of {STACK_SET}": "ok",
+        f"drift of {STACK_SET}": "ok",
+    }
+    assert found.one("phase of")["found"] == "TagGated"
+
+
+def test_member_stacks_of_another_version_that_differ_from_the_configuration(server: str, desk: Desk) -> None:
+    stacks = [{"Account": f"{number:012}", "Status": "OUTDATED"} for number in range(7)]
+    stacks += [{"Account": "444455556666", "DriftStatus": "DRIFTED"}]
+    older = TEMPLATE.replace("lambda:GetLayerVersion", "lambda:GetLayer*", 1)
+    deploy_stack_set(*stacks, template=older, RoleName="Other", TagKey="Protected")
+    found = Findings(server, desk, risk={"utilization": {"memory_from_logs": True}})
+    assert found.one("template of")["found"].startswith("not the stacksets/member-role.yaml of version ")
+    assert found.one("stacks of")["found"].startswith("7 of 8 are not: 000000000000, ")
+    assert found.one("stacks of")["found"].endswith(" and 2 more")
+    assert found.one("drift of")["found"] == "1 have drifted: 444455556666"
+    assert found.one("RoleName of")["found"] == "'Other', and the configuration wants 'AutoDefenderMember'"
+    assert found.one("TagKey of")["level"] == found.one("ReadReportLines of")["level"] == "warning"
+    # A dry run writes nothing, so the default phase suits it.
+    assert found.one("phase of")["found"] == "DryRun"
+    assert all(finding["remedy"] for finding in found.all if finding["level"] != "ok")
+
+
+@pytest.mark.parametrize(
+    ("phase", "rollout", "level"),
+    [
+        ("DryRun", WRITES, "problem"),
+        ("TagGated", {**WRITES, "require_tag": None}, "warning"),
+        ("TagGated", {**WRITES, "require_tag": {"key": "SecurityScan", "value": "True"}}, "warning"),
+        ("General", {**WRITES, "require_tag": None}, "ok"),
+    ],
+)
+def test_a_phase_that_would_refuse_what_runs_try_is_told(
+    server: str, desk: Desk, phase: str, rollout: dict[str, Any], level: str
+) -> None:
+    deploy_stack_set(RolloutPhase=phase)
+    assert Findings(server, desk, rollout=rollout).one("phase of")["level"] == level
+
+
+def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, desk: Desk) -> None:
+    deploy_stack_set({"Account": member(desk), "DriftStatus": "NOT_CHECKED"})
+    told = Findings(server, desk).one("drift of")
+    assert (told["level"], told["found"]) == ("warning", "not looked for in 1 of 1")
+    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in told["remedy"]
+
+
+def test_a_stack_set_of_another_name_is_told_and_plain_stacks_are_let_be(server: str, desk: Desk) -> None:
+    told = Findings(server, desk).one(STACK_SET)
+    assert (told["level"], told["found"]) == ("warning", "there is none in us-east-1")
+    assert "organization.stack_set" in told["remedy"]
+    plain = Findings(server, desk, organization={"stack_set": None}).one("stack set")
+    assert plain["level"] == "ok"
+
+
+def test_what_is_compared_with_is_this_version_s_template() -> None:
+    noted = json.loads(member_template.TARGET.read_text(encoding="utf-8"))
+    assert noted == member_template.noted(), "the template moved: run python -m tools.member_template"
+
+
+def test_a_comment_makes_no_other_template_and_anything_else_does() -> None:
+    commented = TEMPLATE.replace("Resources:\n", "# why\nResources: # what follows\n\n", 1)
+    assert commented != TEMPLATE
+    assert template_digest(commented) == template_digest(TEMPLATE)
+    assert template_digest(TEMPLATE.replace("lambda:ListTags", "lambda:GetFunction", 1)) != template_digest(
+        TEMPLATE
+    )
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(0, "ok"), (-20, "ok"), (90, "warning"), (-90, "warning")])
+def test_a_clock_that_drifts_is_told_before_aws_refuses_it(seconds: int, level: str) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    answer = {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
+    aws = SimpleNamespace(central_account_id="1", home_region="us-east-1", call=lambda *_: answer)
+    told = surroundings._clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
+    assert told.level == level
+    assert bool(told.remedy) == (level == "warning")

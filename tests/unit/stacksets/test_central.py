@@ -8,6 +8,8 @@ import pytest
 from tests.unit.stacksets.policy import decision
 from tools.templates import CENTRAL, render
 
+STACK_SET = "arn:aws:cloudformation:us-east-1:999999999999:stackset/auto-defender-member:0a1b2c3d"
+
 
 def central(**parameters: str) -> dict[str, Any]:
     return render("central.yaml", CENTRAL, CodeBucket="code", CodeKey="package.zip", **parameters)
@@ -66,6 +68,11 @@ def test_the_report_bucket_is_encrypted_versioned_and_never_public() -> None:
         ("s3:GetObject", "arn:aws:s3:::another-bucket/secret", "ImplicitDeny"),
         ("organizations:ListAccounts", "*", "Allow"),
         ("organizations:DescribeOrganization", "*", "Allow"),
+        ("organizations:ListDelegatedAdministrators", "*", "Allow"),
+        ("cloudformation:DescribeStackSet", STACK_SET, "Allow"),
+        ("cloudformation:ListStackInstances", STACK_SET, "Allow"),
+        ("cloudformation:UpdateStackSet", STACK_SET, "ImplicitDeny"),
+        ("cloudformation:DescribeStackSet", STACK_SET.replace("auto-defender", "other"), "ImplicitDeny"),
         ("sns:Publish", "Alarms", "Allow"),
         ("sns:GetTopicAttributes", "Alarms", "Allow"),
         ("sns:Publish", f"arn:aws:sns:us-east-1:{CENTRAL}:other", "ImplicitDeny"),

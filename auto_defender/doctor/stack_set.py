@@ -1,0 +1,158 @@
+"""The stack set of the member roles: its template, its phase and parameters, and how its stacks are.
+
+The roles can't be asked themselves: they are denied all of IAM. CloudFormation can, in the central account.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from auto_defender.configuration import Configuration
+from auto_defender.context import Context
+from auto_defender.doctor.finding import Finding
+from remediator.settings import RolloutSettings
+from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.settings import Tag
+
+# stacksets/member-role.yaml: the functions that the phase TagGated lets the role change.
+TAG_GATE = Tag(key="SecurityScan", value="true")
+_SHOWN = 5
+_UPDATE = "update-stack-set, with every parameter that is not at its default (docs/runbook.md)"
+
+
+def stack_set(context: Context, management: str) -> Iterator[Finding]:
+    """Look at organization.stack_set. management: the management account, "" where nobody told."""
+    name = context.configuration.organization.stack_set
+    if name is None:
+        yield Finding(
+            "ok", "stack set", "organization.stack_set is null: the member stacks are not looked at"
+        )
+        return
+    call_as = "SELF" if management == context.aws.central_account_id else "DELEGATED_ADMIN"
+    what = f"stack set {name}"
+    try:
+        described = _ask(context, "describe_stack_set", name, call_as)["StackSet"]
+        instances = list(_instances(context, name, call_as))
+    except (ClientError, Throttled, TimedOut, Unreachable) as error:
+        yield _unread(what, context.aws.home_region, error)
+        return
+    # What was left at its default is not among them.
+    given = {item["ParameterKey"]: item["ParameterValue"] for item in described.get("Parameters", ())}
+    parameters = {**_this_version()["defaults"], **given}
+    yield _template(what, described.get("TemplateBody", ""))
+    yield _phase(what, parameters["RolloutPhase"], context.configuration.rollout)
+    yield from _parameters(what, parameters, context.configuration)
+    yield _up_to_date(what, instances)
+    yield _drift(what, f"--stack-set-name {name} --call-as {call_as}", instances)
+
+
+def template_digest(text: str) -> str:
+    """Digest a template's text but for its comments, which change nothing."""
+    lines = (re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines())
+    return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()
+
+
+def _this_version() -> dict[str, Any]:
+    """Read what tools/member_template.py noted of the template that this version comes with."""
+    text = files("auto_defender").joinpath("data/member_role.json").read_text(encoding="utf-8")
+    noted: dict[str, Any] = json.loads(text)
+    return noted
+
+
+def _ask(context: Context, method: str, name: str, call_as: str, **more: Any) -> dict[str, Any]:
+    aws = context.aws
+    where = (aws.central_account_id, aws.home_region, "cloudformation", method)
+    return aws.call(*where, StackSetName=name, CallAs=call_as, **more)
+
+
+def _instances(context: Context, name: str, call_as: str) -> Iterator[Mapping[str, Any]]:
+    more: dict[str, Any] = {}
+    while True:
+        page = _ask(context, "list_stack_instances", name, call_as, **more)
+        yield from page["Summaries"]
+        if not page.get("NextToken"):
+            return
+        more = {"NextToken": page["NextToken"]}
+
+
+def _unread(what: str, region: str, error: Exception) -> Finding:
+    if isinstance(error, ClientError) and error_code(error) == "StackSetNotFoundException":
+        remedy = (
+            "Name the member roles' stack set in organization.stack_set, or null where they are plain stacks; "
+            "AWS_REGION is the region that it was made in."
+        )
+        return Finding("warning", what, f"there is none in {region}", remedy)
+    remedy = (
+        "Allow cloudformation:DescribeStackSet and ListStackInstances on it and organizations:ListDelegatedAdministrators, "
+        "as stacksets/central.yaml does for the central role, or compare it by hand."
+    )
+    return Finding("warning", what, f"not looked at: {describe(error)}", remedy)
+
+
+def _template(what: str, body: str) -> Finding:
+    if template_digest(body) == _this_version()["sha256"]:
+        return Finding("ok", f"template of {what}", f"that of version {version('auto-defender')}")
+    found = f"not the stacksets/member-role.yaml of version {version('auto-defender')}"
+    return Finding("warning", f"template of {what}", found, f"Hand that file in by {_UPDATE}.")
+
+
+def _phase(what: str, phase: str, rollout: RolloutSettings) -> Finding:
+    """Hold what IAM lets the roles do against what runs would try; an instance may override the stack set's phase."""
+    what = f"phase of {what}"
+    if rollout.dry_run or phase == "General":
+        return Finding("ok", what, phase)
+    if phase == "DryRun":
+        remedy = f"Set RolloutPhase to TagGated or General by {_UPDATE}, or rollout.dry_run to true."
+        return Finding("problem", what, "DryRun: IAM refuses every change that runs would make", remedy)
+    if rollout.require_tag != TAG_GATE:
+        found = f"{phase}: IAM refuses changes to functions without {TAG_GATE.key}={TAG_GATE.value}, and runs try them"
+        remedy = f"Set rollout.require_tag to that tag, or RolloutPhase to General by {_UPDATE}."
+        return Finding("warning", what, found, remedy)
+    return Finding("ok", what, phase)
+
+
+def _parameters(what: str, parameters: Mapping[str, str], configuration: Configuration) -> Iterator[Finding]:
+    """Tell where the configuration wants what the stacks do not give."""
+    wanted = {"RoleName": configuration.organization.role_name.rpartition("/")[2]}
+    if configuration.defender.tag:
+        wanted["TagKey"] = configuration.defender.tag.key
+    utilization = configuration.risk.utilization
+    if utilization.enabled and utilization.memory_from_logs:
+        wanted["ReadReportLines"] = "true"
+    for name, value in wanted.items():
+        if parameters[name] != value:
+            found = f"'{parameters[name]}', and the configuration wants '{value}'"
+            yield Finding("warning", f"{name} of {what}", found, f"Mend the one, or the other by {_UPDATE}.")
+
+
+def _up_to_date(what: str, instances: list[Mapping[str, Any]]) -> Finding:
+    behind = [one["Account"] for one in instances if one.get("Status") != "CURRENT"]
+    what = f"stacks of {what}"
+    if not behind:
+        return Finding("ok", what, f"{len(instances)} stacks, all as the stack set says")
+    remedy = "Its last operations say why (list-stack-set-operations); mend that and update it again."
+    return Finding("warning", what, f"{len(behind)} of {len(instances)} are not: {_named(behind)}", remedy)
+
+
+def _drift(what: str, which: str, instances: list[Mapping[str, Any]]) -> Finding:
+    drifted = [one["Account"] for one in instances if one.get("DriftStatus") == "DRIFTED"]
+    unknown = [one["Account"] for one in instances if one.get("DriftStatus") not in {"DRIFTED", "IN_SYNC"}]
+    what = f"drift of {what}"
+    if drifted:
+        remedy = "Somebody changed these roles by hand: look at the drift in CloudFormation, then update the stack set."
+        return Finding("warning", what, f"{len(drifted)} have drifted: {_named(drifted)}", remedy)
+    if unknown:
+        remedy = f"aws cloudformation detect-stack-set-drift {which}, and ask again when it is done."
+        return Finding("warning", what, f"not looked for in {len(unknown)} of {len(instances)}", remedy)
+    return Finding("ok", what, "none when CloudFormation last looked")
+
+
+def _named(accounts: list[str]) -> str:
+    more = f" and {len(accounts) - _SHOWN} more" if len(accounts) > _SHOWN else ""
+    return f"{', '.join(sorted(accounts)[:_SHOWN])}{more}"

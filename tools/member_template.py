@@ -1,0 +1,28 @@
+"""Note what `doctor` compares a stack set with: the member role's template and its defaults, of this version.
+
+python -m tools.member_template
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from auto_defender.doctor.stack_set import template_digest
+from tools.templates import STACKSETS, read
+
+TARGET = Path(__file__).parents[1] / "auto_defender" / "data" / "member_role.json"
+NAME = "member-role.yaml"
+_READ = ("ReadReportLines", "RoleName", "RolloutPhase", "TagKey")
+
+
+def noted() -> dict[str, Any]:
+    """Give the document."""
+    parameters = read(NAME)["Parameters"]
+    return {
+        "defaults": {name: parameters[name]["Default"] for name in _READ},
+        "sha256": template_digest((STACKSETS / NAME).read_text(encoding="utf-8")),
+    }
+
+
+if __name__ == "__main__":
+    TARGET.write_text(json.dumps(noted(), indent=2) + "\n", encoding="utf-8")
