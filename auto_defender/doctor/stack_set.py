@@ -7,12 +7,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from auto_defender import __version__
 from auto_defender.configuration import Configuration
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
@@ -97,8 +97,8 @@ def _unread(what: str, region: str, error: Exception) -> Finding:
 
 def _template(what: str, body: str) -> Finding:
     if template_digest(body) == _this_version()["sha256"]:
-        return Finding("ok", f"template of {what}", f"that of version {version('auto-defender')}")
-    found = f"not the stacksets/member-role.yaml of version {version('auto-defender')}"
+        return Finding("ok", f"template of {what}", f"that of version {__version__}")
+    found = f"not the stacksets/member-role.yaml of version {__version__}"
     return Finding("warning", f"template of {what}", found, f"Hand that file in by {_UPDATE}.")
 
 
