@@ -11,6 +11,7 @@ from scanner.errors import Defect
 from scanner.optouts import glob_regex
 
 _WILD = re.compile(r"[*?\[]")
+_OPEN = re.compile(r"[*\[]")
 
 
 def names_match(names: pd.Series, patterns: tuple[str, ...]) -> npt.NDArray[np.bool_]:
@@ -25,15 +26,25 @@ def names_match(names: pd.Series, patterns: tuple[str, ...]) -> npt.NDArray[np.b
 
 
 def _rows_matching(texts: list[str], globs: tuple[str, ...]) -> Iterator[int]:
-    """Search all names as one text, a line each, for what the globs begin with, and look closer only there."""
+    """Search all names as one text, a line each, for what the globs begin with, and look closer only there.
+
+    Each glob is searched for up to its first * or [: a search for all of it could take as long as a glob of many * can
+    make it, and [!a] would match a line break.
+    """
     lines = "\n" + "\n".join(texts)
     if lines.count("\n") != len(texts):
         raise Defect("a function's name has a line break in it")
-    starts = "|".join(re.escape(_WILD.split(glob, maxsplit=1)[0]) for glob in globs)
+    starts = "|".join(map(_start, globs))
     matches = glob_regex(globs).fullmatch
     row, before = -1, 0
-    for line in re.finditer(f"\n(?:{starts}).*", lines):
+    for line in re.finditer(f"\n(?:{starts})", lines, re.MULTILINE):
         if matches(lines, line.start() + 1, line.end()):
             row += lines.count("\n", before, line.start() + 1)
             before = line.start() + 1
             yield row
+
+
+def _start(glob: str) -> str:
+    """Give the expression for a line that begins like a glob; all of the line, where the glob has ? alone."""
+    parts = _OPEN.split(glob, maxsplit=1)
+    return re.escape(parts[0]).replace(r"\?", ".") + ("$" if len(parts) == 1 else ".*")
