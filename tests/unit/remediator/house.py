@@ -117,9 +117,10 @@ class House:
         *,
         write: bool = True,
         run_id: str = "20261125T000000Z-back",
+        **more: Any,
     ) -> RolledBack:
         undos = select(self.store, runs, functions or [])
-        common: dict[str, Any] = {"store": self.store, "run_id": run_id, "threads": 4}
+        common: dict[str, Any] = {"store": self.store, "run_id": run_id, "threads": 4, **more}
         if not write:
             return rollback(undos, self.aws, self.defender, lock=None, **common)
         with RunLock(self.store, run_id) as lock:

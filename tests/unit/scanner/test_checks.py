@@ -1,7 +1,11 @@
 """The catalogue of checks: whole, and in step with the page made from it."""
 
+from dataclasses import replace
+from typing import Any
+
 from remediator.guards import BUILT_IN_EXCLUSIONS
-from scanner.checks import CHECKS
+from scanner.checks import BY_CODE, CHECKS
+from scanner.settings import Tag
 from tests.unit.scanner.judged import assess, function, rules
 from tools.checks_document import TARGET, document
 
@@ -36,6 +40,23 @@ def test_each_check_tells_its_threshold_from_the_configuration() -> None:
     told = " ".join(check.threshold(changed) for check in CHECKS)
     for part in ("300 MB", "840 s", "fewer than 3", "40 MB", "80 %", "durable", "arm64"):
         assert part in told
+
+
+def test_a_threshold_says_where_a_rule_is_off_and_which_tag_is_meant() -> None:
+    def told(code: str, **risk: Any) -> str:
+        return BY_CODE[code].threshold(rules(risk))
+
+    assert told("memory_utilization") == "at most 95 % over 14 days; unmeasured passes"
+    assert told("timeout_utilization", utilization={"when_unmeasured": "skip"}).endswith("unmeasured fails")
+    assert told("timeout_utilization", utilization={"enabled": False}) == "not checked"
+    tagged = replace(
+        rules(),
+        require_tag=Tag(key="SecurityScan", value="true"),
+        optout_tag=Tag(key="Defender", value="off"),
+    )
+    assert BY_CODE["tag_required"].threshold(tagged) == "SecurityScan=true"
+    assert BY_CODE["opted_out"].threshold(tagged).endswith("opt-out tag: Defender=off")
+    assert told("tag_required") == "no rule"
 
 
 def test_names_that_no_key_takes_off_the_exclusion_list_are_documented() -> None:

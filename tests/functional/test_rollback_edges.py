@@ -1,0 +1,180 @@
+"""Edges of a rollback that only broken code showed: how it ends when AWS or an owner interferes, and what is written down."""
+
+from pathlib import Path
+
+import pytest
+
+from remediator.history import undo_each
+from scanner.settings import EXEC_WRAPPER
+from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, refusal
+from tests.unit.remediator.house import RUN, WRAPPER, House, hurry, one, settings
+
+BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
+TAKES_OUT = f"takes out {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def aws() -> FakeLambda:
+    return FakeLambda(polls_to_settle=1)
+
+
+@pytest.fixture
+def house(aws: FakeLambda, tmp_path: Path) -> House:
+    return House(aws, tmp_path)
+
+
+def protected(house: House, aws: FakeLambda) -> str:
+    arn = aws.add()
+    house.apply()
+    return arn
+
+
+def upgraded(house: House, aws: FakeLambda) -> str:
+    arn = protected(house, aws)
+    house.defender = settings(version=5)
+    house.apply(run_id=LATER)
+    return arn
+
+
+def test_the_journal_says_what_a_rollback_was_made_from_and_what_it_undoes(
+    house: House, aws: FakeLambda
+) -> None:
+    arn = protected(house, aws)
+    revision = aws.functions[arn]["RevisionId"]
+    assert one(house.rollback([RUN]))["detail"] == TAKES_OUT
+    ((made,), (undone,)) = house.entries(BACK), house.entries(RUN)
+    intent = made.intent
+    assert (intent.action, intent.function_arn, intent.family) == ("rollback", arn, "python")
+    assert intent.revision_id == revision
+    assert (intent.layers_before, intent.wrapper_before) == ((layer(4),), WRAPPER)
+    assert intent.undoes == ((RUN, undone.intent.id),)
+    assert intent.untag
+    assert undone.undone_by == BACK
+    assert made.settled is not None
+    assert (made.settled.outcome, made.settled.attempts) == ("rolled_back", 1)
+
+
+def test_of_all_that_was_added_since_the_newest_is_what_a_rollback_goes_by(
+    house: House, aws: FakeLambda
+) -> None:
+    arn = upgraded(house, aws)
+    house.rollback([], [arn])
+    ((made,), (first,), (second,)) = (house.entries(run) for run in (BACK, RUN, LATER))
+    assert made.intent.undoes == ((LATER, second.intent.id), (RUN, first.intent.id))
+    assert made.intent.untag, "the protection goes too"
+    assert [entry.undone_by for entry in (first, second)] == [BACK, BACK]
+
+
+def test_an_upgrade_alone_leaves_the_tag(house: House, aws: FakeLambda) -> None:
+    upgraded(house, aws)
+    row = one(house.rollback([LATER]))
+    assert row["detail"] == f"takes out {layer(5)}; puts back {layer(4)}"
+    assert not house.entries(BACK)[0].intent.untag
+
+
+def test_a_tag_that_can_not_be_taken_away_is_told_beside_what_went(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+
+    def refuse(method: str, on: str, n: int) -> None:
+        if method == "untag_resource":
+            raise refusal("AccessDeniedException", "no identity-based policy allows it")
+
+    aws.before = refuse
+    row = one(house.rollback([RUN]))
+    assert row["outcome"] == "rolled_back"
+    gone, _, tag = row["detail"].partition("; ")
+    assert (gone, tag.startswith("still tagged: ")) == (TAKES_OUT, True)
+    assert aws.layers(arn) == []
+
+
+def test_without_a_tag_in_the_configuration_none_is_looked_for(house: House, aws: FakeLambda) -> None:
+    protected(house, aws)
+    house.defender = settings(tag=None)
+    assert one(house.rollback([RUN]))["outcome"] == "rolled_back"
+    assert aws.calls["untag_resource"] == 0
+
+
+def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    aws.settles_as[arn] = "Failed"
+    row = one(house.rollback([RUN]))
+    assert (row["outcome"], row["attempts"]) == ("failed", 1)
+    assert row["detail"] == "AWS took the update and could not carry it out (EniLimitExceeded)"
+    assert house.entries(RUN)[0].undone_by is None
+    aws.owner_edits(arn, LastUpdateStatus="Successful", Layers=[{"Arn": layer(4)}])
+    assert one(house.rollback([RUN], run_id=AGAIN))["outcome"] == "rolled_back"
+
+
+def test_an_owner_who_deploys_while_it_settles_has_the_last_word(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    aws.polls_to_settle = 10
+
+    def deploy(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration":
+            aws.owner_edits(on, LastUpdateStatus="Successful", Layers=[{"Arn": layer(4)}])
+
+    aws.after = deploy
+    row = one(house.rollback([RUN]))
+    assert (row["outcome"], row["attempts"]) == ("deferred", 1)
+    assert row["detail"] == "replaced by another deployment while it settled"
+    assert aws.layers(arn) == [layer(4)]
+    assert house.entries(RUN)[0].undone_by is None
+
+
+def test_one_that_settles_too_late_is_found_out_by_the_next_run(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    aws.polls_to_settle = 1000
+    row = one(house.rollback([RUN]))
+    assert (row["outcome"], row["detail"]) == ("deferred", "not settled in time; the next run finds out")
+    assert house.store.list("state/open/") == [f"state/open/{BACK}.json"]
+    aws.functions[arn]["LastUpdateStatus"] = "Successful"
+    row = one(house.resolve())
+    assert (row["action"], row["outcome"], row["detail"]) == ("rollback", "rolled_back", "")
+    assert aws.tags[arn] == {}
+    assert house.entries(RUN)[0].undone_by == BACK
+    assert house.store.list("state/open/") == []
+
+
+def test_a_function_that_is_being_updated_waits(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    aws.functions[arn]["LastUpdateStatus"] = "InProgress"
+    aws._polls[arn] = 1000
+    row = one(house.rollback([RUN]))
+    assert row["outcome"] == "deferred"
+    assert row["detail"]
+    assert house.entries(BACK) == []
+
+
+def test_told_to_stop_it_sends_nothing_and_says_so(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    before = aws.calls["update_function_configuration"]
+    aws.stop.set()
+    rolled_back = house.rollback([RUN], stop=aws.stop)
+    assert rolled_back.changes["outcome"].tolist() == ["deferred"]
+    assert rolled_back.cut_short
+    assert aws.calls["update_function_configuration"] == before
+    assert aws.layers(arn) == [layer(4)]
+
+
+def test_one_run_s_change_alone_goes_where_a_function_has_several(house: House, aws: FakeLambda) -> None:
+    arn = upgraded(house, aws)
+    (newest,) = undo_each(house.store, {arn: LATER})
+    assert [entry.intent.run_id for entry in newest.entries] == [LATER]
+    assert (newest.refusal, newest.protection_before) == ("", "outdated")
+    (beneath,) = undo_each(house.store, {arn: RUN})
+    assert beneath.refusal == f"run {LATER} has changed it since; roll that back too, or use --function"
+
+
+def test_what_no_run_has_changed_is_refused_and_of_nothing_nothing_goes(
+    house: House, aws: FakeLambda
+) -> None:
+    protected(house, aws)
+    assert undo_each(house.store, {}) == []
+    other = arn_of("another")
+    (undo,) = undo_each(house.store, {other: RUN})
+    assert (undo.function_arn, undo.entries, undo.refusal) == (other, (), "no run has changed it")
