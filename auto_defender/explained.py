@@ -31,11 +31,7 @@ from scanner.utilization import add_utilization
 
 def explain_function(context: Context, text: str) -> Ending:
     """Read one function and explain its verdict; BadInput where it can't be read."""
-    arn = FunctionArn.parse(text)
-    if arn is None:
-        raise BadInput(
-            f"{text!r} is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, no version"
-        )
+    arn = _parsed(context, text)
     settings, today = context.configuration, datetime.now(UTC).date()
     configuration = _read(context, arn)
     functions = frame_of(
@@ -93,6 +89,19 @@ def explain_function(context: Context, text: str) -> Ending:
     return Ending(
         summary, "\n".join([head, *map(_line, findings), *traffic, *would, *held, *map(_drift, drift)])
     )
+
+
+def _parsed(context: Context, text: str) -> FunctionArn:
+    arn, partition = FunctionArn.parse(text), context.aws.partition
+    if arn is None:
+        raise BadInput(
+            f"{text!r} is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, no version"
+        )
+    if arn.partition != partition:
+        raise BadInput(f"{text}: these credentials are of the partition '{partition}'")
+    if arn.region not in context.session.get_available_regions("lambda", partition_name=partition):
+        raise BadInput(f"{text}: AWS Lambda has no region '{arn.region}' in the partition '{partition}'")
+    return arn
 
 
 def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: OrganizationSettings) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from scanner import runtimes
-from scanner.check_columns import merged_bytes
+from scanner.check_columns import BYTES_PER_MB, merged_bytes
 from scanner.checks import CHECKS, Check
 from scanner.defender_match import DefenderMatch
 from scanner.frame import UNREADABLE
@@ -100,6 +100,11 @@ def _runtime_life(subject: _Subject, check: Check) -> str:
     return f"{runtime}, {when}" + (f", successor {known.successor}" if known.successor else "")
 
 
+def _code_size(subject: _Subject, check: Check) -> str:
+    size = subject.row["code_size_bytes"]
+    return _UNREAD if size < 0 else f"{size / BYTES_PER_MB:.1f} MB ({size:,} {check.unit})"
+
+
 def _wrapper(subject: _Subject, check: Check) -> str:
     return _plain(subject, check) if subject.row["env_readable"] else _UNREAD
 
@@ -161,6 +166,7 @@ def _quarantine(subject: _Subject, check: Check) -> str:
 
 _VALUES: dict[str, Callable[[_Subject, Check], str]] = {
     "runtime_update_blocked": _runtime_life,
+    "code_size": _code_size,
     "wrapper_conflict": _wrapper,
     "env_overflow": _environment,
     "memory_utilization": _utilization,

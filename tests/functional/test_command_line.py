@@ -185,6 +185,28 @@ def test_explain_promises_nothing_that_no_run_would_do(server: str, desk: Desk) 
     assert "would protect" not in outside + waits
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("", "", "is no function ARN"),
+        ("-splitter", "-splitter:live", "is no function ARN"),
+        ("-splitter", "-spitter", "no such function"),
+        ("arn:aws:", "arn:aws-cn:", "these credentials are of the partition 'aws'"),
+        ("us-east-1", "us-esat-1", "AWS Lambda has no region 'us-esat-1'"),
+        ("ACCOUNT", "999999999999", "could not be read: AssumeRole: AccessDenied"),
+    ],
+)
+def test_what_can_not_be_explained_is_one_clear_line(
+    server: str, desk: Desk, old: str, new: str, told: str
+) -> None:
+    arn = desk.organization.quarantined[0]
+    asked = arn.replace(arn.split(":")[4] if old == "ACCOUNT" else old, new) if old else "orders"
+    done = auto_defender("explain", "--config", desk.configure(), asked, env=environment(server))
+    assert (done.exit_code, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert told in line
+
+
 def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
     arn, env = desk.organization.quarantined[0], environment(server)
     _, _, _, region, account, _, name = arn.split(":")
