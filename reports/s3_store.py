@@ -24,6 +24,9 @@ _CONFIG = Config(
     read_timeout=60,
     signature_version="s3v4",
 )
+# What may expire: a run's files but for its journal, without which nothing it changed can be taken back. A lifecycle
+# rule tells them apart in one folder by a tag alone (stacksets/central.yaml).
+EXPIRES = ("expires", "true")
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
@@ -82,8 +85,13 @@ class S3Store:
             self._put(path, body, content_type)
 
     def upload(self, path: str, source: Path, content_type: str) -> None:
-        """Put one object from a file, in parts if it is large."""
-        extra = {**self._encryption, "ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
+        """Put one object from a file, in parts if it is large, tagged as one that may expire."""
+        extra = {
+            **self._encryption,
+            "ContentType": content_type,
+            "ChecksumAlgorithm": "SHA256",
+            "Tagging": "=".join(EXPIRES),
+        }
         if self._owner:
             extra["ExpectedBucketOwner"] = self._owner
         with self._told("upload", path):
@@ -182,7 +190,9 @@ class S3Store:
         self.write(path, body, "application/x-ndjson")
 
     def _copy(self, source: str, target: str) -> None:
-        """Copy in one call (up to 5 GB), which keeps the content type; a copy in parts would lose it."""
+        """Copy in one call (up to 5 GB), which keeps the content type; a copy in parts would lose it. No tag is copied:
+        that would take a permission to read tags.
+        """  # noqa: D205
         owner = {"ExpectedSourceBucketOwner": self._owner} if self._owner else {}
         with self._told("copy to", target):
             self._s3.copy_object(
@@ -192,6 +202,7 @@ class S3Store:
                 Key=self._key(target),
                 CopySource={"Bucket": self._bucket, "Key": self._key(source)},
                 ChecksumAlgorithm="SHA256",
+                TaggingDirective="REPLACE",
             )
 
     @contextmanager

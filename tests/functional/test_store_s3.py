@@ -3,6 +3,7 @@
 import io
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,6 +12,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 
+from reports.s3_store import EXPIRES
 from reports.store import open_store
 from reports.store_base import StoreFailed
 from scanner.errors import BadInput
@@ -77,6 +79,28 @@ def test_every_write_is_encrypted_checksummed_private_and_for_the_expected_owner
     )
     puts = [headers for method, headers in seen if method == "PUT" and "x-amz-copy-source" not in headers]
     assert all("sha256" in str(headers).lower() for headers in puts)
+
+
+def test_what_may_expire_is_tagged_and_a_journal_is_not(session: boto3.Session, tmp_path: Path) -> None:
+    store = open_store(f"s3://{BUCKET}", session, bucket_owner=None, kms_key_id=None)
+    small, large = tmp_path / "small.csv", tmp_path / "large.csv"
+    small.write_bytes(b"x")
+    large.write_bytes(b"x" * (9 << 20))  # in parts
+    store.upload("runs/1/small.csv", small, "text/csv")
+    store.upload("runs/1/large.csv", large, "text/csv")
+    store.append("runs/1/journal.jsonl", b"{}")
+    store.publish("runs/1", "latest", ["small.csv"])
+    s3 = session.client("s3")
+    tags = {
+        path: [(tag["Key"], tag["Value"]) for tag in s3.get_object_tagging(Bucket=BUCKET, Key=path)["TagSet"]]
+        for path in store.list("")
+    }
+    assert tags == {
+        "runs/1/small.csv": [EXPIRES],
+        "runs/1/large.csv": [EXPIRES],
+        "runs/1/journal.jsonl": [],
+        "latest/small.csv": [],
+    }
 
 
 def test_without_a_key_the_buckets_default_encryption_holds(session: boto3.Session) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from reports.s3_store import EXPIRES
 from tests.unit.stacksets.policy import decision
 from tools.templates import CENTRAL, render
 
@@ -112,6 +113,17 @@ def test_runs_and_their_tables_are_kept_as_long() -> None:
     rules = central(ReportRetentionDays="200")["Reports"]["Properties"]["LifecycleConfiguration"]["Rules"]
     kept = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
     assert kept["runs/"] == kept["tables/"] == "200"
+
+
+def test_journals_outlast_the_other_files_of_their_runs() -> None:
+    rules = central()["Reports"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    (of_runs,) = (rule for rule in rules if rule.get("Prefix") == "runs/")
+    # The store tags what it uploads, and journals are not uploaded (tests/functional/test_store_s3.py).
+    assert of_runs["TagFilters"] == [dict(zip(("Key", "Value"), EXPIRES, strict=True))]
+    (policy,) = central()["Role"]["Properties"]["Policies"]
+    assert decision(policy["PolicyDocument"], "s3:PutObjectTagging", "Reports.Arn/runs/any") == "Allow"
+    everywhere = [rule for rule in rules if "Prefix" not in rule]
+    assert not any("ExpirationInDays" in rule for rule in everywhere)
 
 
 def state_machine(**parameters: str) -> dict[str, Any]:
