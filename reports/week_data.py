@@ -98,8 +98,8 @@ class Moved:
 
     protected: covered at the end and not at the start. lost: covered at the start, and at the end still there and not.
     deleted: covered at the start, and gone from a unit that was read. unknown: covered at the start, in a unit that was
-    not read at the end. unreachable: units read at the start and not at the end. Frames: account_id, region, and for
-    functions function_name.
+    not read at the end, for whatever reason. unreachable: units read at the start that could not be read at the end.
+    Frames: account_id, region, and for functions function_name.
     """
 
     protected: pd.DataFrame
@@ -150,23 +150,24 @@ def moved(store: Store, first: Run, last: Run) -> Moved:
     absent = _parts(gone[~there])
     place = ["account_id", "region"]
     units_before, units_after = (_csv(store, run, "units", [*place, "outcome"]) for run in (first, last))
-    unread = units_after[units_after["outcome"].isin(UNREAD)]
-    # The unit "*" is an account whose regions could not be listed: nothing of it was read.
-    blind = unread[unread["region"] == ANY_REGION].set_index("account_id")["outcome"]
-    in_unread = pd.MultiIndex.from_frame(absent[place]).isin(pd.MultiIndex.from_frame(unread[place]))
-    unknown = in_unread | absent["account_id"].isin(blind.index)
+    read = units_after[units_after["outcome"] == READ]
+    looked = pd.MultiIndex.from_frame(absent[place]).isin(pd.MultiIndex.from_frame(read[place]))
     return Moved(
         protected=_parts(now[~now.isin(was)]),
         lost=_parts(gone[there]),
-        deleted=absent[~unknown],
-        unknown=absent[unknown],
-        unreachable=_unreachable(units_before[units_before["outcome"] == READ], unread, blind),
+        deleted=absent[looked],
+        unknown=absent[~looked],
+        unreachable=_unreachable(
+            units_before[units_before["outcome"] == READ], units_after[units_after["outcome"].isin(UNREAD)]
+        ),
     )
 
 
-def _unreachable(read: pd.DataFrame, unread: pd.DataFrame, blind: "pd.Series[str]") -> pd.DataFrame:
+def _unreachable(read: pd.DataFrame, unread: pd.DataFrame) -> pd.DataFrame:
     """Give the units that were read and no longer are, with what became of them."""
     place = ["account_id", "region"]
+    # The unit "*" is an account whose regions could not be listed: nothing of it was read.
+    blind = unread[unread["region"] == ANY_REGION].set_index("account_id")["outcome"]
     units = read[place].merge(unread, on=place, how="left")
     of_account = units["account_id"].map(blind).astype(units["outcome"].dtype)
     units["outcome"] = units["outcome"].fillna(of_account)

@@ -55,6 +55,7 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
     trend = _trend(store, chosen, last, effective)
     summary = _summary(chosen, runs, gaps(runs, chosen, now), difference, trend)
     summary["effective_coverage"] = effective
+    summary["until"] = utc(min(now, chosen.end))
     summary["runs_broken"] = broken
     told = _told(summary, accounts, before, difference)
     folder = f"weekly/{week}"
@@ -69,7 +70,9 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
         ("mail.html", "text/html"),
         ("mail.txt", "text/plain"),
     ):
-        text = page.render(f"weekly_{name}.j2", tables=False, week=chosen, summary=summary, **told)
+        text = page.render(
+            f"weekly_{name}.j2", tables=False, week=chosen, over=now >= chosen.end, summary=summary, **told
+        )
         store.write(f"{folder}/{name}", text.encode("utf-8"), f"{content_type}; charset=utf-8")
     store.write(f"{folder}/summary.json", json.dumps(summary, indent=2).encode() + b"\n", "application/json")
     return summary

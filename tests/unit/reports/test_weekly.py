@@ -97,6 +97,50 @@ def test_an_account_whose_regions_can_no_longer_be_listed_is_unknown_too(tmp_pat
     assert summary["newly_unreachable"] == 2  # both of its regions
 
 
+@pytest.mark.parametrize("outcome", ["opted_out", "suspended", "region_disabled", None])
+def test_what_is_in_a_unit_that_is_set_aside_or_no_longer_swept_is_not_deleted(
+    tmp_path: Path, outcome: str | None
+) -> None:
+    first = at(0)
+    account = first.functions["account_id"].astype(str) == "000000000001"
+    mine = first.units["account_id"] == "000000000001"
+    if outcome is None:
+        units = first.units[~mine]
+    else:
+        units = first.units.copy()
+        units.loc[mine, ["outcome", "functions"]] = [outcome, 0]
+    summary = week_of(tmp_path, first, at(5, functions=first.functions[~account], units=units))
+    held = int((first.functions.loc[account, "verdict"] == "protected").sum())
+    assert held > 0
+    assert (summary["lost"], summary["deleted"], summary["unknown"]) == (0, 0, held)
+    assert summary["newly_unreachable"] == 0
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert f"<dt>Covered at the start, in what was not read at the end</dt><dd>{held}</dd>" in page
+
+
+def test_a_week_that_is_not_over_says_so(tmp_path: Path) -> None:
+    summary = week_of(tmp_path, at(0), now=MONDAY + timedelta(hours=50, minutes=30))
+    assert summary["until"] == "2026-11-25T02:30:00Z"
+    for name in ("report.html", "mail.txt", "mail.html"):
+        text = (tmp_path / "weekly/2026-W48" / name).read_text()
+        assert "The week is not over: as of 2026-11-25 02:30:00 UTC" in text
+    assert week_of(tmp_path, at(1))["until"] == "2026-11-30T00:00:00Z"
+    assert "not over" not in (tmp_path / "weekly/2026-W48/report.html").read_text()
+
+
+def test_runs_that_were_incomplete_or_stopped_are_told(tmp_path: Path) -> None:
+    units = at(1).units.copy()
+    units.loc[units.index[0], ["outcome", "functions"]] = ["throttled", 0]
+    summary = week_of(tmp_path, at(0), at(1, units=units), at(2, stopped_by="health"))
+    assert (summary["runs_incomplete"], summary["runs_stopped"]) == (1, 1)
+    page = (tmp_path / "weekly/2026-W48/report.html").read_text()
+    assert "3 sweeps, 1 incomplete; 1 run stopped by a guard" in page
+    for name in ("mail.txt", "mail.html"):
+        assert "Sweeps: 3, 1 incomplete; 1 run stopped by a guard" in (
+            tmp_path / "weekly/2026-W48" / name
+        ).read_text().replace("\n", " ")
+
+
 def test_missing_hours_are_said(tmp_path: Path) -> None:
     summary = week_of(tmp_path, at(0), at(1.5), at(4), now=MONDAY + timedelta(hours=6, minutes=20))
     assert summary["hours_missing"] == 3
