@@ -1,6 +1,7 @@
 """The Defender layers as a member account sees them: there, shared, of the right region and architecture."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -8,7 +9,9 @@ from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from scanner.arns import LayerVersion
 from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.defender_match import family_of
 from scanner.regions import enabled_regions
+from scanner.settings import Family
 
 _ABSENT = "ResourceNotFoundException"
 
@@ -29,7 +32,8 @@ def layers(context: Context, reader: str | None) -> Iterator[Finding]:
     for region in regions:
         for family in defender.layers:
             if defender.template_for(family, region):
-                yield _layer(context, defender.layer_for(family, region, reader), region, reader)
+                layer = defender.layer_for(family, region, reader)
+                yield _layer(context, layer, family, region, reader)
             else:
                 remedy = f"Nothing, or publish one there and name it in defender.layers.{family}."
                 found = "none in defender.layers: its functions there are skipped (runtime)"
@@ -41,7 +45,7 @@ def _regions(context: Context, reader: str) -> list[str]:
     return enabled_regions(context.aws, reader) if regions == "enabled" else list(regions)
 
 
-def _layer(context: Context, layer: LayerVersion, region: str, reader: str) -> Finding:
+def _layer(context: Context, layer: LayerVersion, family: Family, region: str, reader: str) -> Finding:
     what = f"layer {layer} in {region}"
     if layer.region != region:
         remedy = "Write {region} in defender.layers: a function takes layers of its own region alone."
@@ -52,10 +56,10 @@ def _layer(context: Context, layer: LayerVersion, region: str, reader: str) -> F
         return _refusal(context, what, layer, reader, error)
     except (Throttled, TimedOut, Unreachable) as error:
         return Finding("problem", what, describe(error), "Try again.")
-    return _compatible(what, answer, context, reader)
+    return _compatible(what, answer, family, context, reader)
 
 
-def _read(context: Context, layer: LayerVersion, account_id: str) -> Mapping[str, object]:
+def _read(context: Context, layer: LayerVersion, account_id: str) -> Mapping[str, Any]:
     """Ask with the layer's ARN for its name: that needs lambda:GetLayerVersion on it and nothing else."""
     name = str(layer).rpartition(":")[0]
     return context.aws.call(
@@ -90,12 +94,19 @@ def _is_published(context: Context, layer: LayerVersion, owner: str) -> bool | N
     return True
 
 
-def _compatible(what: str, answer: Mapping[str, object], context: Context, reader: str) -> Finding:
+def _compatible(
+    what: str, answer: Mapping[str, Any], family: Family, context: Context, reader: str
+) -> Finding:
     """Hold what the layer says of itself against what it will be put on; a layer may say nothing."""
     built_for = answer.get("CompatibleArchitectures")
-    wanted = context.configuration.risk.architectures
-    missing = [name for name in wanted if isinstance(built_for, list) and built_for and name not in built_for]
+    missing = [
+        name for name in context.configuration.risk.architectures if built_for and name not in built_for
+    ]
     if missing:
         remedy = "Narrow risk.architectures, or publish another layer."
         return Finding("problem", what, f"not built for {', '.join(missing)}", remedy)
+    runtimes = answer.get("CompatibleRuntimes")
+    if runtimes and family not in map(family_of, runtimes):
+        remedy = f"Name the layer for {family} in defender.layers.{family}, or publish it with its runtimes."
+        return Finding("problem", what, f"for {', '.join(runtimes)}, and not for {family}", remedy)
     return Finding("ok", what, f"account {reader} can read it")

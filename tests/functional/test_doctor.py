@@ -134,6 +134,21 @@ def test_a_layer_of_another_architecture_is_told(server: str, desk: Desk) -> Non
     assert found.one("layer ")["found"] == "not built for x86_64"
 
 
+def test_a_layer_of_another_family_is_told(server: str, desk: Desk) -> None:
+    backend = lambda_backends[member(desk)]["us-east-1"]
+    content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
+    runtimes = ["nodejs20.x", "nodejs22.x"]
+    backend.publish_layer_version({"LayerName": "mine", "Content": content, "CompatibleRuntimes": runtimes})
+    arn = f"arn:aws:lambda:{{region}}:{member(desk)}:layer:mine:1"
+    layers = {"python": arn, "nodejs": arn}
+    found = Findings(server, desk, defender={"layers": layers}, organization={"regions": ["us-east-1"]})
+    told = {(finding["level"], finding["found"]) for finding in found.about("layer ")}
+    assert told == {
+        ("problem", "for nodejs20.x, nodejs22.x, and not for python"),
+        ("ok", f"account {member(desk)} can read it"),
+    }
+
+
 def test_without_any_member_nobody_can_look_at_the_layers(server: str, desk: Desk) -> None:
     found = Findings(server, desk, organization={"role_name": "NoSuchRole"})
     assert found.one("layers")["level"] == "warning"
