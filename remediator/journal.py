@@ -92,6 +92,7 @@ class Journal:
         self._store = store
         self._path = f"{run_folder(run_id)}/journal.jsonl"
         self._announced = False
+        self._open: set[str] = set()
 
     def intend(self, intents: Sequence[Intent]) -> None:
         """Write intents; on return they are durable, and the changes may be sent."""
@@ -100,21 +101,24 @@ class Journal:
         if not self._announced:
             self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
             self._announced = True
+        self._open.update(intent.id for intent in intents)
         self._append("intent", [asdict(intent) for intent in intents])
 
     def settle(self, outcomes: Sequence[Settled]) -> None:
         """Write outcomes."""
         self._append("outcome", [asdict(outcome) for outcome in outcomes])
+        self._open.difference_update(outcome.id for outcome in outcomes)
 
     def undone(self, ids: Iterable[str], by: str) -> None:
         """Write that a later run has taken these changes back."""
         self._append("undone", [{"id": identity, "by": by} for identity in ids])
 
     def close(self) -> None:
-        """Take the marker away if no entry is open; what can't be looked into stays for the next run."""
+        """Take the marker away if no entry is open; otherwise the next run looks into what is."""
+        if self._open:
+            return
         try:
-            if all(entry.settled for entry in self.entries()):
-                self._store.delete(_open_marker(self.run_id))
+            self._store.delete(_open_marker(self.run_id))
         except AutoDefenderError as error:
             log.warning("the journal of run %s stays open for the next run: %s", self.run_id, error)
 
@@ -125,6 +129,12 @@ class Journal:
         BadInput for any other line that can't be understood.
         """
         return _entries(self._whole_lines()[0], self._store.url(self._path))
+
+    def open_intents(self) -> list[Intent]:
+        """Read what an earlier run has left open; `close` then knows of it. Raises what `entries` raises."""
+        intents = [entry.intent for entry in self.entries() if entry.settled is None]
+        self._open.update(intent.id for intent in intents)
+        return intents
 
     def mend(self) -> None:
         """Take a line that was cut off away, so that lines can follow. The run must have ended."""

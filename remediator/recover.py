@@ -46,7 +46,7 @@ def resolve_open_runs(
     intents = []
     for run_id, journal in journals.items():
         journal.mend()
-        found = [entry.intent for entry in journal.entries() if entry.settled is None]
+        found = journal.open_intents()
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
         intents += found
     stopping = threading.Event()

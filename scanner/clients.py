@@ -1,17 +1,21 @@
 """One client per (service, region), shared by every account."""
 
+import os
 import threading
 from typing import Any
 
 import boto3
-import orjson
+import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from scanner.credentials import sign_as_current_account
+from scanner.connections import Connections, tls_context
+from scanner.direct import Sender
 
-# No such key exists: a call that escapes the hook fails at AWS instead of signing as somebody.
+# No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
+CONNECT_TIMEOUT_SEC = 5.0
+READ_TIMEOUT_SEC = 30.0
 
 
 class Clients:
@@ -20,18 +24,12 @@ class Clients:
     def __init__(self, session: boto3.Session, workers: int, user_agent: str) -> None:
         """Take the session that knows endpoints and proxies, and the number of connections a client keeps."""
         self._session = session
+        self._tls = tls_context(_ca_bundle(session))
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.Lock()
-        self._config = Config(
-            # Retry state lives in the client: with retries of its own, one throttled account would starve the others.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=workers,
-            connect_timeout=5,
-            read_timeout=30,
-            tcp_keepalive=True,
-            # A whole one of ours: botocore puts its own together anew, twice, for every request.
-            user_agent=user_agent,
-        )
+        self._workers = workers
+        # A whole user agent of ours: botocore puts its own together anew for every request.
+        self._config = Config(user_agent=user_agent)
 
     def get(self, service: str, region: str) -> BaseClient:
         """Give the client of a service in a region."""
@@ -47,25 +45,20 @@ class Clients:
         client: BaseClient = self._session.client(  # type: ignore[call-overload]
             service, region_name=region, config=self._config, **_FAIL_CLOSED
         )
-        client.meta.events.register("before-sign", sign_as_current_account)
-        client.meta.events.register("before-parse.lambda.ListFunctions", parse_page)
+        connections = Connections(
+            client.meta.endpoint_url,
+            self._tls,
+            connections=self._workers,
+            connect_sec=CONNECT_TIMEOUT_SEC,
+            read_sec=READ_TIMEOUT_SEC,
+        )
+        events: Any = client.meta.events
+        events.register_last("before-call", Sender(events, connections))
         return client
 
 
-def parse_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Parse a page of functions with orjson in place of botocore's parser: a handler of before-parse.
-
-    botocore walks the service model for every field; a page is a tenth of the work without that (measured by
-    benchmarks/parsing.py). FunctionConfiguration has no timestamps or blobs, so plain JSON is what botocore would give.
-    Errors (300 and above) are left to botocore. A body that is no JSON object gives no Functions, which the caller
-    takes for a broken answer.
-    """
-    if response_dict["status_code"] >= 300:
-        return
-    try:
-        page = orjson.loads(response_dict["body"])
-    except orjson.JSONDecodeError:
-        page = None
-    if isinstance(page, dict):
-        customized_response_dict.update(page)
-    response_dict["body"] = b"{}"
+def _ca_bundle(session: boto3.Session) -> str | None:
+    """Read what the session's profile and environment say (ca_bundle, AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE)."""
+    profile = session.profile_name if session.profile_name != "default" else None
+    bundle = botocore.session.Session(profile=profile).get_config_variable("ca_bundle")
+    return bundle or os.environ.get("REQUESTS_CA_BUNDLE")

@@ -1,7 +1,7 @@
-"""Whose credentials sign a call: one ContextVar, one hook, one AssumeRole an account.
+"""Whose credentials sign a call: one ContextVar, one AssumeRole an account.
 
-The clients are shared by all accounts and hold keys that can't work. The hook hands the signer the credentials of
-the account that the running thread acts as; where there are none, the call fails before it is signed.
+The clients are shared by all accounts and hold keys that can't work. What sends a call asks here for the credentials
+of the account that the running thread acts as; where there are none, the call fails before it is signed.
 """
 
 import json
@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
@@ -36,16 +35,12 @@ def acting_as(credentials: Credentials) -> Iterator[None]:
         _acting_as.reset(token)
 
 
-def sign_as_current_account(request: AWSRequest, **_: Any) -> None:
-    """Hand the signer the current account's credentials: a handler of botocore's before-sign event.
-
-    botocore reads context['signing']['request_credentials'] and tests it, but does not document it: botocore is
-    pinned, and a test races thousands of calls and looks at the server who signed each.
-    """
+def current_credentials() -> Credentials:
+    """Give the credentials of the account that this context acts as; Defect where there is none."""
     credentials = _acting_as.get()
     if credentials is None:
         raise Defect("a call was about to be sent without an account's credentials; it was not sent")
-    request.context["signing"] = {**request.context.get("signing", {}), "request_credentials": credentials}
+    return credentials
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Union
 
 import numpy as np
+import orjson
 import pandas as pd
 
 from scanner.errors import AutoDefenderError, WrongAccount
@@ -42,6 +43,7 @@ KNOWN_FIELDS = frozenset(
 
 
 _MOST_LAYERS = 127
+_TEXT = {str}
 
 
 class BrokenAnswer(AutoDefenderError):
@@ -57,7 +59,10 @@ class _Codes:
 
     def extend(self, values: Iterable[str]) -> None:
         book = self.book
-        self.codes.extend([book.setdefault(value, len(book)) for value in values])
+        values = tuple(values)
+        for value in dict.fromkeys(values):
+            book.setdefault(value, len(book))
+        self.codes.extend(map(book.__getitem__, values))
 
     def finish(self) -> pd.Categorical:
         dtype = pd.CategoricalDtype(pd.Index(list(self.book), dtype="str"))
@@ -184,6 +189,10 @@ def _text(value: Any, default: str) -> str:
     return value if isinstance(value, str) else UNREADABLE
 
 
+def _all_text(values: Iterable[Any]) -> bool:
+    return {*map(type, values)} <= _TEXT
+
+
 def _number(value: Any, least: int, limit: int) -> int:
     return value if type(value) is int and least <= value < limit else -1
 
@@ -191,7 +200,7 @@ def _number(value: Any, least: int, limit: int) -> int:
 def _architecture(value: Any) -> str:
     if value is None:
         return "x86_64"
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+    if isinstance(value, list) and value and _all_text(value):
         return ";".join(value)
     return UNREADABLE
 
@@ -217,7 +226,7 @@ def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, b
     if value is None:
         return "", "", EMPTY_ENVIRONMENT_BYTES, True
     variables = value.get("Variables") if isinstance(value, dict) and value.get("Error") is None else None
-    if not isinstance(variables, dict) or not all(isinstance(text, str) for text in variables.values()):
+    if not isinstance(variables, dict) or not _all_text(variables.values()):
         return "", "", -1, False
     names = ";".join([name for name in watched if name in variables])
     return variables.get(EXEC_WRAPPER, ""), names, measured_bytes(variables), True
@@ -229,13 +238,16 @@ _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def measured_bytes(variables: Mapping[str, str]) -> int:
     """Measure an environment as Lambda does: compact JSON in UTF-8."""
-    return len(_compact(variables).encode("utf-8", "surrogatepass"))
+    try:
+        return len(orjson.dumps(variables))
+    except orjson.JSONEncodeError:  # a lone surrogate, which it refuses; the standard library counts it
+        return len(_compact(variables).encode("utf-8", "surrogatepass"))
 
 
 def _kinds(c: Mapping[str, Any]) -> str:
-    unusual = c.keys() - KNOWN_FIELDS
-    if not unusual:
+    if KNOWN_FIELDS.issuperset(c):
         return ""
+    unusual = c.keys() - KNOWN_FIELDS
     return ";".join(sorted(_kind(str(field)) for field in unusual if c[field] is not None))
 
 

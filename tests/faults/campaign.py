@@ -17,7 +17,6 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
 from rich.console import Console
 
 from auto_defender.configuration import read_configuration
@@ -102,17 +101,11 @@ def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
             "tempfile.tempdir", scratch
         )  # where the files of a report stay that could not be uploaded
         patch.setattr("remediator.update.POLL_SECONDS", (0.01,) * 20)
-        patch.setattr("scanner.clients.Config", _Impatient.of(read_timeout))
+        patch.setattr("scanner.clients.READ_TIMEOUT_SEC", read_timeout)
         patch.delenv("AWS_PROFILE", raising=False)
         for name, value in variables(port).items():
             patch.setenv(name, value)
         yield
-
-
-class _Impatient:
-    @staticmethod
-    def of(read_timeout: float) -> Callable[..., Config]:
-        return lambda **settings: Config(**{**settings, "read_timeout": read_timeout})
 
 
 def variables(port: int) -> dict[str, str]:

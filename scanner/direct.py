@@ -1,0 +1,118 @@
+"""Sends what a shared client has prepared: one signature, one request, one answer.
+
+botocore builds the request (parameters, endpoint, serialization), signs it and moves it; what is left out is the way
+around that, half of a call's CPU: its signing events, its retries (scanner.calls has its own), its walk of the service
+model through every answer. `before-call` is the event at which botocore's Stubber answers in place of the network.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import orjson
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.endpoint import convert_to_response_dict
+from botocore.model import OperationModel
+from botocore.parsers import create_parser
+from botocore.signers import RequestSigner
+
+from scanner.connections import Answer, Connections
+from scanner.credentials import current_credentials
+from scanner.signing import signed_headers
+
+_PLAIN_TYPES = frozenset(("string", "boolean", "integer", "long", "float", "double"))
+
+
+class Sender:
+    """A handler of one client's before-call event; its connections are shared by every account."""
+
+    def __init__(self, events: Any, connections: Connections) -> None:
+        """Take the client's events, and the connections to its endpoint."""
+        self._events = events
+        self._connections = connections
+        self._plain: dict[str, bool] = {}
+
+    def __call__(
+        self,
+        model: OperationModel,
+        params: Mapping[str, Any],
+        request_signer: RequestSigner,
+        context: Mapping[str, Any],
+        **_: Any,
+    ) -> tuple[AWSResponse | Answer, dict[str, Any]]:
+        """Give the HTTP response and the parsed answer, or raise what botocore raises for a connection."""
+        signing = context.get("signing", {})
+        body = _body(params["body"])
+        headers = signed_headers(
+            current_credentials().get_frozen_credentials(),
+            signing.get("signing_name", request_signer.signing_name),
+            signing.get("region", request_signer.region_name),
+            params["method"],
+            params["url"],
+            params["headers"],
+            body,
+        )
+        request = AWSPreparedRequest(
+            params["method"], params["url"], cast("Any", headers), body or None, stream_output=False
+        )
+        event = f"before-send.{model.service_model.service_id.hyphenize()}.{model.name}"
+        answer = self._events.emit_until_response(event, request=request)[1] or self._connections.send(
+            request
+        )
+        return answer, self._parsed(model, answer)
+
+    def _parsed(self, model: OperationModel, answer: AWSResponse | Answer) -> dict[str, Any]:
+        """Parse with orjson where that gives what botocore's parser would.
+
+        A body that is no JSON object gives nothing, which the caller takes for a broken answer.
+        """
+        if model.name not in self._plain:
+            self._plain[model.name] = is_plain_json(model)
+        if answer.status_code < 300 and self._plain[model.name]:
+            return parse_json(answer.content)
+        parser: Any = create_parser(model.service_model.resolved_protocol)
+        parsed: dict[str, Any] = parser.parse(convert_to_response_dict(answer, model), model.output_shape)
+        return parsed
+
+
+def _body(prepared: bytes | dict[str, str]) -> bytes:
+    """Give the body's bytes; the query protocol (STS, EC2) prepares a form."""
+    return urlencode(prepared, doseq=True).encode() if isinstance(prepared, dict) else prepared
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """Parse an answer's body; one that is no JSON object gives nothing."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def is_plain_json(model: OperationModel) -> bool:
+    """Tell whether an operation's answer is JSON that botocore's parser would hand over unchanged."""
+    shape = model.output_shape
+    return (
+        model.service_model.resolved_protocol in {"rest-json", "json"}
+        and shape is not None
+        and _is_plain(shape, frozenset())
+    )
+
+
+def _is_plain(shape: Any, above: frozenset[str]) -> bool:
+    if shape.name in above:
+        return True
+    above |= {shape.name}
+    if shape.type_name == "structure":
+        members = shape.members.items()
+        return "payload" not in shape.serialization and all(
+            not (member.serialization.keys() - {"name"})
+            and member.serialization.get("name", name) == name
+            and _is_plain(member, above)
+            for name, member in members
+        )
+    if shape.type_name == "list":
+        return _is_plain(shape.member, above)
+    if shape.type_name == "map":
+        return _is_plain(shape.value, above)
+    return shape.type_name in _PLAIN_TYPES

@@ -1,0 +1,104 @@
+"""TLS, proxies and time-outs of the connections that every account shares."""
+
+import base64
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.answers import account_id
+from benchmarks.server_process import RunningServer, write_certificate
+from scanner.errors import BadInput
+from scanner.settings import SweepSettings
+from tests.functional.loopback import REGIONS, aws_for, loopback
+
+ACCOUNT = account_id(0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with loopback(1, functions=1, tls=True) as server:
+        yield server
+
+
+def functions() -> int:
+    answer = aws_for(SweepSettings(workers=2)).call(ACCOUNT, REGIONS[0], "lambda", "list_functions")
+    return len(answer["Functions"])
+
+
+def test_the_configured_ca_bundle_is_trusted(server: RunningServer) -> None:
+    assert functions() == 1
+
+
+def test_another_certificate_is_not(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(write_certificate(tmp_path)[0]))
+    with pytest.raises(BadInput, match="the AWS credentials do not work: SSLError"):
+        functions()
+
+
+def test_a_ca_bundle_that_is_not_there_is_told(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    with pytest.raises(BadInput, match=r"the CA bundle .*missing\.pem can't be used .*; mend ca_bundle"):
+        functions()
+
+
+def test_the_bundle_of_a_profile_is_trusted(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text(f"[profile central]\nca_bundle = {server.ca_bundle}\n")
+    monkeypatch.setenv("AWS_PROFILE", "central")
+    assert functions() == 1
+
+
+def test_a_proxy_carries_the_tls_through(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy() as (port, asked):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:p%40ss@127.0.0.1:{port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        assert functions() == 1
+    assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in asked)
+    assert all(base64.b64encode(b"user:p@ss") in head for head in asked)
+    assert len(asked) >= 2, "STS and Lambda, each through the proxy"
+
+
+@contextmanager
+def proxy() -> Iterator[tuple[int, list[bytes]]]:
+    """A proxy on loopback that tunnels; its port, and the head of each request for a tunnel."""
+    asked: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.recv(4096)
+            asked.append(head)
+            host, _, port = head.split(b" ")[1].partition(b":")
+            there = socket.create_connection((host.decode(), int(port)))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            for ends in ((client, there), (there, client)):
+                threading.Thread(target=_pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], asked
+    finally:
+        listener.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    while data := source.recv(65536):
+        sink.sendall(data)
+    sink.close()
