@@ -18,6 +18,7 @@ from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from remediator.settings import RolloutSettings
 from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.frame import BrokenAnswer
 from scanner.settings import Tag
 
 # stacksets/member-role.yaml: the functions that the phase TagGated lets the role change.
@@ -39,7 +40,7 @@ def stack_set(context: Context, management: str) -> Iterator[Finding]:
     try:
         described = _ask(context, "describe_stack_set", name, call_as)["StackSet"]
         instances = list(_instances(context, name, call_as))
-    except (ClientError, Throttled, TimedOut, Unreachable) as error:
+    except (ClientError, Throttled, TimedOut, Unreachable, BrokenAnswer) as error:
         yield _unread(what, context.aws.home_region, error)
         return
     # What was left at its default is not among them.
