@@ -7,7 +7,7 @@ import pytest
 from remediator.history import undo_each
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, refusal
-from tests.unit.remediator.house import RUN, WRAPPER, House, hurry, one, settings
+from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, hurry, one, settings
 
 BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
 TAKES_OUT = f"takes out {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
@@ -108,6 +108,31 @@ def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(house: House
     assert house.entries(RUN)[0].undone_by is None
     aws.owner_edits(arn, LastUpdateStatus="Successful", Layers=[{"Arn": layer(4)}])
     assert one(house.rollback([RUN], run_id=AGAIN))["outcome"] == "rolled_back"
+
+
+def test_what_aws_refuses_is_settled_in_the_journal_and_costs_one_attempt(
+    house: House, aws: FakeLambda
+) -> None:
+    protected(house, aws)
+
+    def refuse(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise refusal("AccessDeniedException", "no identity-based policy allows it")
+
+    aws.before = refuse
+    row = one(house.rollback([RUN]))
+    assert (row["outcome"], row["attempts"]) == ("failed", 1)
+    (entry,) = house.entries(BACK)
+    assert entry.settled is not None
+    assert (entry.settled.outcome, entry.settled.attempts) == ("failed", 1)
+    assert house.store.list("state/open/") == []
+
+
+def test_a_wrapper_that_its_owner_took_away_is_written_down_as_none(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    aws.owner_edits(arn, Environment={"Variables": {"TW_POLICY": OURS["TW_POLICY"]}})
+    assert one(house.rollback([RUN]))["detail"] == f"takes out {layer(4)}, TW_POLICY"
+    assert house.entries(BACK)[0].intent.wrapper_before == ""
 
 
 def test_an_owner_who_deploys_while_it_settles_has_the_last_word(house: House, aws: FakeLambda) -> None:
