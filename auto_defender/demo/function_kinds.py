@@ -31,7 +31,7 @@ class Kind:
     weight: how many of them there are to a hundred or so of the others. request: members of CreateFunction that differ
     from the ordinary. told: members of FunctionConfiguration that moto does not model. defender: the version of our
     layer that it carries, 0 none. duration_pct, memory_pct: the highest use of timeout and memory that CloudWatch
-    knows; None leaves it to chance, and to nobody.
+    knows; None leaves it to chance, and to nobody. alias: its callers come by an alias on a version published as it is.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Kind:
     duration_pct: float | None = None
     memory_pct: float | None = None
     regions: tuple[str, ...] = REGIONS
+    alias: bool = False
 
 
 _OURS = {EXEC_WRAPPER: WRAPPER}
@@ -53,9 +54,9 @@ _DENIED = "KMS key access was denied. Please check the function's KMS key settin
 
 KINDS = (
     Kind("unprotected", 36),
-    Kind("unprotected, with layers of its team", 12, layers=TEAM_LAYERS[:2]),
+    Kind("unprotected, with layers of its team", 12, layers=TEAM_LAYERS[:2], alias=True),
     Kind("unprotected, with Lambda Insights", 3, layers=(INSIGHTS,), memory_pct=61.5),
-    Kind("protected", 20, defender=CURRENT, variables=_OURS, tags=_TAGGED_BY_US),
+    Kind("protected", 20, defender=CURRENT, variables=_OURS, tags=_TAGGED_BY_US, alias=True),
     Kind("outdated", 7, defender=OLDER, variables=_OURS, tags=_TAGGED_BY_US),
     Kind("partial: layer only", 2, defender=CURRENT),
     Kind("partial: wrapper only", 2, variables=_OURS),

@@ -74,9 +74,14 @@ def _named(account: Account, kinds: Sequence[Kind], chance: random.Random) -> li
 
 def _create(unit: _Unit, name: str, kind: Kind, chance: random.Random) -> str:
     request = _request(unit, name, kind, chance)
-    lambda_backends[unit.account.id][unit.region].create_function(request)
+    arn = f"arn:aws:lambda:{unit.region}:{unit.account.id}:function:{name}"
+    backend = lambda_backends[unit.account.id][unit.region]
+    backend.create_function(request)
+    if kind.alias:
+        backend.publish_version(arn, "")
+        backend.create_alias("live", name, "1", "", {})
     _measure(unit, name, request["Timeout"], kind, chance)
-    return f"arn:aws:lambda:{unit.region}:{unit.account.id}:function:{name}"
+    return arn
 
 
 def _request(unit: _Unit, name: str, kind: Kind, chance: random.Random) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def configuration_text(optouts: Path) -> str:
                 "wrapper": WRAPPER,
                 "environment": {"TW_POLICY": "simulated-policy-of-{function_name}"},
             },
+            "risk": {"effective_coverage": True},
             "rollout": {
                 "require_tag": _tag(ROLLOUT_TAG),
                 "optout_tag": _tag(OPTOUT_TAG),

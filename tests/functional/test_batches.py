@@ -152,14 +152,15 @@ def test_a_dry_run_in_steps_tells_what_one_call_tells(
 
 
 def test_what_aliases_serve_is_the_same_in_steps(machine: Steps) -> None:
-    machine.desk.configure(output=f"s3://{BUCKET}", risk={"effective_coverage": True})
+    machine.desk.configure(output=f"s3://{BUCKET}")
     whole = machine.call(job="run")
     functions = machine.functions()
     machine.run()
     steps_summary = machine.summary()
     effective = whole["effective_coverage"]
     assert effective == steps_summary["effective_coverage"]
-    assert effective["by_served"] == {"latest_only": whole["functions"]}
+    assert set(effective["by_served"]) == {"latest_only", "served_protected", "served_unprotected"}
+    assert effective["by_outcome"] == {"read": whole["functions"]}
     covered = [effective[share]["covered"] for share in ("on_latest", "where_traffic_goes")]
     assert covered == [whole["protected"]] * 2
     assert machine.functions() == functions

@@ -221,7 +221,7 @@ def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
     )
     functions.create_alias("live", name, "1", "", {"AdditionalVersionWeights": {}})
     functions.create_alias("next", name, "$LATEST", "", {})
-    config = desk.configure(risk={"effective_coverage": True})
+    config = desk.configure()
 
     done = auto_defender("explain", "--config", config, arn, env=env)
     assert done.exit_code == 0, done.stderr[-2000:]
@@ -241,7 +241,8 @@ def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
         "provisioned_concurrency": 0,
         "served_outcome": "read",
     }
-    off = auto_defender("explain", "--config", desk.configure(), arn, env=env).stdout
+    config = desk.configure(risk={"effective_coverage": False})
+    off = auto_defender("explain", "--config", config, arn, env=env).stdout
     assert "traffic" not in off
 
 

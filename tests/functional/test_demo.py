@@ -73,6 +73,20 @@ def test_it_does_a_dry_run_and_then_the_same_with_changes(demo: Demo) -> None:
     assert json.loads((demo.folder / "latest" / "summary.json").read_text())["mode"] == "apply"
 
 
+def test_some_functions_are_protected_and_not_where_their_traffic_goes(demo: Demo) -> None:
+    effective = demo.summaries()["apply"]["effective_coverage"]
+    assert set(effective["by_outcome"]) == {"read"}
+    left_behind = [
+        row
+        for row in demo.rows("functions.csv")
+        if (row["protection"], row["effective_protection"]) == ("protected", "unprotected")
+    ]
+    assert effective["left_behind"] == len(left_behind) > 0
+    assert {row["aliases"] for row in left_behind} == {"live=1:unprotected"}
+    report = (demo.folder / "latest" / "report.html").read_text(encoding="utf-8")
+    assert f"Protected on $LATEST, and not where traffic goes: {len(left_behind)}" in report
+
+
 def test_every_reason_every_protection_and_every_kind_of_change_is_in_the_mix(demo: Demo) -> None:
     before = demo.summaries()["dry_run"]
     assert set(before["by_reason"]) == {check.code for check in CHECKS}
