@@ -79,7 +79,7 @@ def _create(unit: _Unit, name: str, kind: Kind, chance: random.Random) -> str:
     backend.create_function(request)
     if kind.alias:
         backend.publish_version(arn, "")
-        backend.create_alias("live", name, "1", "", {})
+        backend.create_alias("live", name, "1", "", "")
     _measure(unit, name, request["Timeout"], kind, chance)
     return arn
 
