@@ -11,7 +11,7 @@ import yaml
 
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Organization
 
-RUN_TIMEOUT_SEC = 120.0
+RUN_TIMEOUT_SEC = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def organization(new_organization: Callable[[], Organization], package: bytes) -
     """Give an organization in general availability, its central stack at work with the real package."""
     founded = new_organization()
     bucket = founded.deploy_central(package, DryRun="false")["ReportBucket"]
+    founded.silence_schedules()
     account_id = founded.add_account("payments")
     founded.deploy_member(account_id, "General")
     founded.deploy_member(founded.central, "General")

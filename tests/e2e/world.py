@@ -69,7 +69,7 @@ class World:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=300,
             check=False,
         )
         summary = json.loads(done.stdout) if done.stdout.strip() else {}
