@@ -42,7 +42,13 @@ CONFIGURATION: dict[str, Any] = {
         "exclude_accounts": ["111122223333"],
     },
     "defender": {
-        "layers": {"python": "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4"},
+        "layers": {
+            "python": "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4",
+            "nodejs": {
+                "us-east-1": "arn:aws:lambda:us-east-1:111122223333:layer:twistlock-nodejs:4",
+                "us-west-2": "arn:aws:lambda:{region}:111122223333:layer:twistlock-nodejs:7",
+            },
+        },
         "wrapper": "/opt/twistlock/wrapper",
         "environment": {"TW_POLICY": SECRET},
         "tag": {"key": "SecurityProtected", "value": "True"},
