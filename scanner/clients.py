@@ -14,20 +14,17 @@ from scanner.direct import Sender
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
-CONNECT_TIMEOUT_SEC = 5.0
-READ_TIMEOUT_SEC = 30.0
 
 
 class Clients:
     """Makes clients on first use and keeps them; a client costs about 100 ms and 10 MB, a reused one nothing."""
 
-    def __init__(self, session: boto3.Session, workers: int, user_agent: str) -> None:
-        """Take the session that knows endpoints and proxies, and the number of connections a client keeps."""
+    def __init__(self, session: boto3.Session, user_agent: str) -> None:
+        """Take the session that knows the endpoints. Raises BadInput for a CA bundle that can't be read."""
         self._session = session
         self._tls = tls_context(_ca_bundle(session))
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.Lock()
-        self._workers = workers
         # A whole user agent of ours: botocore puts its own together anew for every request.
         self._config = Config(user_agent=user_agent)
 
@@ -45,15 +42,8 @@ class Clients:
         client: BaseClient = self._session.client(  # type: ignore[call-overload]
             service, region_name=region, config=self._config, **_FAIL_CLOSED
         )
-        connections = Connections(
-            client.meta.endpoint_url,
-            self._tls,
-            connections=self._workers,
-            connect_sec=CONNECT_TIMEOUT_SEC,
-            read_sec=READ_TIMEOUT_SEC,
-        )
         events: Any = client.meta.events
-        events.register_last("before-call", Sender(events, connections))
+        events.register_last("before-call", Sender(events, Connections(client.meta.endpoint_url, self._tls)))
         return client
 
 

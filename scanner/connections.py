@@ -1,36 +1,36 @@
-"""Connections to one endpoint, kept alive and shared by every account: a pool of urllib3, the library under botocore.
+"""Connections to one endpoint, kept alive and shared by every account: http.client's, one for each call under way.
 
 botocore's own HTTP session reads the CA bundle anew for every connection (20 ms), and copies the headers of every
 request and answer. Errors are the ones that botocore raises.
 """
 
+import select
 import ssl
-from collections.abc import Mapping
+from base64 import b64encode
+from collections import deque
 from dataclasses import dataclass
-from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_NODELAY
-from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
+from socket import SO_KEEPALIVE, SOL_SOCKET
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
-import urllib3
-from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.httpsession import get_cert_path, mask_proxy_url
-from botocore.utils import get_environ_proxies
-from urllib3.exceptions import (
+from botocore.exceptions import (
+    ConnectionClosedError,
     ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
+    EndpointConnectionError,
+    ProxyConnectionError,
     ReadTimeoutError,
     SSLError,
 )
+from botocore.httpsession import get_cert_path, mask_proxy_url
+from botocore.utils import get_environ_proxies
 
 from scanner.errors import BadInput
 
-_NO_RETRY = urllib3.Retry(False)
-# As botocore sets them for Config(tcp_keepalive=True).
-_SOCKET_OPTIONS = [(IPPROTO_TCP, TCP_NODELAY, 1), (SOL_SOCKET, SO_KEEPALIVE, 1)]
+CONNECT_TIMEOUT_SEC = 5.0
+READ_TIMEOUT_SEC = 30.0
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Answer:
     """An HTTP answer, with the attributes that botocore reads."""
 
     status_code: int
-    headers: Mapping[str, str]
+    headers: HTTPMessage
     content: bytes
 
 
@@ -53,76 +53,92 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 class Connections:
-    """Sends requests to one endpoint, as many at once as it may have connections."""
+    """Sends requests to one endpoint; there are as many connections as threads that call at once."""
 
-    def __init__(
-        self,
-        endpoint_url: str,
-        context: ssl.SSLContext,
-        *,
-        connections: int,
-        connect_sec: float,
-        read_sec: float,
-    ) -> None:
-        """Take the endpoint, the TLS context, the number of connections that are kept, and the time-outs."""
-        scheme = urlsplit(endpoint_url).scheme
-        self._proxy: str | None = get_environ_proxies(endpoint_url).get(scheme)
-        settings: dict[str, Any] = {
-            "maxsize": connections,
-            "timeout": urllib3.Timeout(connect=connect_sec, read=read_sec),
-            "socket_options": _SOCKET_OPTIONS,
-            "ssl_context": context,
-        }
-        manager = _through(self._proxy, settings) if self._proxy else urllib3.PoolManager(**settings)
-        self._pool = manager.connection_from_url(endpoint_url)
-        # A proxy that forwards plain HTTP is told the whole URL; TLS is tunnelled through it.
-        self._cut = 0 if self._proxy and scheme == "http" else len(_origin(endpoint_url))
+    def __init__(self, endpoint_url: str, context: ssl.SSLContext) -> None:
+        """Take the endpoint and the TLS context; a proxy is taken from the environment, as botocore does.
+
+        Raises BadInput for a proxy that is itself reached by TLS: http.client knows no TLS within TLS.
+        """
+        self._endpoint = urlsplit(endpoint_url)
+        self._context = context
+        proxy: str = get_environ_proxies(endpoint_url).get(self._endpoint.scheme) or ""
+        self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+        if self._proxy and self._proxy.scheme != "http":
+            raise BadInput(f"the proxy {mask_proxy_url(proxy)} can't be used; name one by http://HOST:PORT")
+        self._origin = f"{self._endpoint.scheme}://{self._endpoint.netloc}"
+        self._idle: deque[HTTPConnection] = deque()
 
     def send(self, request: AWSPreparedRequest) -> Answer:
         """Send a request once and read its answer to the end."""
-        url = request.url
-        body, headers = cast("bytes | None", request.body), cast("dict[str, str]", request.headers)
+        connection = self._kept() or self._opened()
+        body: Any = request.body
+        headers: Any = request.headers
         try:
-            answer = self._pool.urlopen(
-                request.method,
-                url[self._cut :],
-                body=body,
-                headers=headers,
-                retries=_NO_RETRY,
-                redirect=False,
-                assert_same_host=False,
-                decode_content=False,
-            )
-        except (NewConnectionError, ConnectTimeoutError, ReadTimeoutError, ProxyError, SSLError) as error:
-            raise self._named(error, url) from error
-        except ProtocolError as error:
-            raise exceptions.ConnectionClosedError(error=error, request=request, endpoint_url=url) from error
-        except HTTPError as error:
-            raise exceptions.HTTPClientError(error=error) from error
-        return Answer(answer.status, answer.headers, answer.data)
+            connection.request(request.method, request.url.removeprefix(self._origin), body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except TimeoutError as error:
+            connection.close()
+            raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+        except (OSError, HTTPException) as error:
+            connection.close()
+            raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
+        if not answer.will_close:
+            self._idle.append(connection)
+        return Answer(answer.status, answer.headers, content)
 
-    def _named(self, error: HTTPError, url: str) -> Exception:
-        """Give botocore's name of an error; a NewConnectionError is a ConnectTimeoutError to urllib3, so it is first."""
-        if isinstance(error, NewConnectionError):
-            return exceptions.EndpointConnectionError(endpoint_url=url, error=error)
-        if isinstance(error, ConnectTimeoutError):
-            return exceptions.ConnectTimeoutError(endpoint_url=url, error=error)
-        if isinstance(error, ReadTimeoutError):
-            return exceptions.ReadTimeoutError(endpoint_url=url, error=error)
-        if isinstance(error, ProxyError):
-            return exceptions.ProxyConnectionError(proxy_url=mask_proxy_url(self._proxy or ""), error=error)
-        return exceptions.SSLError(endpoint_url=url, error=error)
+    def _kept(self) -> HTTPConnection | None:
+        """Take the connection that was used last; one with something to read was closed by the other end."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread took the last one
+                return None
+            if not _readable(connection):
+                return connection
+            connection.close()
+        return None
+
+    def _opened(self) -> HTTPConnection:
+        connection = self._made()
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise ConnectTimeoutError(endpoint_url=self._origin, error=error) from error
+        except ssl.SSLError as error:
+            raise SSLError(endpoint_url=self._origin, error=error) from error
+        except (OSError, HTTPException) as error:
+            if self._proxy:
+                proxy_url = mask_proxy_url(self._proxy.geturl())
+                raise ProxyConnectionError(proxy_url=proxy_url, error=error) from error
+            raise EndpointConnectionError(endpoint_url=self._origin, error=error) from error
+        connection.sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        connection.sock.settimeout(READ_TIMEOUT_SEC)
+        return connection
+
+    def _made(self) -> HTTPConnection:
+        there = self._proxy or self._endpoint
+        host, port = str(there.hostname), there.port or _PORTS[there.scheme]
+        connection = (
+            HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_SEC, context=self._context)
+            if self._endpoint.scheme == "https"
+            else HTTPConnection(host, port, timeout=CONNECT_TIMEOUT_SEC)
+        )
+        if self._proxy:
+            port = self._endpoint.port or _PORTS[self._endpoint.scheme]
+            connection.set_tunnel(str(self._endpoint.hostname), port, _authorization(self._proxy))
+        return connection
 
 
-def _through(proxy: str, settings: Mapping[str, Any]) -> urllib3.ProxyManager:
-    parts = urlsplit(proxy)
-    headers = {}
-    if parts.username:
-        basic = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers = urllib3.make_headers(proxy_basic_auth=basic)
-    return urllib3.proxy_from_url(proxy, proxy_headers=headers, **settings)
+def _readable(connection: HTTPConnection) -> bool:
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+def _authorization(proxy: SplitResult) -> dict[str, str]:
+    if not proxy.username:
+        return {}
+    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"}

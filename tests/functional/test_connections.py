@@ -5,12 +5,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 
 from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer, write_certificate
+from scanner.connections import Connections, tls_context
 from scanner.errors import BadInput
 from scanner.settings import SweepSettings
 from tests.functional.loopback import REGIONS, aws_for, loopback
@@ -67,6 +71,57 @@ def test_a_proxy_carries_the_tls_through(server: RunningServer, monkeypatch: pyt
     assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in asked)
     assert all(base64.b64encode(b"user:p@ss") in head for head in asked)
     assert len(asked) >= 2, "STS and Lambda, each through the proxy"
+
+
+def test_a_proxy_that_is_reached_by_tls_is_told(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "https://user:secret@proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(
+        BadInput, match=r"proxy https://\*\*\*:\*\*\*@proxy\.example\.com:3128 can't be used; name one"
+    ):
+        functions()
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_used_again() -> None:
+    with closing_server() as (url, closed):
+        connections = Connections(url, tls_context(None))
+        request: Any = AWSPreparedRequest("GET", f"{url}/x", {}, None, stream_output=False)
+        for _ in range(3):
+            assert connections.send(request).content == b"{}"
+            assert closed.wait(30)
+            closed.clear()
+
+
+@contextmanager
+def closing_server() -> Iterator[tuple[str, threading.Event]]:
+    """A server that closes a connection after its first answer, and does not say so before."""
+
+    class Closing(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            self.close_connection = True
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    closed = threading.Event()
+
+    class Server(ThreadingHTTPServer):
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            closed.set()
+
+    with Server(("127.0.0.1", 0), Closing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", closed
+        server.shutdown()
 
 
 @contextmanager
