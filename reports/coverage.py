@@ -27,14 +27,16 @@ class Share:
     pct: covered / total; None where total is 0 (no functions is not "all covered").
     assumed_unread: functions assumed in the unread units, and those undecided.
     undecided: functions known to be uncovered, of which it is unknown whether they belong to the total.
+    unknown: functions of the total of which it is unknown whether they are covered; not among `covered`.
     worst_pct: all of assumed_unread belongs to the total and stands uncovered; best_pct: what stands in the unread
-    units is covered, and what is undecided does not belong to the total.
+    units is covered, what is unknown too, and what is undecided does not belong to the total.
     """
 
     covered: int
     total: int
     assumed_unread: int
     undecided: int = 0
+    unknown: int = 0
 
     @property
     def pct(self) -> float | None:
@@ -50,7 +52,7 @@ class Share:
     def best_pct(self) -> float | None:
         """Give the share if everything unread is covered."""
         in_units = self.assumed_unread - self.undecided
-        return _pct(self.covered + in_units, self.total + in_units)
+        return _pct(self.covered + in_units + self.unknown, self.total + in_units)
 
     def as_dict(self) -> dict[str, Any]:
         """Give it as summary.json has it."""
@@ -131,12 +133,13 @@ def measure_effective(functions: pd.DataFrame, coverage: Coverage) -> Effective 
     if "served" not in functions:
         return None
     effective = pd.Series(effective_protection(functions), index=functions.index)
+    covered, unknown = (int((effective == state).sum()) for state in ("protected", "unknown"))
     on_latest = functions["protection"] == "protected"
     return Effective(
         on_latest=replace(coverage.of_all, covered=int(on_latest.sum())),
-        where_traffic_goes=replace(coverage.of_all, covered=int((effective == "protected").sum())),
+        where_traffic_goes=replace(coverage.of_all, covered=covered, unknown=unknown),
         left_behind=int((on_latest & (effective == "unprotected")).sum()),
-        unknown=int((effective == "unknown").sum()),
+        unknown=unknown,
         by_served=counts_of(functions["served"]),
         by_outcome=counts_of(functions["served_outcome"]),
         snap_start=int((functions["snap_start"] == "PublishedVersions").sum()),

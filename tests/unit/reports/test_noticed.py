@@ -20,6 +20,7 @@ from reports.folder_store import FolderStore
 from reports.noticed import blocked_soon, utilization_unread
 from reports.run_files import write_run
 from reports.run_result import RunResult
+from reports.text import percent
 from scanner.runtimes import lifecycle
 from scanner.served import SERVED
 from tests.unit.reports.frames import organization, serving
@@ -62,6 +63,13 @@ def test_unknown_and_unprotected_never_count_as_protected(rows: list[tuple[str, 
     assert found.on_latest.covered == sum(protected)
     assert found.where_traffic_goes.total == len(rows)
     assert found.unknown <= served.count("unknown")
+    traffic = found.where_traffic_goes
+    assert traffic.worst_pct is not None
+    assert traffic.best_pct is not None
+    for known in (0, found.unknown):  # none of the unknown carries it, or all do, in what was read
+        truth = 100 * (traffic.covered + known) / len(rows)
+        assert traffic.worst_pct <= truth + 0.01
+        assert traffic.best_pct >= truth - 0.01
     assert found.where_traffic_goes.covered + found.unknown + found.left_behind <= len(rows)
 
 
@@ -127,6 +135,11 @@ def test_facts_that_could_not_be_read_are_counted_and_shown(tmp_path: Path, outc
     assert summary["utilization_unread"] == {"timeout_utilization": {outcome: 3}}
     assert summary["effective_coverage"]["by_outcome"] == {"read": 35, outcome: 5}
     assert summary["effective_coverage"]["unknown"] == 5
+    traffic = summary["effective_coverage"]["where_traffic_goes"]
+    assert traffic["best_pct"] == pytest.approx(100 * (traffic["covered"] + 5) / 40)
+    assert (
+        f"{percent(traffic['pct'])}, {percent(traffic['pct'])} to {percent(traffic['best_pct'])} with" in page
+    )
     assert "longest duration" in page
     assert "versions and aliases" in page
     assert "memory used" not in page
