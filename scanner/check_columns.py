@@ -135,7 +135,7 @@ def _merged(match: DefenderMatch) -> tuple[Sizes, Sizes]:
         return {k: v for k, v in templates[family].items() if k not in present.split(";")} if family else {}
 
     def times(placeholder: str) -> Callable[[str, Family | None], int]:
-        return lambda present, family: "".join(missing(present, family).values()).count(placeholder)
+        return lambda present, family: sum(v.count(placeholder) for v in missing(present, family).values())
 
     def constant(present: str, family: Family | None) -> int:
         size = sum(measured_bytes({k: v}) - 1 for k, v in missing(present, family).items())

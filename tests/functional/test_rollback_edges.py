@@ -1,10 +1,17 @@
 """Edges of a rollback that only broken code showed: how it ends when AWS or an owner interferes, and what is written down."""
 
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from remediator.history import undo_each
+from remediator.history import select, undo_each
+from remediator.lock import RunLock
+from remediator.quarantine import quarantined
+from remediator.rollback import rollback
+from scanner.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, refusal
 from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, hurry, one, settings
@@ -203,3 +210,85 @@ def test_what_no_run_has_changed_is_refused_and_of_nothing_nothing_goes(
     other = arn_of("another")
     (undo,) = undo_each(house.store, {other: RUN})
     assert (undo.function_arn, undo.entries, undo.refusal) == (other, (), "no run has changed it")
+
+
+def test_a_function_is_freed_of_older_runs_too_where_a_run_is_named_beside_it(
+    house: House, aws: FakeLambda
+) -> None:
+    arn = protected(house, aws)
+    other = aws.add("other")
+    house.apply(run_id=LATER)
+    changes = house.rollback([LATER], [arn]).changes.set_index("function_arn")
+    assert changes["outcome"].to_dict() == {arn: "rolled_back", other: "rolled_back"}
+    assert aws.layers(arn) == aws.layers(other) == []
+    assert select(house.store, [], []) == []
+
+
+def test_a_row_and_an_entry_are_of_one_function_each(house: House, aws: FakeLambda) -> None:
+    arns = [aws.add(name) for name in ("a", "b")]
+    house.apply()
+    changes = house.rollback([RUN]).changes
+    told = changes[["account_id", "region", "function_name", "function_arn"]].to_numpy().tolist()
+    assert sorted(told) == [[*reversed(arn.split(":")[3:5]), arn.rpartition(":")[2], arn] for arn in arns]
+    entries = house.entries(BACK)
+    assert sorted(entry.intent.function_arn for entry in entries) == arns
+    assert len({entry.intent.id for entry in entries}) == 2
+
+
+def test_the_quarantine_says_when_in_utc_and_by_which_run(house: House, aws: FakeLambda) -> None:
+    protected(house, aws)
+    house.rollback([RUN])
+    (entry,) = quarantined(house.store)
+    assert datetime.fromisoformat(entry.since).utcoffset() == timedelta(0)
+    assert (entry.run_id, entry.reason) == (BACK, f"rolled back by run {BACK}")
+
+
+def test_a_lock_that_another_took_over_stops_it(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    undos = select(house.store, [RUN], [])
+    with RunLock(house.store, BACK) as lock:
+        house.store.create_exclusive("state/lock/99999999.json", b"{}")
+        back = rollback(undos, aws, house.defender, store=house.store, run_id=BACK, lock=lock)
+    assert back.stopped_by is not None
+    assert back.stopped_by.guard == "lock"
+    assert back.changes["outcome"].tolist() == ["deferred"]
+    assert aws.layers(arn) == [layer(4)]
+
+
+class Timed(FakeLambda):
+    """Remembers until when each call might take."""
+
+    def __init__(self) -> None:
+        super().__init__(polls_to_settle=1)
+        self.deadlines: set[float | None] = set()
+
+    def call(self, *place: Any, deadline: float | None = None, **more: Any) -> dict[str, Any]:
+        self.deadlines.add(deadline)
+        return super().call(*place, deadline=deadline, **more)
+
+
+def test_it_ends_by_its_deadline(tmp_path: Path) -> None:
+    aws = Timed()
+    house = House(aws, tmp_path)
+    arn = protected(house, aws)
+    aws.deadlines.clear()
+    late = house.rollback([RUN], deadline=time.monotonic() - 1)
+    assert late.cut_short
+    assert late.changes["outcome"].tolist() == ["deferred"]
+    assert aws.layers(arn) == [layer(4)]
+    until = time.monotonic() + 60
+    assert one(house.rollback([RUN], run_id=AGAIN, deadline=until))["outcome"] == "rolled_back"
+    assert aws.deadlines == {until}, "no call of its may take longer"
+
+
+def test_what_can_not_be_taken_back_for_its_journal_is_one_clear_line(house: House, aws: FakeLambda) -> None:
+    arn = protected(house, aws)
+    with pytest.raises(BadInput) as error:
+        house.rollback([LATER])
+    assert str(error.value) == (
+        f"run {LATER} has no journal in {house.store.url('runs')}: it changed nothing there"
+    )
+    (path,) = house.store.root.rglob("journal.jsonl")
+    path.write_text(path.read_text().replace(arn, "payments"))
+    with pytest.raises(BadInput, match=r"^a journal names 'payments', which is no function ARN$"):
+        house.rollback([RUN])

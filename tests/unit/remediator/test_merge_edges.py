@@ -64,6 +64,8 @@ def test_a_wrapper_that_was_the_owners_before_stays_whatever_its_value() -> None
 def test_each_refusal_says_why() -> None:
     with pytest.raises(CannotMerge, match=r"^wrapper_conflict$"):
         plan_delta((), "/opt/other/wrapper", [EXEC_WRAPPER], OURS)
+    with pytest.raises(CannotMerge, match=r"^layers$"):
+        plan_delta([layer(n, f"others-{n}") for n in range(5)], "", [], OURS)
     with pytest.raises(CannotMerge, match=r"^env_unreadable$"):
         put_in(State((), None), BOTH, {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"})
     with pytest.raises(

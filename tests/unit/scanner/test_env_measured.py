@@ -16,7 +16,15 @@ ENVIRONMENT = {
 
 
 @pytest.mark.parametrize(
-    "variables", [None, {}, {"STAGE": "prod"}, {"TW_POLICY": "the owner's"}, {"É": "\n"}]
+    "variables",
+    [
+        None,
+        {},
+        {"STAGE": "prod"},
+        {"TW_POLICY": "the owner's"},
+        {"TW_POLICY": "the owner's", "AWS_LAMBDA_EXEC_WRAPPER": "/opt/twistlock/wrapper"},
+        {"É": "\n"},
+    ],
 )
 def test_each_function_by_its_own_name(variables: dict[str, str] | None) -> None:
     ours = rules(defender={"environment": ENVIRONMENT})
@@ -40,3 +48,10 @@ def test_the_limit_is_4_kb_to_the_byte_whatever_part_of_it_is_the_name(over: int
     functions = frame_of(answers, "aws", ACCOUNT, REGION, ours.defender.variable_names)
     overflow = assess_risk(functions, ours, TODAY)["fails_env_overflow"].tolist()
     assert overflow == [over + len(name) > 0 for name in names]
+
+
+def test_what_can_not_be_read_is_not_called_too_large_as_well() -> None:
+    ours = rules(defender={"environment": ENVIRONMENT})
+    unreadable = function("f", Environment={"Error": {"ErrorCode": "AccessDenied", "Message": "kms"}})
+    functions = frame_of([unreadable], "aws", ACCOUNT, REGION, ours.defender.variable_names)
+    assert assess_risk(functions, ours, TODAY)["reasons"].tolist() == ["env_unreadable"]
