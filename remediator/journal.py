@@ -12,11 +12,12 @@ run's journal may have open entries, state/open/RUN_ID.json says so.
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from remediator.merge import Delta
@@ -102,11 +103,11 @@ class Journal:
             self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
             self._announced = True
         self._open.update(intent.id for intent in intents)
-        self._append("intent", [asdict(intent) for intent in intents])
+        self._append("intent", [vars(intent) for intent in intents])
 
     def settle(self, outcomes: Sequence[Settled]) -> None:
         """Write outcomes."""
-        self._append("outcome", [asdict(outcome) for outcome in outcomes])
+        self._append("outcome", [vars(outcome) for outcome in outcomes])
         self._open.difference_update(outcome.id for outcome in outcomes)
 
     def undone(self, ids: Iterable[str], by: str) -> None:
@@ -148,12 +149,12 @@ class Journal:
         cut = bool(lines) and not lines[-1].endswith(b"\n")
         return (lines[:-1] if cut else lines), cut
 
-    def _append(self, event: str, records: list[dict[str, object]]) -> None:
+    def _append(self, event: str, records: Sequence[Mapping[str, object]]) -> None:
         if not records:
             return
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        lines = [json.dumps({"event": event, "at": at, **record}) for record in records]
-        self._store.append(self._path, "\n".join(lines).encode() + b"\n")
+        lines = [orjson.dumps({"event": event, "at": at, **record}) for record in records]
+        self._store.append(self._path, b"\n".join(lines) + b"\n")
 
 
 def _open_marker(run_id: str) -> str:

@@ -5,6 +5,7 @@ Source: IAM User Guide, "Create a signed AWS API request". A property test holds
 
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from time import gmtime, strftime
 from urllib.parse import quote, urlsplit
@@ -13,6 +14,8 @@ from botocore.auth import SIGNED_HEADERS_BLACKLIST
 from botocore.credentials import ReadOnlyCredentials
 from botocore.utils import normalize_url_path
 
+# A change calls about its function four times, and as its account for minutes.
+_KEPT = 2048
 _UNSIGNED = frozenset(SIGNED_HEADERS_BLACKLIST)
 
 
@@ -34,14 +37,22 @@ def signed_headers(
     sent = {**headers, "X-Amz-Date": now}
     if credentials.token:
         sent["X-Amz-Security-Token"] = credentials.token
-    signed = {name.lower(): " ".join(value.split()) for name, value in sent.items()}
-    signed = {name: value for name, value in signed.items() if name not in _UNSIGNED} | {"host": parts.netloc}
+    signed = {"host": parts.netloc}
+    for name, value in sent.items():
+        if name.lower() not in _UNSIGNED:
+            signed[name.lower()] = " ".join(value.split())
     names = sorted(signed)
-    lines = "".join(f"{name}:{signed[name]}\n" for name in names)
-    path = quote(normalize_url_path(parts.path), safe="/~")
     listed = ";".join(names)
-    canonical = (
-        f"{method}\n{path}\n{_canonical_query(parts.query)}\n{lines}\n{listed}\n{sha256(body).hexdigest()}"
+    canonical = "\n".join(
+        (
+            method,
+            _canonical_path(parts.path),
+            _canonical_query(parts.query),
+            *(f"{name}:{signed[name]}" for name in names),
+            "",
+            listed,
+            sha256(body).hexdigest(),
+        )
     )
     scope = f"{now[:8]}/{region}/{service}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
@@ -52,6 +63,11 @@ def signed_headers(
     return sent
 
 
+@lru_cache(maxsize=_KEPT)
+def _canonical_path(path: str) -> str:
+    return quote(normalize_url_path(path), safe="/~")
+
+
 def _canonical_query(query: str) -> str:
     if not query:
         return ""
@@ -59,6 +75,7 @@ def _canonical_query(query: str) -> str:
     return "&".join(f"{name}={value}" for name, value in pairs)
 
 
+@lru_cache(maxsize=_KEPT)
 def _signing_key(secret_key: str, scope: str) -> bytes:
     key = f"AWS4{secret_key}".encode()
     for part in scope.split("/"):
