@@ -1,5 +1,6 @@
 """Edges of a rollback that only broken code showed: how it ends when AWS or an owner interferes, and what is written down."""
 
+import threading
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -7,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from remediator.ending import Ended
+from remediator.guards import Guards
 from remediator.history import select, undo_each
+from remediator.journal import Journal
 from remediator.lock import RunLock
 from remediator.quarantine import quarantined
 from remediator.rollback import rollback
+from remediator.run import Run
+from remediator.take_back import TakingBack, take_back
 from scanner.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, refusal
@@ -292,3 +298,22 @@ def test_what_can_not_be_taken_back_for_its_journal_is_one_clear_line(house: Hou
     path.write_text(path.read_text().replace(arn, "payments"))
     with pytest.raises(BadInput, match=r"^a journal names 'payments', which is no function ARN$"):
         house.rollback([RUN])
+
+
+def test_stopped_between_its_read_and_its_update_it_sends_nothing(house: House, aws: FakeLambda) -> None:
+    protected(house, aws)
+    stopping = threading.Event()
+    stopping.set()
+    journal = Journal(house.store, BACK)
+    taking = TakingBack(Run(aws, house.defender, Guards(()), stopping, None), house.store, journal, False)
+    with pytest.raises(StopIteration) as ended:
+        next(take_back(taking, select(house.store, [RUN], [])[0], "0"))
+    assert ended.value.value == Ended("deferred", "the run was stopped before it was sent")
+    assert journal.entries() == []
+
+
+def test_how_far_it_is_can_be_watched(house: House, aws: FakeLambda) -> None:
+    protected(house, aws)
+    seen: list[tuple[int, int]] = []
+    house.rollback([RUN], progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (1, 1)
