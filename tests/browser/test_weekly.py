@@ -22,7 +22,9 @@ MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A week in which everything that can be listed has more than is shown: lost, unreachable, lapsing, gaps."""
+    """A week that is not over, in which everything that can be listed has more than is shown: lost, unreachable, lapsing,
+    gaps, broken runs.
+    """
     folder = tmp_path_factory.mktemp("week")
     store = FolderStore(folder)
     first = organization(60, 2000, hostile=True, unread=0, started=MONDAY)
@@ -46,7 +48,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     last = organization(60, 2000, hostile=True, unread=12, started=MONDAY + timedelta(hours=90))
     for run in (first, dataclasses.replace(last, functions=functions, optouts=optouts)):
         write_run(store, serving(run))
-    write_weekly(store, "2026-W48", MONDAY + timedelta(days=7))
+    for number in range(9):
+        store.write(f"runs/2026/11/25/20261125T03423{number}Z-1a2b3c/summary.json", b"{", "application/json")
+    write_weekly(store, "2026-W48", MONDAY + timedelta(days=6, hours=1))
     return folder / "weekly/2026-W48/report.html"
 
 
