@@ -56,6 +56,12 @@ def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()
         f"  skipped      {summary['skipped']:,}",
         f"  excluded     {summary['excluded']:,}",
     ]
+    if effective := summary["effective_coverage"]:
+        covered = effective["where_traffic_goes"]["covered"]
+        unknown = f", {effective['unknown']:,} unknown" if effective["unknown"] else ""
+        lines.append(
+            f"traffic        {covered:,} protected where it goes, {effective['left_behind']:,} on $LATEST alone{unknown}"
+        )
     if unread := summary["tags_unread"]["functions"]:
         lines.append(f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units")
     if summary["changes_by_outcome"]:

@@ -17,6 +17,7 @@ SUMMARY = {
     "stopped_by": None,
     "cut_short": True,
     "tags_unread": {"functions": 0, "units": 0},
+    "effective_coverage": None,
     "security_hub": None,
 }
 STOP = GuardStop("kill_switch", "it is on", "Delete it to go on")
@@ -52,3 +53,11 @@ def test_tags_that_could_not_be_read_are_not_complete(tags: dict[str, list[bool]
 def test_a_run_that_was_cut_short_says_so() -> None:
     assert "\ncut short " in run_text(SUMMARY, "report.html")
     assert "cut short" not in run_text(SUMMARY | {"cut_short": False}, "report.html")
+
+
+@pytest.mark.parametrize(("unknown", "more"), [(0, ""), (3, ", 3 unknown")])
+def test_where_traffic_goes_is_told_where_it_was_measured(unknown: int, more: str) -> None:
+    effective = {"where_traffic_goes": {"covered": 1211}, "left_behind": 33, "unknown": unknown}
+    told = run_text(SUMMARY | {"effective_coverage": effective}, "report.html")
+    assert f"\ntraffic        1,211 protected where it goes, 33 on $LATEST alone{more}\n" in told
+    assert "traffic" not in run_text(SUMMARY, "report.html")
