@@ -19,7 +19,7 @@ from remediator.run import Run
 from remediator.take_back import TakingBack, take_back
 from scanner.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
-from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, refusal
+from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
 from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, hurry, one, settings
 
 BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
@@ -52,6 +52,12 @@ def upgraded(house: House, aws: FakeLambda) -> str:
     house.defender = settings(version=5)
     house.apply(run_id=LATER)
     return arn
+
+
+def settled(house: House) -> list[tuple[str, int] | None]:
+    """What the rollback's journal says of the end of each of its entries; None: it is open."""
+    ends = [entry.settled for entry in house.entries(BACK)]
+    return [(end.outcome, end.attempts) if end else None for end in ends]
 
 
 def test_the_journal_says_what_a_rollback_was_made_from_and_what_it_undoes(
@@ -118,6 +124,7 @@ def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(house: House
     row = one(house.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert row["detail"] == "AWS took the update and could not carry it out (EniLimitExceeded)"
+    assert settled(house) == [("failed", 1)]
     assert house.entries(RUN)[0].undone_by is None
     aws.owner_edits(arn, LastUpdateStatus="Successful", Layers=[{"Arn": layer(4)}])
     assert one(house.rollback([RUN], run_id=AGAIN))["outcome"] == "rolled_back"
@@ -135,10 +142,17 @@ def test_what_aws_refuses_is_settled_in_the_journal_and_costs_one_attempt(
     aws.before = refuse
     row = one(house.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
-    (entry,) = house.entries(BACK)
-    assert entry.settled is not None
-    assert (entry.settled.outcome, entry.settled.attempts) == ("failed", 1)
+    assert settled(house) == [("failed", 1)]
     assert house.store.list("state/open/") == []
+
+
+def test_a_lost_answer_that_aws_never_saw_is_settled_as_not_done(house: House, aws: FakeLambda) -> None:
+    protected(house, aws)
+    aws.before, aws.after = lose("update_function_configuration", done=False, times=2)
+    row = one(house.rollback([RUN]))
+    assert (row["outcome"], row["attempts"]) == ("deferred", 1)
+    assert row["detail"] == "lost_answer: read again, AWS has not done it"
+    assert settled(house) == [("deferred", 1)]
 
 
 def test_a_wrapper_that_its_owner_took_away_is_written_down_as_none(house: House, aws: FakeLambda) -> None:
@@ -160,6 +174,7 @@ def test_an_owner_who_deploys_while_it_settles_has_the_last_word(house: House, a
     row = one(house.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("deferred", 1)
     assert row["detail"] == "replaced by another deployment while it settled"
+    assert settled(house) == [("deferred", 1)]
     assert aws.layers(arn) == [layer(4)]
     assert house.entries(RUN)[0].undone_by is None
 
@@ -168,7 +183,9 @@ def test_one_that_settles_too_late_is_found_out_by_the_next_run(house: House, aw
     arn = protected(house, aws)
     aws.polls_to_settle = 1000
     row = one(house.rollback([RUN]))
-    assert (row["outcome"], row["detail"]) == ("deferred", "not settled in time; the next run finds out")
+    assert (row["outcome"], row["attempts"]) == ("deferred", 1)
+    assert row["detail"] == "not settled in time; the next run finds out"
+    assert settled(house) == [None]
     assert house.store.list("state/open/") == [f"state/open/{BACK}.json"]
     aws.functions[arn]["LastUpdateStatus"] = "Successful"
     row = one(house.resolve())

@@ -3,9 +3,11 @@
 from datetime import date, timedelta
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from scanner.checks import CHECKS
+from scanner.measured import FAULTS, OUTCOMES
 from scanner.optouts import OptOut, OptOuts
 from scanner.settings import EXEC_WRAPPER, Tag
 from tests.unit.scanner.judged import (
@@ -256,6 +258,27 @@ def test_what_was_not_measured_is_let_through_or_skipped_as_configured() -> None
         reasons(function(), rules({"utilization": {"enabled": False, "when_unmeasured": "skip"}}), **nan)
         == []
     )
+
+
+@pytest.mark.parametrize("code", ["memory_utilization", "timeout_utilization"])
+@pytest.mark.parametrize(
+    ("outcome", "pct", "allowed", "skipped"),
+    [
+        ("measured", 95.0, False, False),
+        ("measured", 95.01, True, True),
+        ("not_asked", float("nan"), False, False),
+        ("unmeasured", float("nan"), False, True),
+        *((fault, float("nan"), True, True) for fault in FAULTS),
+    ],
+)
+def test_how_a_measurement_ended_decides_where_there_is_no_figure(
+    code: str, outcome: str, pct: float, allowed: bool, skipped: bool
+) -> None:
+    ended = {f"{code}_pct": [pct], f"{code}_outcome": pd.Categorical([outcome], list(OUTCOMES))}
+    other = {f"{name}_pct": [1.0] for name in ("memory_utilization", "timeout_utilization") if name != code}
+    assert reasons(function(), **ended, **other) == [code] * allowed
+    skip = rules({"utilization": {"when_unmeasured": "skip"}})
+    assert reasons(function(), skip, **ended, **other) == [code] * skipped
 
 
 @pytest.mark.parametrize(
