@@ -330,9 +330,9 @@ def test_kinds_and_fields_unknown_to_us_are_skipped_until_allowed(field: str, va
     assert reasons(unusual) == ["function_kind"]
     assert assess(unusual)["kinds"].iloc[0] == kind
     assert reasons(unusual, rules({"allowed_kinds": [kind]})) == []
-    assert reasons(function(**{field: value, "Another": 1}), rules({"allowed_kinds": [kind]})) == [
-        "function_kind"
-    ]
+    both = function(**{field: value, "Another": 1})
+    assert reasons(both, rules({"allowed_kinds": [kind]})) == ["function_kind"]
+    assert reasons(both, rules({"allowed_kinds": ["Another", kind]})) == []
 
 
 def test_a_null_field_is_an_absent_one() -> None:
