@@ -137,9 +137,7 @@ def test_facts_that_could_not_be_read_are_counted_and_shown(tmp_path: Path, outc
     assert summary["effective_coverage"]["unknown"] == 5
     traffic = summary["effective_coverage"]["where_traffic_goes"]
     assert traffic["best_pct"] == pytest.approx(100 * (traffic["covered"] + 5) / 40)
-    assert (
-        f"{percent(traffic['pct'])}, {percent(traffic['pct'])} to {percent(traffic['best_pct'])} with" in page
-    )
+    assert f"{percent(traffic['pct'])} ({percent(traffic['pct'])} to {percent(traffic['best_pct'])})" in page
     assert "longest duration" in page
     assert "versions and aliases" in page
     assert "memory used" not in page
