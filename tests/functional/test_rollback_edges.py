@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remediator.ending import Ended
-from remediator.guards import Guards
+from remediator.guards import BREAKER_FROM, Guards
 from remediator.history import select, undo_each
 from remediator.journal import Journal
 from remediator.lock import RunLock
@@ -334,3 +334,12 @@ def test_how_far_it_is_can_be_watched(house: House, aws: FakeLambda) -> None:
     seen: list[tuple[int, int]] = []
     house.rollback([RUN], progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (1, 1)
+
+
+def test_more_than_may_begin_at_once_are_taken_back_one_after_another(house: House, aws: FakeLambda) -> None:
+    arns = [aws.add(f"f{number}") for number in range(2 * BREAKER_FROM + 5)]
+    house.apply()
+    # Where no answer were counted, nothing would begin after the first few, and it would wait for ever.
+    back = house.rollback([RUN], deadline=time.monotonic() + 60)
+    assert back.changes["outcome"].tolist() == ["rolled_back"] * len(arns)
+    assert all(aws.layers(arn) == [] for arn in arns)
