@@ -136,6 +136,21 @@ def test_a_runtime_is_blocked_from_its_date_on(days: int, fails: bool) -> None:
     assert reasons(function(Runtime="python3.9"), today=day) == ["runtime_update_blocked"] * fails
 
 
+@pytest.mark.parametrize(("days_before", "warned"), [(61, False), (60, True), (1, True), (0, False)])
+def test_a_runtime_that_is_blocked_soon_is_warned_of(days_before: int, warned: bool) -> None:
+    from scanner.risk import assess_risk
+    from scanner.runtimes import lifecycle
+    from tests.unit.scanner.judged import frame
+
+    known = lifecycle("python3.9")
+    assert known is not None
+    assert known.update_block is not None
+    functions = frame(function("old", Runtime="python3.9"), function("new"), function("unread"))
+    functions.loc[2, "runtime"] = None
+    warnings = assess_risk(functions, rules(), known.update_block - timedelta(days=days_before))["warnings"]
+    assert warnings.tolist() == ["runtime_blocked_soon" if warned else "", "", ""]
+
+
 @pytest.mark.parametrize(("count", "fails"), [(0, False), (3, False), (4, False), (5, True)])
 def test_our_layer_needs_a_free_slot(count: int, fails: bool) -> None:
     assert reasons(function(layers=OTHERS[:count])) == ["layers"] * fails
