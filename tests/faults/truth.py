@@ -1,5 +1,6 @@
 """Holds each accepted write against what was promised: from the simulator's record alone, none of the code under test."""
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,7 +123,9 @@ def _put_in(write: Write, rules: Rules) -> list[str]:
 
 
 def _announced(write: Write, journal: str) -> bool:
+    intended = (json.loads(line) for line in journal.splitlines())
     return any(
-        '"event": "intent"' in line and f'"{write.arn}"' in line and f'"{write.before["RevisionId"]}"' in line
-        for line in journal.splitlines()
+        line["event"] == "intent"
+        and (line["function_arn"], line["revision_id"]) == (write.arn, write.before["RevisionId"])
+        for line in intended
     )

@@ -19,6 +19,7 @@ from remediator.settings import WaveSettings
 from remediator.watch import look
 from remediator.waves import Seen, WaveStanding, WaveState, advance, stand, under_way
 from remediator.waves_now import WavesNow, waves_now
+from reports.store_base import StoreFailed
 from scanner.errors import BadInput
 from scanner.settings import SweepSettings, Tag
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
@@ -264,8 +265,9 @@ def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     settled = house.store.append
 
     def killed(path: str, line: bytes) -> None:
-        if b'"outcome"' not in line:
-            settled(path, line)
+        if b'"outcome"' in line:
+            raise StoreFailed("the machine is gone")
+        settled(path, line)
 
     house.store.append = killed  # type: ignore[method-assign]
     house.apply(plan, plan.run_id)
