@@ -205,9 +205,11 @@ def test_a_run_in_batches_protects_and_leaves_nothing_behind(machine: Machine) -
 
 
 def test_an_execution_is_refused_while_another_is_under_way(machine: Machine) -> None:
+    machine.functions_write(True)
     # What the first step of another execution leaves behind, whose batches are still to come.
     other = {"execution": "another", "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
     begun = machine.call(job="manifest", batch_size=2, **other)
+    assert len(machine.keys("state/lock/")) == 1
     try:
         refused = machine.ended(machine.start())
     finally:
