@@ -9,7 +9,7 @@ import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from scanner.connections import Connections, tls_context
+from scanner.connections import tls_context
 from scanner.direct import Sender
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
@@ -43,7 +43,7 @@ class Clients:
             service, region_name=region, config=self._config, **_FAIL_CLOSED
         )
         events: Any = client.meta.events
-        events.register_last("before-call", Sender(events, Connections(client.meta.endpoint_url, self._tls)))
+        events.register_last("before-call", Sender(events, self._tls))
         return client
 
 

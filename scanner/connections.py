@@ -70,7 +70,7 @@ class Connections:
         self._idle: deque[HTTPConnection] = deque()
 
     def send(self, request: AWSPreparedRequest) -> Answer:
-        """Send a request once and read its answer to the end."""
+        """Send a request once and read its answer to the end. Raises BadInput for a header that can't be sent."""
         connection = self._kept() or self._opened()
         body: Any = request.body
         headers: Any = request.headers
@@ -84,6 +84,11 @@ class Connections:
         except (OSError, HTTPException) as error:
             connection.close()
             raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
+        except (
+            ValueError
+        ):  # a header that is refused before anything is sent; the error quotes it, keys and all
+            connection.close()
+            raise BadInput("a header holds a line break or the like; look at the AWS credentials") from None
         if not answer.will_close:
             self._idle.append(connection)
         return Answer(answer.status, answer.headers, content)

@@ -6,8 +6,9 @@ model through every answer. `before-call` is the event at which botocore's Stubb
 """
 
 from collections.abc import Mapping
+from ssl import SSLContext
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -26,10 +27,11 @@ _PLAIN_TYPES = frozenset(("string", "boolean", "integer", "long", "float", "doub
 class Sender:
     """A handler of one client's before-call event; its connections are shared by every account."""
 
-    def __init__(self, events: Any, connections: Connections) -> None:
-        """Take the client's events, and the connections to its endpoint."""
+    def __init__(self, events: Any, tls: SSLContext) -> None:
+        """Take the client's events, and the TLS context of its connections."""
         self._events = events
-        self._connections = connections
+        self._tls = tls
+        self._connections: dict[str, Connections] = {}
         self._plain: dict[str, bool] = {}
 
     def __call__(
@@ -56,10 +58,20 @@ class Sender:
             params["method"], params["url"], cast("Any", headers), body or None, stream_output=False
         )
         event = f"before-send.{model.service_model.service_id.hyphenize()}.{model.name}"
-        answer = self._events.emit_until_response(event, request=request)[1] or self._connections.send(
-            request
-        )
+        mocked = self._events.emit_until_response(event, request=request)[1]
+        answer = mocked or self._connections_to(params["url"]).send(request)
         return answer, self._parsed(model, answer)
+
+    def _connections_to(self, url: str) -> Connections:
+        """Give the connections to a request's host.
+
+        What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
+        """
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._connections:
+            self._connections.setdefault(origin, Connections(origin, self._tls))
+        return self._connections[origin]
 
     def _parsed(self, model: OperationModel, answer: AWSResponse | Answer) -> dict[str, Any]:
         """Parse with orjson where that gives what botocore's parser would.

@@ -16,6 +16,7 @@ from botocore.utils import normalize_url_path
 
 # A change calls about its function four times, and as its account for minutes.
 _KEPT = 2048
+_PORTS = {"http": 80, "https": 443}
 _UNSIGNED = frozenset(SIGNED_HEADERS_BLACKLIST)
 
 
@@ -37,7 +38,7 @@ def signed_headers(
     sent = {**headers, "X-Amz-Date": now}
     if credentials.token:
         sent["X-Amz-Security-Token"] = credentials.token
-    signed = {"host": parts.netloc}
+    signed = {"host": _host(parts.scheme, parts.netloc)}
     for name, value in sent.items():
         if name.lower() not in _UNSIGNED:
             signed[name.lower()] = " ".join(value.split())
@@ -61,6 +62,14 @@ def signed_headers(
         f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={listed}, Signature={signature}"
     )
     return sent
+
+
+@lru_cache(maxsize=_KEPT)
+def _host(scheme: str, netloc: str) -> str:
+    """Give the Host that http.client sends: in lower case, without a user, without the scheme's own port."""
+    parts = urlsplit(f"{scheme}://{netloc}")
+    host = f"[{parts.hostname}]" if "[" in netloc else str(parts.hostname)
+    return host if parts.port in {None, _PORTS[scheme]} else f"{host}:{parts.port}"
 
 
 @lru_cache(maxsize=_KEPT)

@@ -3,18 +3,24 @@
 import base64
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import EndpointConnectionError
 
 from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer, write_certificate
+from scanner.clients import Clients
 from scanner.connections import Connections, tls_context
+from scanner.credentials import acting_as
 from scanner.errors import BadInput
 from scanner.settings import SweepSettings
 from tests.functional.loopback import REGIONS, aws_for, loopback
@@ -92,6 +98,50 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used_again() -> None:
             assert connections.send(request).content == b"{}"
             assert closed.wait(30)
             closed.clear()
+
+
+@pytest.mark.parametrize(
+    ("region", "fips", "host"),
+    [
+        ("us-gov-east-1", "false", "account.us-gov-west-1.amazonaws.com"),
+        ("eu-west-1", "true", "account-fips.us-east-1.amazonaws.com"),
+        ("cn-north-1", "true", "account-fips.cn-northwest-1.amazonaws.com.cn"),
+        ("eu-west-1", "false", "account.us-east-1.amazonaws.com"),
+    ],
+)
+def test_a_request_goes_to_the_host_of_its_own_address(
+    monkeypatch: pytest.MonkeyPatch, region: str, fips: str, host: str
+) -> None:
+    """Not to what the client calls its endpoint, which for these is a host that does not exist."""
+    called = []
+
+    def refuse(address: tuple[str, int], *_: Any) -> None:
+        called.append(address)
+        raise ConnectionRefusedError
+
+    for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("socket.create_connection", refuse)
+    client: Any = Clients(boto3.Session(), "test").get("account", region)
+    with (
+        acting_as(Credentials("ASIA", "secret")),
+        pytest.raises(EndpointConnectionError, match=f"https://{host}"),
+    ):
+        client.list_regions()
+    assert called == [(host, 443)]
+
+
+def test_keys_that_no_header_can_carry_are_told_and_not_quoted(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-nobody-else\n")
+    with pytest.raises(
+        BadInput, match="the AWS credentials do not work: a header holds a line break"
+    ) as told:
+        functions()
+    assert "of-nobody-else" not in "".join(traceback.format_exception(told.value))
 
 
 @contextmanager

@@ -54,6 +54,15 @@ def test_racing_calls_are_each_signed_by_the_account_they_are_for(server: Runnin
     assert stats["operations"]["sts.AssumeRole"] == len(ACCOUNTS)
 
 
+def test_the_host_that_is_signed_is_the_one_that_is_sent(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = server.environment()["AWS_ENDPOINT_URL"].rpartition(":")[2]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://LocalHost:{port}")
+    aws_for(SETTINGS)
+    assert server.stats()["bad_signatures"] == 0
+
+
 def test_a_call_outside_any_account_is_never_sent(server: RunningServer) -> None:
     aws = aws_for(SETTINGS)
     before = server.stats()["requests"]

@@ -16,6 +16,17 @@ from scanner.signing import signed_headers
 
 NOW = 1_795_503_600
 TEXT = st.text(max_size=12)
+ORIGINS = st.sampled_from(
+    [
+        "https://lambda.eu-west-1.amazonaws.com",
+        "https://Lambda.Example:443",
+        "https://localhost:8443",
+        "http://localhost:80",
+        "http://[::1]:443",
+        "https://[::1]",
+        "https://user:p@localhost",
+    ]
+)
 LABEL = st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=12)
 PATHS = st.lists(TEXT.map(percent_encode), max_size=4).map(lambda parts: "/" + "/".join(parts))
 QUERIES = st.lists(st.tuples(LABEL, TEXT), max_size=4).map(percent_encode_sequence)
@@ -27,7 +38,7 @@ HEADERS = st.dictionaries(
 
 @given(
     st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
-    st.tuples(PATHS, QUERIES),
+    st.tuples(ORIGINS, PATHS, QUERIES),
     HEADERS,
     st.binary(max_size=40),
     st.tuples(LABEL, LABEL, st.none() | LABEL),
@@ -35,14 +46,14 @@ HEADERS = st.dictionaries(
 )
 def test_every_header_is_botocores(
     method: str,
-    target: tuple[str, str],
+    target: tuple[str, str, str],
     headers: dict[str, str],
     body: bytes,
     keys: tuple[str, str, str | None],
     scope: tuple[str, str],
 ) -> None:
-    path, query = target
-    url = f"https://lambda.eu-west-1.amazonaws.com{path}" + (f"?{query}" if query else "")
+    origin, path, query = target
+    url = f"{origin}{path}" + (f"?{query}" if query else "")
     credentials = Credentials(*keys)
     theirs = AWSRequest(method, url, dict(headers), body)
     with (
