@@ -84,9 +84,8 @@ class Connections:
         except (OSError, HTTPException) as error:
             connection.close()
             raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
-        except (
-            ValueError
-        ):  # a header that is refused before anything is sent; the error quotes it, keys and all
+        except ValueError:
+            # A header is refused before anything is sent, and the error quotes it, keys and all.
             connection.close()
             raise BadInput("a header holds a line break or the like; look at the AWS credentials") from None
         if not answer.will_close:
