@@ -93,6 +93,7 @@ class Journal:
         self._store = store
         self._path = f"{run_folder(run_id)}/journal.jsonl"
         self._announced = False
+        self._looked = False
         self._open: set[str] = set()
 
     def intend(self, intents: Sequence[Intent]) -> None:
@@ -100,6 +101,8 @@ class Journal:
         if not intents:
             return
         if not self._announced:
+            # A run's rollback of what regressed writes here too, and so did an attempt of it that was killed.
+            self.open_intents()
             self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
             self._announced = True
         self._open.update(intent.id for intent in intents)
@@ -115,8 +118,11 @@ class Journal:
         self._append("undone", [{"id": identity, "by": by} for identity in ids])
 
     def close(self) -> None:
-        """Take the marker away if no entry is open; otherwise the next run looks into what is."""
-        if self._open:
+        """Take the marker away if no entry is open; otherwise the next run looks into what is.
+
+        One that has neither written an intent nor looked for open ones knows nothing, and leaves all as it is.
+        """
+        if self._open or not self._looked:
             return
         try:
             self._store.delete(_open_marker(self.run_id))
@@ -132,9 +138,10 @@ class Journal:
         return _entries(self._whole_lines()[0], self._store.url(self._path))
 
     def open_intents(self) -> list[Intent]:
-        """Read what an earlier run has left open; `close` then knows of it. Raises what `entries` raises."""
+        """Read what was left open before; `close` then knows of it. Raises what `entries` raises."""
         intents = [entry.intent for entry in self.entries() if entry.settled is None]
         self._open.update(intent.id for intent in intents)
+        self._looked = True
         return intents
 
     def mend(self) -> None:

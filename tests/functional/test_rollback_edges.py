@@ -195,6 +195,24 @@ def test_one_that_settles_too_late_is_found_out_by_the_next_run(house: House, aw
     assert house.store.list("state/open/") == []
 
 
+def test_what_a_run_changes_after_its_own_rollback_does_not_close_what_that_left_open(
+    house: House, aws: FakeLambda
+) -> None:
+    """An hourly run takes back what regressed, and then applies its plan: two writers of one journal."""
+    arn = protected(house, aws)
+    aws.polls_to_settle = 1000
+    house.rollback([RUN])
+    assert settled(house) == [None]
+    aws.polls_to_settle = 1
+    other = aws.add("other")
+    house.apply(run_id=BACK)
+    assert aws.layers(other) == [layer(4)]
+    assert house.store.list("state/open/") == [f"state/open/{BACK}.json"]
+    aws.functions[arn]["LastUpdateStatus"] = "Successful"
+    assert one(house.resolve())["outcome"] == "rolled_back"
+    assert house.store.list("state/open/") == []
+
+
 def test_a_function_that_is_being_updated_waits(house: House, aws: FakeLambda) -> None:
     arn = protected(house, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
