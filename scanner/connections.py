@@ -9,7 +9,8 @@ import ssl
 from base64 import b64encode
 from collections import deque
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
 from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -76,8 +77,7 @@ class Connections:
         headers: Any = request.headers
         try:
             connection.request(request.method, request.url.removeprefix(self._origin), body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
+            answer, content = _read(connection)
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
@@ -133,6 +133,19 @@ class Connections:
             port = self._endpoint.port or _PORTS[self._endpoint.scheme]
             connection.set_tunnel(str(self._endpoint.hostname), port, _authorization(self._proxy))
         return connection
+
+
+def _read(connection: HTTPConnection) -> tuple[HTTPResponse, bytes]:
+    """Read an answer to its end.
+
+    http.client passes over a 100 and takes any other interim answer for the answer: the real one would be read as the
+    next call's, which may be another account's.
+    """
+    answer = connection.getresponse()
+    content = answer.read()
+    if answer.status < HTTPStatus.OK:
+        raise HTTPException(f"an interim answer, {answer.status}")
+    return answer, content
 
 
 def _readable(connection: HTTPConnection) -> bool:
