@@ -195,3 +195,27 @@ def test_of_two_versions_of_our_layer_the_first_counts() -> None:
 )  # fmt: skip
 def test_the_family_of_a_runtime(runtime: str, family: str | None) -> None:
     assert family_of(runtime) == family
+
+
+def test_another_wrapper_is_seen_beside_our_variables() -> None:
+    by = rules(defender={"environment": {"TW_POLICY": "p"}})
+    foreign = {"TW_POLICY": "p", EXEC_WRAPPER: "/opt/other/wrapper"}
+    assert reasons(function(variables=foreign), by) == ["wrapper_conflict"]
+    ours = function(layers=[layer()], variables={"TW_POLICY": "p", EXEC_WRAPPER: WRAPPER})
+    assert protection(ours, by) == "protected"
+
+
+def test_region_by_region_each_family_is_held_against_its_own_layer() -> None:
+    versions = {family: {REGION: layer(f"twistlock-{family}", 4)} for family in ("python", "nodejs")}
+    by = rules(defender={"layers": versions})
+    for family, runtime in (("python", "python3.12"), ("nodejs", "nodejs22.x")):
+        made = function(
+            Runtime=runtime, layers=[layer(f"twistlock-{family}", 4)], variables={EXEC_WRAPPER: WRAPPER}
+        )
+        assert protection(made, by) == "protected", family
+
+
+def test_a_runtime_that_nobody_could_read_is_of_no_family() -> None:
+    functions = frame(function(), function("other"))
+    functions.loc[0, "runtime"] = None
+    assert assess_risk(functions, rules(), TODAY)["family"].tolist() == ["", "python"]
