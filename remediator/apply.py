@@ -73,10 +73,11 @@ def apply_plan(
     judge = Judge(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
     run = Run(aws, rules.defender, guards, stopping, deadline)
+    earlier = journal.take_up()
     protecting = Protecting(run, judge, journal, own_function)
 
     def begin(number: int) -> Steps:
-        return protect(protecting, plan.changes[number], number)
+        return protect(protecting, plan.changes[number], f"{earlier}.{number}")
 
     collector = Collector(
         {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress

@@ -86,7 +86,7 @@ class Sending:
 
     def _gone(self, detail: str, configuration: Configuration) -> Ended:
         return replace(
-            self._ended("failed", detail, taken=True), free_at=str(configuration.get("RevisionId", ""))
+            self._ended("failed", detail, taken=True), free_at=str(configuration.get("RevisionId") or "")
         )
 
     def _ended(

@@ -101,8 +101,6 @@ class Journal:
         if not intents:
             return
         if not self._announced:
-            # A run's rollback of what regressed writes here too, and so did an attempt of it that was killed.
-            self.open_intents()
             self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
             self._announced = True
         self._open.update(intent.id for intent in intents)
@@ -120,7 +118,7 @@ class Journal:
     def close(self) -> None:
         """Take the marker away if no entry is open; otherwise the next run looks into what is.
 
-        One that has neither written an intent nor looked for open ones knows nothing, and leaves all as it is.
+        One that has not looked what was left open before knows nothing, and leaves all as it is.
         """
         if self._open or not self._looked:
             return
@@ -136,6 +134,15 @@ class Journal:
         BadInput for any other line that can't be understood.
         """
         return _entries(self._whole_lines()[0], self._store.url(self._path))
+
+    def take_up(self) -> int:
+        """Look what the run has written before: its rollback of what regressed, or an attempt of it that was killed.
+
+        For the start of a run that writes. Gives the number of entries: ids that begin with it are new ones.
+        """
+        self.mend()
+        self.open_intents()
+        return len(self.entries())
 
     def open_intents(self) -> list[Intent]:
         """Read what was left open before; `close` then knows of it. Raises what `entries` raises."""

@@ -79,7 +79,7 @@ class Judge:
         why = busy(configuration)
         if why:
             return Refusal("deferred", why)
-        if self._approved and configuration.get("RevisionId", "") != change.revision_id:
+        if self._approved and (configuration.get("RevisionId") or "") != change.revision_id:
             return Refusal("dropped", "the function has changed since the plan was made")
         read = facts(
             [configuration],
@@ -143,7 +143,7 @@ class Judge:
             function_name=change.function_name,
             function_arn=change.function_arn,
             family=family,
-            revision_id=str(question.configuration.get("RevisionId", "")),
+            revision_id=str(question.configuration.get("RevisionId") or ""),
             delta=delta,
             layers_before=before.layers,
             wrapper_before=row["exec_wrapper"],

@@ -27,8 +27,8 @@ class Protecting:
     own_function: str | None
 
 
-def protect(protecting: Protecting, change: Change, number: int) -> Steps:
-    """Make one change by the write protocol. `number` is its place in the plan, which makes its intents' ids."""
+def protect(protecting: Protecting, change: Change, name: str) -> Steps:
+    """Make one change by the write protocol. `name`: what its intents' ids begin with."""
     run = protecting.run
     if change.function_arn == protecting.own_function:
         return Ended("dropped", "this is the function that Auto-Defender itself runs in")
@@ -39,7 +39,7 @@ def protect(protecting: Protecting, change: Change, number: int) -> Steps:
         try:
             configuration = function.read()
             tags = tags_of(function) if protecting.judge.needs_tags else {}
-            decision = yield from protecting.judge.ask(change, f"{number}.{attempt}", configuration, tags)
+            decision = yield from protecting.judge.ask(change, f"{name}.{attempt}", configuration, tags)
         except CALL_ERRORS as error:
             return refused(told_apart(error), attempt - 1)
         if isinstance(decision, Refusal):

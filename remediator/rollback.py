@@ -63,8 +63,10 @@ def rollback(
         going = [undo.function_arn for undo in undos if undo.entries]
         put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
 
+    earlier = journal.take_up() if lock else 0
+
     def begin(number: int) -> Steps:
-        return take_back(taking, undos[number], str(number))
+        return take_back(taking, undos[number], f"{earlier}.{number}")
 
     collector = Collector(
         {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress

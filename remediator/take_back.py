@@ -106,7 +106,7 @@ def _intent(run_id: str, intent_id: str, way: _Way) -> Intent:
         function_name=newest.function_name,
         function_arn=newest.function_arn,
         family=newest.family,
-        revision_id=str(way.read.get("RevisionId", "")),
+        revision_id=str(way.read.get("RevisionId") or ""),
         delta=newest.delta,
         layers_before=before.layers,
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),

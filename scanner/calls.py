@@ -150,6 +150,8 @@ class Aws:
     def _who_am_i(self) -> Identity:
         try:
             answer = self._call(None, "", self.home_region, "sts", "get_caller_identity", None, False, {})
+        except BadInput:  # a proxy, say: it tells what to mend
+            raise
         except (ClientError, BotoCoreError, AutoDefenderError) as error:
             raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None
         arn = str(answer["Arn"])

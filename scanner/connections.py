@@ -46,11 +46,14 @@ class Answer:
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     """Make the TLS context of all connections; BadInput where the CA bundle that is configured can't be read."""
     try:
-        return ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))
+        context = ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))
     except OSError as error:
         raise BadInput(
             f"the CA bundle {ca_bundle} can't be used ({error}); mend ca_bundle or AWS_CA_BUNDLE"
         ) from None
+    # Python 3.13 sets it; the CAs of companies that look into TLS often lack an extension. botocore does not set it.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 class Connections:

@@ -85,7 +85,7 @@ def test_a_proxy_that_is_reached_by_tls_is_told(
     monkeypatch.setenv("HTTPS_PROXY", "https://user:secret@proxy.example.com:3128")
     monkeypatch.setenv("NO_PROXY", "")
     with pytest.raises(
-        BadInput, match=r"proxy https://\*\*\*:\*\*\*@proxy\.example\.com:3128 can't be used; name one"
+        BadInput, match=r"^the proxy https://\*\*\*:\*\*\*@proxy\.example\.com:3128 can't be used; name one"
     ):
         functions()
 

@@ -213,6 +213,16 @@ def test_what_a_run_changes_after_its_own_rollback_does_not_close_what_that_left
     assert house.store.list("state/open/") == []
 
 
+def test_a_second_attempt_of_a_run_overwrites_nothing_of_the_first(house: House, aws: FakeLambda) -> None:
+    """As where a state machine calls its last step again, whose first call was broken off."""
+    first = protected(house, aws)
+    second = aws.add("second")
+    house.apply()
+    assert [entry.intent.function_arn for entry in house.entries()] == [first, second]
+    house.rollback([RUN])
+    assert aws.layers(first) == aws.layers(second) == []
+
+
 def test_a_function_that_is_being_updated_waits(house: House, aws: FakeLambda) -> None:
     arn = protected(house, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
