@@ -177,7 +177,11 @@ def main(
         results["scale"] = []
         for count in (100, 1_000, 10_000):
             results["scale"] += compare(
-                size | {"accounts": count}, ["ours"], tls=bool(tls), latency_ms=latency_ms, rounds=min(rounds, 2)
+                size | {"accounts": count},
+                ["ours"],
+                tls=bool(tls),
+                latency_ms=latency_ms,
+                rounds=min(rounds, 2),
             )
         show("What a unit costs as the organization grows", results["scale"])
     if million:
