@@ -138,7 +138,7 @@ def test_keys_that_no_header_can_carry_are_told_and_not_quoted(
 ) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of-nobody-else\n")
     with pytest.raises(
-        BadInput, match="^a header holds a line break .*; look at the AWS credentials"
+        BadInput, match=r"^a header holds a line break .*; look at the AWS credentials"
     ) as told:
         functions()
     assert "of-nobody-else" not in "".join(traceback.format_exception(told.value))
