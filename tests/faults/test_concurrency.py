@@ -61,7 +61,9 @@ def test_of_two_runs_at_once_one_is_stopped_by_the_lock(tmp_path: Path) -> None:
 
 def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(tmp_path: Path) -> None:
     course = quiet(tmp_path)
-    with serving(course.simulator) as port, environment(port):
+    # Nothing is so slow to settle that the first run has to leave it open.
+    course.simulator.plane.settles_in = 0.001
+    with serving(course.simulator) as port, environment(port, read_timeout=5.0):
         course.do(run)
         course.simulator.plane.settles_in = 0.15
         runs = runs_with_journal(FolderStore(course.root))

@@ -141,6 +141,7 @@ def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(house: Ho
         disarm(house)
         if house.aws.layers(arn):
             break
+        house.resolve()
     assert house.store.list("state/open/") != []
     failing(house, "write", "state/drift/")
     resolved = house.resolve()
