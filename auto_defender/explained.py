@@ -19,7 +19,7 @@ from remediator.waves import states
 from remediator.waves_now import WavesNow
 from scanner.accounts import ACTIVE, list_accounts
 from scanner.arns import FunctionArn
-from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.errors import BadInput
 from scanner.explain import Finding, explain
 from scanner.frame import frame_of

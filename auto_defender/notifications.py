@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import StringConstraints
 
 from auto_defender.endings import Ending
-from scanner.calls import describe
+from scanner.call_errors import describe
 from scanner.errors import AutoDefenderError
 from scanner.settings import Settings
 

@@ -5,7 +5,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.configuration import Configuration
 from reports.store import Store, open_store
-from scanner.calls import describe, home_region
+from scanner.call_errors import describe
+from scanner.calls import home_region
 from scanner.errors import BadInput
 
 

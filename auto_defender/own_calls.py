@@ -9,7 +9,7 @@ import boto3
 from botocore import xform_name
 from botocore.model import OperationModel
 
-from scanner.calls import THROTTLES
+from scanner.call_errors import THROTTLES
 from scanner.rates import CallCounts
 
 _SERVICES = ("s3", "securityhub", "sns", "ssm")

@@ -18,7 +18,7 @@ from remediator.state import load, save
 from reports.store_base import StoreFailed
 from reports.summary import utc
 from scanner.arns import FunctionArn, function_arns
-from scanner.calls import describe
+from scanner.call_errors import describe
 from scanner.errors import BadInput
 from scanner.units import ANY_REGION, UNREAD
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scanner.calls import describe
+from scanner.call_errors import describe
 from scanner.errors import BadInput
 from scanner.strict_yaml import MAX_BYTES
 

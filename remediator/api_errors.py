@@ -11,7 +11,7 @@ from typing import Literal
 
 from botocore.exceptions import ClientError
 
-from scanner.calls import LostAnswer, Throttled, TimedOut, Unreachable
+from scanner.call_errors import LostAnswer, Throttled, TimedOut, Unreachable
 from scanner.frame import BrokenAnswer
 
 Kind = Literal[

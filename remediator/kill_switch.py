@@ -6,7 +6,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scanner.calls import describe
+from scanner.call_errors import describe
 from scanner.errors import GuardStop
 
 _OFF = "off"

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
 from remediator.merge import State
-from scanner.calls import LostAnswer
+from scanner.call_errors import LostAnswer
 from scanner.errors import WrongAccount
 
 log = logging.getLogger(__name__)

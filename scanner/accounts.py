@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from scanner.calls import Aws, Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.calls import Aws
 from scanner.errors import BadInput
 from scanner.settings import OrganizationSettings
 

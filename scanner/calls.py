@@ -9,20 +9,19 @@ from typing import Any
 
 import boto3
 from botocore.credentials import Credentials
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    ReadTimeoutError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
+from scanner.call_errors import (
+    EXPIRED,
+    TimedOut,
+    describe,
+    error_code,
+    final_error,
+    is_throttle,
+    may_retry,
+)
 from scanner.clients import Clients
 from scanner.credentials import MemberCredentials, acting_as, session_policy
 from scanner.errors import AutoDefenderError, BadInput, Defect
@@ -32,11 +31,6 @@ from scanner.settings import OrganizationSettings, SweepSettings
 
 log = logging.getLogger(__name__)
 
-THROTTLES = frozenset(
-    "Throttling ThrottlingException ThrottledException TooManyRequestsException RequestLimitExceeded "
-    "RequestThrottled RequestThrottledException EC2ThrottledException SlowDown".split()
-)
-EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "RequestExpired"))
 # What these operations always carry. botocore turns a body cut short into a success that lacks it.
 ALWAYS_CARRIED = {
     "assume_role": "Credentials",
@@ -60,44 +54,6 @@ ALWAYS_CARRIED = {
 }
 MAX_ATTEMPTS = 6
 MAX_BACKOFF_SECONDS = 20.0
-
-
-class Throttled(AutoDefenderError):
-    """AWS asked to slow down until the attempts ran out."""
-
-
-class TimedOut(AutoDefenderError):
-    """The deadline came, the run was stopped, or AWS did not answer in time."""
-
-
-class Unreachable(AutoDefenderError):
-    """No answer, or a server's error, after every attempt."""
-
-
-class LostAnswer(AutoDefenderError):
-    """A write was sent and its answer never came: it may have happened or not. Read again to find out."""
-
-
-def error_code(error: ClientError) -> str:
-    """Give AWS's error code."""
-    return str(error.response.get("Error", {}).get("Code", "Unknown"))
-
-
-def describe(error: Exception) -> str:
-    """Describe an error in one line that is safe to log and report.
-
-    AWS quotes the whole environment where it is too large ("String measured: {...}"): that part is left out.
-    """
-    if isinstance(error, ClientError):
-        message = str(error.response.get("Error", {}).get("Message", ""))
-        text = f"{error.operation_name}: {error_code(error)}: {message.partition('String measured')[0]}"
-    elif isinstance(error, AutoDefenderError):
-        text = str(error)
-    else:
-        text = (
-            f"{type(error).__name__}: {error}" if isinstance(error, BotoCoreError) else type(error).__name__
-        )
-    return " ".join(text.split())[:500]
 
 
 @dataclass(frozen=True)
@@ -218,7 +174,7 @@ class Aws:
 
         try:
             return attempt()
-        except Exception as error:  # noqa: BLE001 - _final says what each error means
+        except Exception as error:  # noqa: BLE001 - final_error says what each error means
             return self._again(error, attempt, label, write, deadline)
 
     def _again(
@@ -238,7 +194,7 @@ class Aws:
             return attempt()
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: _may_retry(error, write)),
+            retry=retry_if_exception(lambda error: may_retry(error, write)),
             wait=_wait_full_jitter,
             stop=stop_after_attempt(MAX_ATTEMPTS) | stop_when_event_set(self.stop) | _out_of_time(deadline),
             sleep=lambda seconds: self._wait(seconds, deadline),
@@ -248,7 +204,7 @@ class Aws:
         try:
             answer: dict[str, Any] = retrying(again)
         except Exception as error:
-            raise _final(error, write) from error
+            raise final_error(error, write) from error
         return answer
 
     def _members(self, write: bool) -> MemberCredentials:
@@ -269,7 +225,7 @@ class Aws:
     def _count_retry(self, label: str, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self.calls.add(label, "retries")
-        if isinstance(error, ClientError) and _is_throttle(error):
+        if isinstance(error, ClientError) and is_throttle(error):
             self.calls.add(label, "throttles")
         log.debug("retry %s after %s", label, describe(error) if isinstance(error, Exception) else "?")
 
@@ -300,46 +256,6 @@ def _whole(answer: dict[str, Any], method: str) -> dict[str, Any]:
     if key is not None and answer.get(key) is None:
         raise BrokenAnswer(f"{method}: the answer lacks {key}")
     return answer
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _is_throttle(error: ClientError) -> bool:
-    return error_code(error) in THROTTLES or _status(error) == 429
-
-
-def _answer_unknown(error: BaseException) -> bool:
-    """Tell whether AWS may have done what was asked although no good answer came."""
-    if isinstance(error, ClientError):
-        return _status(error) >= 500
-    return isinstance(
-        error, (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError, BrokenAnswer)
-    )
-
-
-def _never_sent(error: BaseException) -> bool:
-    return isinstance(error, (ConnectTimeoutError, EndpointConnectionError))
-
-
-def _may_retry(error: BaseException, write: bool) -> bool:
-    if isinstance(error, ClientError) and (_is_throttle(error) or error_code(error) in EXPIRED):
-        return True
-    return _never_sent(error) or (not write and _answer_unknown(error))
-
-
-def _final(error: Exception, write: bool) -> Exception:
-    """Turn what the last attempt raised into what the caller is promised."""
-    if isinstance(error, ClientError) and _is_throttle(error):
-        return Throttled(describe(error))
-    if write and _answer_unknown(error) and not _never_sent(error):
-        return LostAnswer(describe(error))
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
-        return TimedOut(describe(error))
-    if _answer_unknown(error) and not isinstance(error, BrokenAnswer):
-        return Unreachable(describe(error))
-    return error
 
 
 _full_jitter = wait_random_exponential(multiplier=0.2, max=MAX_BACKOFF_SECONDS)

@@ -6,7 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scanner.calls import Aws, TimedOut, error_code
+from scanner.call_errors import TimedOut, error_code
+from scanner.calls import Aws
 from scanner.errors import AutoDefenderError
 from scanner.units import Unit
 

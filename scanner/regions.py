@@ -4,7 +4,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scanner.calls import Aws, Throttled, TimedOut, Unreachable, error_code
+from scanner.call_errors import Throttled, TimedOut, Unreachable, error_code
+from scanner.calls import Aws
 from scanner.frame import BrokenAnswer
 
 # Account API reference, RegionOptStatus.

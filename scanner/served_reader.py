@@ -12,7 +12,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scanner.calls import Aws, error_code
+from scanner.call_errors import error_code
+from scanner.calls import Aws
 from scanner.defender_match import DefenderMatch
 from scanner.errors import Defect
 from scanner.frame import BrokenAnswer, FunctionsFrame, facts

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from scanner import units as ledger_of
 from scanner.accounts import ACTIVE
-from scanner.calls import Aws, Throttled, TimedOut, describe, error_code
+from scanner.call_errors import Throttled, TimedOut, describe, error_code
+from scanner.calls import Aws
 from scanner.errors import Defect
 from scanner.frame import BrokenAnswer, FunctionsFrame
 from scanner.optouts import OptOuts

@@ -7,7 +7,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scanner.calls import Aws, TimedOut, Unreachable, error_code
+from scanner.call_errors import TimedOut, Unreachable, error_code
+from scanner.calls import Aws
 from scanner.errors import AutoDefenderError
 from scanner.frame import BrokenAnswer, facts
 from scanner.regions import TOKEN_UNKNOWN, is_disabled

@@ -2,7 +2,7 @@
 
 import logging
 
-from scanner.calls import describe
+from scanner.call_errors import describe
 from scanner.units import Unit
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from scanner.arns import LayerVersion
-from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.defender_match import family_of
 from scanner.regions import enabled_regions
 from scanner.settings import Family

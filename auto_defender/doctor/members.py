@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from scanner.accounts import ACTIVE
-from scanner.calls import Throttled, TimedOut, Unreachable, describe
+from scanner.call_errors import Throttled, TimedOut, Unreachable, describe
 from scanner.workers import Workers
 
 

@@ -17,7 +17,7 @@ from auto_defender.configuration import Configuration
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from remediator.settings import RolloutSettings
-from scanner.calls import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.frame import BrokenAnswer
 from scanner.settings import Tag
 

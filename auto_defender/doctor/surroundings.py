@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
-from scanner.calls import Throttled, TimedOut, Unreachable, describe
+from scanner.call_errors import Throttled, TimedOut, Unreachable, describe
 
 # Signature Version 4: AWS refuses a request whose time differs from its own by more than five minutes. Beyond that no
 # doctor gets here, so the drift is told while it is small.

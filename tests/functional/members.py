@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from scanner.calls import Aws, Throttled
+from scanner.call_errors import Throttled
+from scanner.calls import Aws
 from scanner.frame import FunctionsFrame, facts
 from scanner.rules import Rules
 from scanner.settings import OrganizationSettings, SweepSettings

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from scanner.accounts import list_accounts
-from scanner.calls import Throttled
+from scanner.call_errors import Throttled
 from scanner.errors import BadInput
 from scanner.settings import OrganizationSettings
 

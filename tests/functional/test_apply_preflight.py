@@ -9,7 +9,7 @@ import pytest
 from remediator.holds import holds_on
 from remediator.plan import Plan
 from remediator.preflight import preflight
-from scanner.calls import Throttled
+from scanner.call_errors import Throttled
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
 from tests.unit.remediator.house import RUN, House, hurry

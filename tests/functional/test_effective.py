@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from scanner.calls import TimedOut
+from scanner.call_errors import TimedOut
 from scanner.effective import add_served
 from scanner.errors import WrongAccount
 from scanner.risk import assess_risk

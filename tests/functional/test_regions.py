@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from scanner.calls import Unreachable
+from scanner.call_errors import Unreachable
 from scanner.frame import BrokenAnswer
 from scanner.optouts import OptOut, OptOuts
 from scanner.regions import is_disabled

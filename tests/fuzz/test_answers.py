@@ -12,7 +12,7 @@ from remediator import api_errors
 from remediator.merge import State
 from remediator.update import busy, state_of
 from scanner.arns import FunctionArn, LayerVersion
-from scanner.calls import describe
+from scanner.call_errors import describe
 from scanner.direct import parse_json
 from scanner.errors import WrongAccount
 from scanner.frame import BrokenAnswer, frame_of

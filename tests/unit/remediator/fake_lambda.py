@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from remediator.health import Figures
-from scanner.calls import LostAnswer
+from scanner.call_errors import LostAnswer
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
 PUBLISHER = "999988887777"

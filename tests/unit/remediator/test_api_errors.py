@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.api_errors import CALL_ERRORS, redacted, told_apart
-from scanner.calls import LostAnswer, Throttled, TimedOut, Unreachable
+from scanner.call_errors import LostAnswer, Throttled, TimedOut, Unreachable
 from scanner.frame import BrokenAnswer
 from tests.unit.remediator.fake_lambda import refusal
 
