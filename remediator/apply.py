@@ -73,7 +73,8 @@ def apply_plan(
     judge = Judge(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
     run = Run(aws, rules.defender, guards, stopping, deadline)
-    earlier = journal.take_up()
+    # What an attempt of this run that was broken off has written keeps its ids.
+    earlier = len(journal.take_up())
     protecting = Protecting(run, judge, journal, own_function)
 
     def begin(number: int) -> Steps:

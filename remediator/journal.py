@@ -135,28 +135,20 @@ class Journal:
         """
         return _entries(self._whole_lines()[0], self._store.url(self._path))
 
-    def take_up(self) -> int:
-        """Look what the run has written before: its rollback of what regressed, or an attempt of it that was killed.
+    def take_up(self) -> list[Entry]:
+        """Read what is there: of a run that was killed, or of this one's rollback of what regressed.
 
-        For the start of a run that writes. Gives the number of entries: ids that begin with it are new ones.
+        For a run that writes; the run whose journal it is must have ended, or be this one. `close` then knows what is
+        open, and a line that was cut off goes, so that lines can follow. Raises what `entries` raises.
         """
-        self.mend()
-        self.open_intents()
-        return len(self.entries())
-
-    def open_intents(self) -> list[Intent]:
-        """Read what was left open before; `close` then knows of it. Raises what `entries` raises."""
-        intents = [entry.intent for entry in self.entries() if entry.settled is None]
-        self._open.update(intent.id for intent in intents)
-        self._looked = True
-        return intents
-
-    def mend(self) -> None:
-        """Take a line that was cut off away, so that lines can follow. The run must have ended."""
         lines, cut = self._whole_lines()
         if cut:
             log.warning("%s: its last line was cut off, and goes", self._store.url(self._path))
             self._store.write(self._path, b"".join(lines), "application/x-ndjson")
+        entries = _entries(lines, self._store.url(self._path))
+        self._open.update(entry.intent.id for entry in entries if entry.settled is None)
+        self._looked = True
+        return entries
 
     def _whole_lines(self) -> tuple[list[bytes], bool]:
         lines = (self._store.read(self._path) or b"").splitlines(keepends=True)

@@ -45,8 +45,7 @@ def resolve_open_runs(
     journals = {run_id: Journal(store, run_id) for run_id in open_runs(store)}
     intents = []
     for run_id, journal in journals.items():
-        journal.mend()
-        found = journal.open_intents()
+        found = [entry.intent for entry in journal.take_up() if entry.settled is None]
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
         intents += found
     stopping = threading.Event()

@@ -63,7 +63,7 @@ def rollback(
         going = [undo.function_arn for undo in undos if undo.entries]
         put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
 
-    earlier = journal.take_up() if lock else 0
+    earlier = len(journal.take_up()) if lock else 0
 
     def begin(number: int) -> Steps:
         return take_back(taking, undos[number], f"{earlier}.{number}")
