@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
 from remediator.journal import Intent, Outcome
 from remediator.merge import NotCarried, is_free_of, take_out
-from remediator.update import Configuration, Effect, Function, Sent, Update, send, state_of
+from remediator.update import Configuration, Effect, Function, Sent, Update, revision_of, send, state_of
 from scanner.settings import Tag
 
 
@@ -85,9 +85,7 @@ class Sending:
         return self._ended("failed", f"{failed}; it could not be taken back ({why})", taken=True, left=True)
 
     def _gone(self, detail: str, configuration: Configuration) -> Ended:
-        return replace(
-            self._ended("failed", detail, taken=True), free_at=str(configuration.get("RevisionId") or "")
-        )
+        return replace(self._ended("failed", detail, taken=True), free_at=revision_of(configuration))
 
     def _ended(
         self,

@@ -9,7 +9,7 @@ from remediator.batches import Batches
 from remediator.journal import Intent, Outcome
 from remediator.merge import CannotMerge, State, plan_delta, put_in
 from remediator.plan import Change, defender_for
-from remediator.update import Configuration, busy, state_of
+from remediator.update import Configuration, busy, revision_of, state_of
 from scanner.frame import FunctionsFrame, facts
 from scanner.risk import assess_risk
 from scanner.rules import Rules
@@ -79,7 +79,7 @@ class Judge:
         why = busy(configuration)
         if why:
             return Refusal("deferred", why)
-        if self._approved and (configuration.get("RevisionId") or "") != change.revision_id:
+        if self._approved and revision_of(configuration) != change.revision_id:
             return Refusal("dropped", "the function has changed since the plan was made")
         read = facts(
             [configuration],
@@ -143,7 +143,7 @@ class Judge:
             function_name=change.function_name,
             function_arn=change.function_arn,
             family=family,
-            revision_id=str(question.configuration.get("RevisionId") or ""),
+            revision_id=revision_of(question.configuration),
             delta=delta,
             layers_before=before.layers,
             wrapper_before=row["exec_wrapper"],

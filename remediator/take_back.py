@@ -10,7 +10,7 @@ from remediator.journal import Entry, Intent, Journal
 from remediator.merge import NotCarried, State, is_free_of, take_out
 from remediator.run import Run
 from remediator.state import Store
-from remediator.update import Configuration, Effect, Sent, Update, busy, find_out, send, state_of
+from remediator.update import Configuration, Effect, Sent, Update, busy, find_out, revision_of, send, state_of
 from scanner.settings import EXEC_WRAPPER
 
 
@@ -106,7 +106,7 @@ def _intent(run_id: str, intent_id: str, way: _Way) -> Intent:
         function_name=newest.function_name,
         function_arn=newest.function_arn,
         family=newest.family,
-        revision_id=str(way.read.get("RevisionId") or ""),
+        revision_id=revision_of(way.read),
         delta=newest.delta,
         layers_before=before.layers,
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),

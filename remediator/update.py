@@ -82,6 +82,11 @@ def state_of(configuration: Configuration) -> State:
     return State(layers, environment.get("Variables"))
 
 
+def revision_of(configuration: Configuration) -> str:
+    """Give its RevisionId; "" from an emulator that knows none."""
+    return str(configuration.get("RevisionId") or "")
+
+
 def busy(configuration: Configuration) -> str | None:
     """Say why a function can't be updated now, None where it can; one that is Inactive (idle) can."""
     state = configuration.get("State") or "Active"
@@ -116,9 +121,9 @@ class Update:
         """Give the call's parameters: only what changes, and never an environment that could not be read."""
         before = state_of(self.read)
         parameters: dict[str, Any] = {"FunctionName": self.effect.function.arn}
-        # AWS always gives a revision; some emulators know none, and there nothing can be asked of it.
-        if self.read.get("RevisionId"):
-            parameters["RevisionId"] = self.read["RevisionId"]
+        # AWS always gives a revision; where there is none, nothing can be asked of it.
+        if revision := revision_of(self.read):
+            parameters["RevisionId"] = revision
         if self.after.layers != before.layers:
             parameters["Layers"] = list(self.after.layers)
         if self.after.variables != before.variables and before.variables is not None:
