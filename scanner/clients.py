@@ -50,5 +50,7 @@ class Clients:
 def _ca_bundle(session: boto3.Session) -> str | None:
     """Read what the session's profile and environment say (ca_bundle, AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE)."""
     profile = session.profile_name if session.profile_name != "default" else None
-    bundle = botocore.session.Session(profile=profile).get_config_variable("ca_bundle")
+    # boto3's session does not tell; one of botocore's without its handlers, for nothing else is asked of it.
+    settings = botocore.session.Session(include_builtin_handlers=False, profile=profile)
+    bundle = settings.get_config_variable("ca_bundle")
     return bundle or os.environ.get("REQUESTS_CA_BUNDLE")

@@ -28,10 +28,10 @@ from botocore.httpsession import get_cert_path, mask_proxy_url
 from botocore.utils import get_environ_proxies
 
 from scanner.errors import BadInput
+from scanner.signing import DEFAULT_PORTS
 
 CONNECT_TIMEOUT_SEC = 5.0
 READ_TIMEOUT_SEC = 30.0
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,18 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 class Connections:
     """Sends requests to one endpoint; there are as many connections as threads that call at once."""
 
-    def __init__(self, endpoint_url: str, context: ssl.SSLContext) -> None:
-        """Take the endpoint and the TLS context; a proxy is taken from the environment, as botocore does.
+    def __init__(self, origin: str, context: ssl.SSLContext) -> None:
+        """Take the endpoint (https://HOST) and the TLS context; a proxy is the environment's, as botocore takes it.
 
         Raises BadInput for a proxy that is itself reached by TLS: http.client knows no TLS within TLS.
         """
-        self._endpoint = urlsplit(endpoint_url)
+        self._origin = origin
+        self._endpoint = urlsplit(origin)
         self._context = context
-        proxy: str = get_environ_proxies(endpoint_url).get(self._endpoint.scheme) or ""
+        proxy: str = get_environ_proxies(origin).get(self._endpoint.scheme) or ""
         self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         if self._proxy and self._proxy.scheme != "http":
             raise BadInput(f"the proxy {mask_proxy_url(proxy)} can't be used; name one by http://HOST:PORT")
-        self._origin = f"{self._endpoint.scheme}://{self._endpoint.netloc}"
         self._idle: deque[HTTPConnection] = deque()
 
     def send(self, request: AWSPreparedRequest) -> Answer:
@@ -126,14 +126,14 @@ class Connections:
 
     def _made(self) -> HTTPConnection:
         there = self._proxy or self._endpoint
-        host, port = str(there.hostname), there.port or _PORTS[there.scheme]
+        host, port = str(there.hostname), there.port or DEFAULT_PORTS[there.scheme]
         connection = (
             HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_SEC, context=self._context)
             if self._endpoint.scheme == "https"
             else HTTPConnection(host, port, timeout=CONNECT_TIMEOUT_SEC)
         )
         if self._proxy:
-            port = self._endpoint.port or _PORTS[self._endpoint.scheme]
+            port = self._endpoint.port or DEFAULT_PORTS[self._endpoint.scheme]
             connection.set_tunnel(str(self._endpoint.hostname), port, _authorization(self._proxy))
         return connection
 

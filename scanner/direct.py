@@ -1,8 +1,9 @@
 """Sends what a shared client has prepared: one signature, one request, one answer.
 
-botocore builds the request (parameters, endpoint, serialization), signs it and moves it; what is left out is the way
-around that, half of a call's CPU: its signing events, its retries (scanner.calls has its own), its walk of the service
-model through every answer. `before-call` is the event at which botocore's Stubber answers in place of the network.
+botocore builds the request (parameters, endpoint, serialization) and raises its own errors from the answer. What is
+left out is its way between the two, most of a call's CPU: signing events, retries (scanner.calls has its own), copies of
+headers, a walk of the service model through every answer. `before-call` is the event at which botocore's Stubber
+answers in place of the network.
 """
 
 from collections.abc import Mapping

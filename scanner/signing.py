@@ -16,7 +16,7 @@ from botocore.utils import normalize_url_path
 
 # A change calls about its function four times, and as its account for minutes.
 _KEPT = 2048
-_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNSIGNED = frozenset(SIGNED_HEADERS_BLACKLIST)
 
 
@@ -69,7 +69,7 @@ def _host(scheme: str, netloc: str) -> str:
     """Give the Host that http.client sends: in lower case, without a user, without the scheme's own port."""
     parts = urlsplit(f"{scheme}://{netloc}")
     host = f"[{parts.hostname}]" if "[" in netloc else str(parts.hostname)
-    return host if parts.port in {None, _PORTS[scheme]} else f"{host}:{parts.port}"
+    return host if parts.port in {None, DEFAULT_PORTS[scheme]} else f"{host}:{parts.port}"
 
 
 @lru_cache(maxsize=_KEPT)
