@@ -13,14 +13,12 @@ from remediator.quarantine import Quarantined, put_in_quarantine, quarantined
 from remediator.state import STOP
 from scanner.errors import BadInput, GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
-from tests.unit.remediator.house import RUN, House, hurry
+from tests.unit.remediator.house import RUN, House
 
 OTHER = "20261124T044232Z-other"
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from remediator.quarantine import quarantined
 from remediator.watch import Health, Watched, breaker, look, take_back_regressed
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
-from tests.unit.remediator.house import OURS, House, hurry, settings
+from tests.unit.remediator.house import OURS, House, settings
 
 RUN, NEXT, THIRD = (f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}" for name in ("1first", "2next", "3third"))
 WELL = (Figures(5_000, 5, 0, 500_000), Figures(400, 0, 0, 44_000))
@@ -22,9 +22,7 @@ FAILING = (Figures(5_000, 5, 0, 500_000), Figures(400, 200, 0, 44_000))
 QUIET = (Figures(3, 0, 0, 300), Figures(0, 0, 0, 0))
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture

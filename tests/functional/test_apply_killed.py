@@ -14,14 +14,12 @@ import pytest
 from reports.store import FolderStore
 from scanner.errors import GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
-from tests.unit.remediator.house import OURS, RUN, House, hurry
+from tests.unit.remediator.house import OURS, RUN, House
 
 OWNERS = {"OWNER": "s3cret-of-the-owner"}
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 class Fuse:

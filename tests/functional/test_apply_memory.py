@@ -17,12 +17,9 @@ from scanner.errors import BadInput
 from scanner.risk import assess_risk
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import ACCOUNT, REGION, FakeLambda, layer, refusal
-from tests.unit.remediator.house import POLICY, RUN, WRAPPER, House, hurry, one, settings
+from tests.unit.remediator.house import POLICY, RUN, WRAPPER, House, one, settings
 
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture

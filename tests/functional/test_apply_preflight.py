@@ -12,14 +12,12 @@ from remediator.preflight import preflight
 from scanner.call_errors import Throttled
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
-from tests.unit.remediator.house import RUN, House, hurry
+from tests.unit.remediator.house import RUN, House
 
 WRITES = ("update_function_configuration", "tag_resource", "untag_resource")
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture

@@ -10,24 +10,17 @@ import pytest
 from scanner.errors import WrongAccount
 from scanner.settings import EXEC_WRAPPER, Tag
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer, lose, refusal
-from tests.unit.remediator.house import OURS, POLICY, RUN, WRAPPER, House, hurry, one, settings
+from tests.unit.remediator.house import OURS, POLICY, RUN, WRAPPER, House, one, settings
 
 DATADOG = layer(7, "datadog")
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture
 def aws() -> FakeLambda:
     return FakeLambda(polls_to_settle=2)
-
-
-@pytest.fixture
-def house(aws: FakeLambda, tmp_path: Path) -> House:
-    return House(aws, tmp_path)
 
 
 def test_a_function_is_protected_and_keeps_what_it_had(house: House, aws: FakeLambda) -> None:

@@ -20,25 +20,13 @@ from remediator.take_back import TakingBack, take_back
 from scanner.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
-from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, hurry, one, settings
+from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, one, settings
 
 BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
 TAKES_OUT = f"takes out {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
-
-
-@pytest.fixture
-def aws() -> FakeLambda:
-    return FakeLambda(polls_to_settle=1)
-
-
-@pytest.fixture
-def house(aws: FakeLambda, tmp_path: Path) -> House:
-    return House(aws, tmp_path)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def protected(house: House, aws: FakeLambda) -> str:

@@ -1,7 +1,6 @@
 """A rollback takes out exactly what was added, keeps what came later, refuses where it can't, and is done once."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,25 +12,13 @@ from remediator.quarantine import quarantined
 from scanner.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
-from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, hurry, one, settings
+from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, one, settings
 
 DATADOG, INSIGHTS = layer(7, "datadog"), layer(2, "insights")
 LATER = "20261124T044232Z-later"
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
-
-
-@pytest.fixture
-def aws() -> FakeLambda:
-    return FakeLambda(polls_to_settle=1)
-
-
-@pytest.fixture
-def house(aws: FakeLambda, tmp_path: Path) -> House:
-    return House(aws, tmp_path)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def test_everything_is_as_before_and_the_tag_is_gone(house: House, aws: FakeLambda) -> None:
