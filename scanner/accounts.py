@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.calls import Aws
 from scanner.errors import BadInput
+from scanner.pages import EndlessPages, pages
 from scanner.settings import OrganizationSettings
 
 ACTIVE = "ACTIVE"
@@ -71,21 +72,13 @@ def _refused(error: ClientError) -> str:
 
 
 def _pages(aws: Aws, method: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-    """Give the items of every page; a token that comes back twice would never end."""
-    token: str | None = None
-    seen: set[str] = set()
-    while True:
-        more: dict[str, Any] = {"NextToken": token} if token else {}
-        page = aws.call(
-            aws.central_account_id, aws.home_region, "organizations", method, **parameters, **more
-        )
-        yield from page[key]
-        token = page.get("NextToken")
-        if not token:
-            return
-        if token in seen:
-            raise BadInput(f"organizations {method}: the same page came twice; try again later")
-        seen.add(token)
+    """Give the items of every page."""
+    where = (aws.central_account_id, aws.home_region, "organizations", method)
+    try:
+        for page in pages(aws, *where, **parameters):
+            yield from page[key]
+    except EndlessPages:
+        raise BadInput(f"organizations {method}: the same page came twice; try again later") from None
 
 
 def _tree(aws: Aws, listed: list[dict[str, Any]]) -> _Tree:

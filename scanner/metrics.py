@@ -7,6 +7,7 @@ from typing import Any
 
 from scanner.calls import Aws
 from scanner.errors import AutoDefenderError
+from scanner.pages import pages
 from scanner.units import Unit
 
 # GetMetricData API reference: up to 500 metric queries a request.
@@ -62,28 +63,14 @@ def _values(
     aws: Aws, unit: Unit, metrics: Sequence[Metric], window: Window, statistic: str, deadline: float
 ) -> list[list[float]]:
     found: list[list[float]] = []
-    times = {"StartTime": window.start, "EndTime": window.end}
+    where = (unit.account_id, unit.region, "cloudwatch", "get_metric_data")
+    times: dict[str, Any] = {"StartTime": window.start, "EndTime": window.end}
     for first in range(0, len(metrics), QUERIES_A_CALL):
         some = metrics[first : first + QUERIES_A_CALL]
         queries = [metric.query(number, window.period, statistic) for number, metric in enumerate(some)]
-        found += _gathered(len(some), _pages(aws, unit, {"MetricDataQueries": queries, **times}, deadline))
+        answers = pages(aws, *where, deadline=deadline, MetricDataQueries=queries, **times)
+        found += _gathered(len(some), (page["MetricDataResults"] for page in answers))
     return found
-
-
-def _pages(aws: Aws, unit: Unit, request: dict[str, Any], deadline: float) -> Iterator[list[dict[str, Any]]]:
-    seen: set[str] = set()
-    while True:
-        page = aws.call(
-            unit.account_id, unit.region, "cloudwatch", "get_metric_data", deadline=deadline, **request
-        )
-        yield page["MetricDataResults"]
-        token = page.get("NextToken")
-        if not token:
-            return
-        if token in seen:
-            raise AutoDefenderError("get_metric_data: the same NextToken came twice")
-        seen.add(token)
-        request = {**request, "NextToken": token}
 
 
 def _gathered(count: int, pages: Iterator[list[dict[str, Any]]]) -> list[list[float]]:

@@ -1,12 +1,11 @@
 """Which regions an account has, and whether a region that refuses is disabled there: by evidence, not by guess."""
 
-from typing import Any
-
 from botocore.exceptions import ClientError
 
 from scanner.call_errors import Throttled, TimedOut, Unreachable, error_code
 from scanner.calls import Aws
 from scanner.frame import BrokenAnswer
+from scanner.pages import pages
 
 # Account API reference, RegionOptStatus.
 _ENABLED = ("ENABLED", "ENABLED_BY_DEFAULT")
@@ -27,22 +26,12 @@ def enabled_regions(aws: Aws, account_id: str) -> list[str]:
 
 
 def _list_regions(aws: Aws, account_id: str) -> list[str]:
-    found: list[str] = []
-    token: str | None = None
-    while True:
-        more: dict[str, Any] = {"NextToken": token} if token else {}
-        page = aws.call(
-            account_id,
-            aws.home_region,
-            "account",
-            "list_regions",
-            RegionOptStatusContains=list(_ENABLED),
-            **more,
-        )
-        found += [region["RegionName"] for region in page["Regions"]]
-        if page.get("NextToken") in (None, token):
-            return found
-        token = page["NextToken"]
+    where = (account_id, aws.home_region, "account", "list_regions")
+    return [
+        region["RegionName"]
+        for page in pages(aws, *where, RegionOptStatusContains=list(_ENABLED))
+        for region in page["Regions"]
+    ]
 
 
 def is_disabled(aws: Aws, account_id: str, region: str) -> bool | None:

@@ -17,6 +17,7 @@ from scanner.calls import Aws
 from scanner.defender_match import DefenderMatch
 from scanner.errors import Defect
 from scanner.frame import BrokenAnswer, FunctionsFrame, facts
+from scanner.pages import MARKER, pages
 from scanner.rules import Rules
 from scanner.served import LATEST, Carries, Qualifiers, carried, published, versions_of
 from scanner.sweep import outcome_of
@@ -162,22 +163,11 @@ def _pages(
     aws: Aws, unit: Unit, method: str, items: str, page_size: int, deadline: float, **parameters: Any
 ) -> Iterator[list[dict[str, Any]]]:
     """Give each page's items of one of Lambda's listings."""
-    seen: set[str] = set()
-    more: dict[str, Any] = {}
-    while True:
-        page = aws.call(
-            unit.account_id, unit.region, "lambda", method, deadline=deadline, MaxItems=page_size, **parameters, **more
-        )  # fmt: skip
+    where = (unit.account_id, unit.region, "lambda", method)
+    for page in pages(aws, *where, token=MARKER, deadline=deadline, MaxItems=page_size, **parameters):
         if not isinstance(page[items], list):
             raise BrokenAnswer(f"{method}: {items} is no list")
         yield page[items]
-        marker = page.get("NextMarker")
-        if not marker:
-            return
-        if marker in seen:
-            raise BrokenAnswer(f"{method}: the same Marker came twice")
-        seen.add(marker)
-        more = {"Marker": marker}
 
 
 def _unqualified(configuration: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from scanner.call_errors import TimedOut, Unreachable, error_code
 from scanner.calls import Aws
 from scanner.errors import AutoDefenderError
 from scanner.frame import BrokenAnswer, facts
+from scanner.pages import MARKER, pages
 from scanner.regions import TOKEN_UNKNOWN, is_disabled
 from scanner.units import Unit
 
@@ -86,27 +87,11 @@ class UnitReader:
     def _pages(self, unit: Unit) -> Rows:
         deadline = time.monotonic() + self._seconds
         functions: dict[str, tuple[Any, ...]] = {}
-        marker: str | None = None
-        seen: set[str] = set()
-        while True:
-            more: dict[str, Any] = {"Marker": marker} if marker else {}
-            page = self._aws.call(
-                unit.account_id,
-                unit.region,
-                "lambda",
-                "list_functions",
-                deadline=deadline,
-                MaxItems=MAX_ITEMS,
-                **more,
-            )
+        where = (unit.account_id, unit.region, "lambda", "list_functions")
+        for page in pages(self._aws, *where, token=MARKER, deadline=deadline, MaxItems=MAX_ITEMS):
             # By name: a function that moves between pages while they are read must not count twice.
             functions.update((row[0], row) for row in self._facts(unit, page))
-            marker = page.get("NextMarker")
-            if not marker:
-                return list(functions.values())
-            if marker in seen:
-                raise BrokenAnswer("list_functions: the same Marker came twice")
-            seen.add(marker)
+        return list(functions.values())
 
     def _facts(self, unit: Unit, page: dict[str, Any]) -> Rows:
         if not isinstance(page["Functions"], list):

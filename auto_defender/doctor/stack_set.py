@@ -19,6 +19,7 @@ from auto_defender.doctor.finding import Finding
 from remediator.settings import RolloutSettings
 from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.frame import BrokenAnswer
+from scanner.pages import pages
 from scanner.settings import Tag
 
 # stacksets/member-role.yaml: the functions that the phase TagGated lets the role change.
@@ -35,13 +36,16 @@ def stack_set(context: Context, management: str) -> Iterator[Finding]:
             "ok", "stack set", "organization.stack_set is null: the member stacks are not looked at"
         )
         return
-    call_as = "SELF" if management == context.aws.central_account_id else "DELEGATED_ADMIN"
-    what = f"stack set {name}"
+    aws, what = context.aws, f"stack set {name}"
+    call_as = "SELF" if management == aws.central_account_id else "DELEGATED_ADMIN"
+    where = (aws.central_account_id, aws.home_region, "cloudformation")
+    of_it: dict[str, Any] = {"StackSetName": name, "CallAs": call_as}
     try:
-        described = _ask(context, "describe_stack_set", name, call_as)["StackSet"]
-        instances = list(_instances(context, name, call_as))
+        described = aws.call(*where, "describe_stack_set", **of_it)["StackSet"]
+        listed = pages(aws, *where, "list_stack_instances", **of_it)
+        instances = [instance for page in listed for instance in page["Summaries"]]
     except (ClientError, Throttled, TimedOut, Unreachable, BrokenAnswer) as error:
-        yield _unread(what, context.aws.home_region, error)
+        yield _unread(what, aws.home_region, error)
         return
     # What was left at its default is not among them.
     given = {item["ParameterKey"]: item["ParameterValue"] for item in described.get("Parameters", ())}
@@ -64,22 +68,6 @@ def _this_version() -> dict[str, Any]:
     text = files("auto_defender").joinpath("data/member_role.json").read_text(encoding="utf-8")
     noted: dict[str, Any] = json.loads(text)
     return noted
-
-
-def _ask(context: Context, method: str, name: str, call_as: str, **more: Any) -> dict[str, Any]:
-    aws = context.aws
-    where = (aws.central_account_id, aws.home_region, "cloudformation", method)
-    return aws.call(*where, StackSetName=name, CallAs=call_as, **more)
-
-
-def _instances(context: Context, name: str, call_as: str) -> Iterator[Mapping[str, Any]]:
-    more: dict[str, Any] = {}
-    while True:
-        page = _ask(context, "list_stack_instances", name, call_as, **more)
-        yield from page["Summaries"]
-        if not page.get("NextToken"):
-            return
-        more = {"NextToken": page["NextToken"]}
 
 
 def _unread(what: str, region: str, error: Exception) -> Finding:

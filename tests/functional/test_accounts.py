@@ -44,7 +44,7 @@ class Organization:
         self.asked: Counter[str] = Counter()
 
     def call(
-        self, account_id: str, region: str, service: str, method: str, **parameters: Any
+        self, account_id: str, region: str, service: str, method: str, *, deadline: None, **parameters: Any
     ) -> dict[str, Any]:
         assert (account_id, service) == (self.central_account_id, "organizations")
         self.asked[method] += 1

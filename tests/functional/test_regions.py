@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from scanner.call_errors import Unreachable
 from scanner.frame import BrokenAnswer
 from scanner.optouts import OptOut, OptOuts
-from scanner.regions import is_disabled
+from scanner.regions import enabled_regions, is_disabled
 from scanner.settings import OrganizationSettings, SweepSettings
 from scanner.sweep import Sweep
 from scanner.unit_reader import SILENT_UNITS, RegionSilent, UnitReader
@@ -65,6 +65,12 @@ def test_ec2_is_asked_where_account_may_not_be() -> None:
     regions = {"Regions": [{"RegionName": "ap-east-1", "OptInStatus": "not-opted-in"}]}
     aws = Answers(get_region_opt_status=raising(DENIED), describe_regions=lambda **_: regions)
     assert is_disabled(aws, "111122223333", "ap-east-1") is True
+
+
+def test_a_list_of_regions_that_never_ends_is_no_list() -> None:
+    page = {"Regions": [{"RegionName": "us-east-1"}], "NextToken": "again"}
+    with pytest.raises(BrokenAnswer, match="list_regions: the same NextToken came twice"):
+        enabled_regions(Answers(list_regions=lambda **_: page), "111122223333")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [DENIED, BrokenAnswer("cut"), Unreachable("gone")])
