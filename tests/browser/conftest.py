@@ -77,7 +77,11 @@ def hostile() -> RunResult:
 
 
 def requests_of(browser: webdriver.Chrome) -> list[str]:
-    """Give every address that a page asked for since the last call."""
+    """Give every address that a page asked for since the last call.
+
+    What Chromium's own pages ask for is none of it: the tab that it starts with loads its parts when it finds the time,
+    and a page of ours can neither open a chrome:// page nor be its document.
+    """
     messages: list[dict[str, Any]] = [
         json.loads(entry["message"])["message"] for entry in browser.get_log("performance")
     ]
@@ -85,4 +89,5 @@ def requests_of(browser: webdriver.Chrome) -> list[str]:
         message["params"]["request"]["url"]
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
+        and not message["params"]["documentURL"].startswith("chrome://")
     ]
