@@ -66,7 +66,6 @@ def resolve(context: Context, lock: RunLock | None) -> Applied:
             switches=context.switches,
             stop=context.stop,
             deadline=context.deadline,
-            threads=context.configuration.sweep.workers,
         )
 
 
@@ -133,7 +132,6 @@ def preflighted(context: Context, intent: Intended) -> pd.DataFrame:
             stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
-            threads=context.configuration.sweep.workers,
         )
 
 
@@ -155,7 +153,6 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
-            threads=settings.sweep.workers,
         )
 
 

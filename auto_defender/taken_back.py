@@ -30,7 +30,6 @@ def take_back(context: Context, run_ids: Sequence[str], function_arns: Sequence[
             stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
-            threads=settings.sweep.workers,
         )
         return finish(
             context,

@@ -63,5 +63,4 @@ def _taken_back(context: Context, watched: Watched, lock: RunLock, now: datetime
             now=now,
             stop=context.stop,
             deadline=context.deadline,
-            threads=settings.sweep.workers,
         )

@@ -101,10 +101,10 @@ def units_of(count: int) -> list[tuple[str, str]]:
     return [(f"{100_000_000_000 + n // len(REGIONS)}", REGIONS[n % len(REGIONS)]) for n in range(count)]
 
 
-def ours(units: int, changes: int, threads: int) -> tuple[float, dict[str, int]]:
+def ours(units: int, changes: int) -> tuple[float, dict[str, int]]:
     """Seconds of our apply, and its outcomes."""
     organization = OrganizationSettings(role_name="Member", regions=REGIONS)
-    sweep = SweepSettings(workers=threads, calls_per_second=OUR_RATE)
+    sweep = SweepSettings(calls_per_second=OUR_RATE)
     aws = Aws(boto3.Session(), organization, sweep, RUN_ID, writes=True)
     for region in REGIONS:
         aws.clients.get("lambda", region)
@@ -114,9 +114,7 @@ def ours(units: int, changes: int, threads: int) -> tuple[float, dict[str, int]]
         store = FolderStore(Path(folder))
         with RunLock(store, RUN_ID) as lock:
             began = time.perf_counter()
-            applied = apply_plan(
-                plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN_ID, threads=threads
-            )
+            applied = apply_plan(plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN_ID)
             seconds = time.perf_counter() - began
     return seconds, {str(k): int(v) for k, v in applied.changes["outcome"].value_counts().items()}
 
@@ -170,12 +168,11 @@ def main() -> None:
     )
     parser.add_argument("--units", type=int, default=200)
     parser.add_argument("--changes", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--naive", type=int, default=3, help="functions that the naive loop is timed on")
     options = parser.parse_args()
     total = options.units * options.changes
     with server() as url:
-        seconds, outcomes = ours(options.units, options.changes, options.threads)
+        seconds, outcomes = ours(options.units, options.changes)
         result = {"changes": total, "ours": row(url, seconds, outcomes, SETTLES_IN_SECONDS)}
         each = naive(options.naive)
         result["naive_loop"] = {"s_a_change": round(each, 2), "wall_s_extrapolated": round(each * total)}

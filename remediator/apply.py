@@ -56,7 +56,6 @@ def apply_plan(
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
-    threads: int = 32,
 ) -> Applied:
     """Apply a plan.
 
@@ -83,7 +82,7 @@ def apply_plan(
     collector = Collector(
         {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
     )
-    rows = collector.run(plan.changes, begin, threads)
+    rows = collector.run(plan.changes, begin)
     journal.close()
     now = datetime.now(UTC)
     unkept = keep(

@@ -5,11 +5,13 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+from scanner.turns import elsewhere
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 # Little beside the seconds that an update takes to settle; enough for a batch to be large when much is asked.
-GATHER_SECONDS = 0.1
+GATHER_SECONDS = 0.05
 
 
 class Batches(Generic[T, R]):
@@ -41,7 +43,7 @@ class Batches(Generic[T, R]):
 
     def _answer(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
         try:
-            results = self._work([item for item, _ in batch])
+            results = elsewhere(lambda: self._work([item for item, _ in batch]))
         except BaseException as error:  # noqa: BLE001 - raised again by each that asked
             for _, future in batch:
                 future.set_exception(error)

@@ -1,7 +1,7 @@
 """The dry run's last look: what AWS would refuse, before a change board approves it. Nothing is written."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,9 @@ from scanner.arns import FunctionArn
 from scanner.errors import BadInput
 from scanner.rules import Rules
 
+# How often is looked whether the answer that another change asked for is there.
+_ASK_AGAIN_SECONDS = 0.05
+
 
 def preflight(
     plan: Plan,
@@ -34,7 +37,6 @@ def preflight(
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
-    threads: int = 32,
 ) -> pd.DataFrame:
     """Look at every change of a plan as apply would, and give the changes frame of the dry run.
 
@@ -50,7 +52,7 @@ def preflight(
         Judge(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
     )
     collector = Collector({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
-    looked = collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]), threads)
+    looked = collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]))
     return changes_frame([*looked, *map(_refused_before, (refused or {}).values())])
 
 
@@ -78,20 +80,20 @@ class _Looking:
     run: Run
     judge: Judge
     layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
-    asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def layer_refusal(self, function: Function, layer: str) -> ApiError | None:
+    def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
         """Say why a layer version can't be had in an account, None where it can; AWS is asked once."""
         key = (function.account_id, layer)
-        with self.asking:
-            first = key not in self.layers
-            told = self.layers.setdefault(key, Future())
-        if first:
+        told = self.layers.get(key)
+        if told is None:
+            told = self.layers[key] = Future()
             try:
                 told.set_result(_layer_refusal(function, layer))
             except BaseException as error:
                 told.set_exception(error)
                 raise
+        while not told.done():
+            yield _ASK_AGAIN_SECONDS
         return told.result()
 
 
@@ -112,7 +114,7 @@ def _layer_refusal(function: Function, layer: str) -> ApiError | None:
 def _look(looking: _Looking, change: Change) -> Steps:
     function = looking.run.function(change)
     try:
-        refusal = looking.layer_refusal(function, change.layer)
+        refusal = yield from looking.layer_refusal(function, change.layer)
         if refusal:
             return _not_looked(refusal)
         configuration = function.read()

@@ -34,7 +34,6 @@ def resolve_open_runs(
     switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
-    threads: int = 32,
 ) -> Applied:
     """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
 
@@ -57,7 +56,7 @@ def resolve_open_runs(
         return resume_take_back(run, store, intent) if intent.action == "rollback" else resume(run, intent)
 
     collector = Collector(journals, guards, stopping, stop=stop, deadline=deadline)
-    rows = collector.run(intents, begin, threads)
+    rows = collector.run(intents, begin)
     for journal in journals.values():
         journal.close()
     rows_of = {

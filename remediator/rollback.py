@@ -46,7 +46,6 @@ def rollback(
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
-    threads: int = 32,
 ) -> RolledBack:
     """Take changes back; `undos` is what history.select gives.
 
@@ -71,7 +70,7 @@ def rollback(
     collector = Collector(
         {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
     )
-    rows = collector.run(undos, begin, threads)
+    rows = collector.run(undos, begin)
     journal.close()
     unkept = keep(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
     return RolledBack(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

@@ -120,7 +120,6 @@ def take_back_regressed(
     now: datetime,
     stop: threading.Event | None = None,
     deadline: float | None = None,
-    threads: int = 32,
 ) -> Watched:
     """Put what regressed in quarantine, with its figures, and take the change back that it regressed by."""
     regressed = [one for one in functions if one.verdict == "regressed"]
@@ -144,7 +143,6 @@ def take_back_regressed(
         lock=lock,
         stop=stop,
         deadline=deadline,
-        threads=threads,
     )
     return Watched(
         functions,

@@ -28,6 +28,7 @@ from scanner.errors import AutoDefenderError, BadInput, Defect
 from scanner.frame import BrokenAnswer
 from scanner.rates import Buckets, CallCounts
 from scanner.settings import OrganizationSettings, SweepSettings
+from scanner.turns import pause
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Aws:
         write: bool,
         parameters: dict[str, Any],
     ) -> dict[str, Any]:
-        operation = getattr(self.clients.get(service, region), method)
+        operation = self.clients.operation(service, region, method)
         label = f"{service}.{method}"
         members = self._members(write)
 
@@ -219,7 +220,7 @@ class Aws:
         """Wait, but not past the deadline, and not once the run is told to stop."""
         if deadline is not None and time.monotonic() + seconds > deadline:
             raise TimedOut("the deadline came before AWS could be asked")
-        if self.stop.is_set() or (seconds > 0 and self.stop.wait(seconds)):
+        if self.stop.is_set() or (seconds > 0 and pause(seconds, self.stop)):
             raise TimedOut("the run was stopped")
 
     def _count_retry(self, label: str, state: RetryCallState) -> None:

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import boto3
 import botocore.session
@@ -11,6 +12,7 @@ from botocore.config import Config
 
 from scanner.connections import tls_context
 from scanner.direct import Sender
+from scanner.operations import Operation
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
@@ -24,6 +26,8 @@ class Clients:
         self._session = session
         self._tls = tls_context(_ca_bundle(session))
         self._clients: dict[tuple[str, str], BaseClient] = {}
+        self._senders: dict[tuple[str, str], Sender] = {}
+        self._operations: dict[tuple[str, str], Operation] = {}
         self._lock = threading.Lock()
         # A whole user agent of ours: botocore puts its own together anew for every request.
         self._config = Config(user_agent=user_agent)
@@ -38,12 +42,25 @@ class Clients:
                 self._clients[service, region] = self._made(service, region)
             return self._clients[service, region]
 
+    def operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:
+        """Give what a call of a client's method goes through; it gives and raises what the method does."""
+        client = self.get(service, region)
+        if service != "lambda":
+            return cast("Callable[..., dict[str, Any]]", getattr(client, method))
+        key = (region, method)
+        operation = self._operations.get(key)
+        if operation is None:
+            made = Operation(client, method, self._senders[service, region])
+            operation = self._operations.setdefault(key, made)
+        return operation
+
     def _made(self, service: str, region: str) -> BaseClient:
         client: BaseClient = self._session.client(  # type: ignore[call-overload]
             service, region_name=region, config=self._config, **_FAIL_CLOSED
         )
         events: Any = client.meta.events
-        events.register_last("before-call", Sender(events, self._tls))
+        sender = self._senders[service, region] = Sender(events, self._tls)
+        events.register_last("before-call", sender)
         return client
 
 

@@ -1,18 +1,15 @@
-"""Connections to one endpoint, kept alive and shared by every account: http.client's, one for each call under way.
+"""Connections to one endpoint, kept alive and shared by every account: one for each call under way.
 
 botocore's own HTTP session reads the CA bundle anew for every connection (20 ms), and copies the headers of every
-request and answer. Errors are the ones that botocore raises.
+request and answer. Here http.client connects (TLS, a proxy's tunnel); errors are the ones that botocore raises.
 """
 
-import select
 import ssl
 from base64 import b64encode
 from collections import deque
-from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
-from socket import SO_KEEPALIVE, SOL_SOCKET
-from typing import Any
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from socket import SO_KEEPALIVE, SOL_SOCKET, socket
+from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest
@@ -28,19 +25,12 @@ from botocore.httpsession import get_cert_path, mask_proxy_url
 from botocore.utils import get_environ_proxies
 
 from scanner.errors import BadInput
-from scanner.signing import DEFAULT_PORTS
+from scanner.exchange import Answer, BrokenExchange, Line, request_bytes
+from scanner.signing import DEFAULT_PORTS, host_of
+from scanner.turns import elsewhere
 
 CONNECT_TIMEOUT_SEC = 5.0
 READ_TIMEOUT_SEC = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, with the attributes that botocore reads."""
-
-    status_code: int
-    headers: HTTPMessage
-    content: bytes
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
@@ -71,43 +61,51 @@ class Connections:
         self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         if self._proxy and self._proxy.scheme != "http":
             raise BadInput(f"the proxy {mask_proxy_url(proxy)} can't be used; name one by http://HOST:PORT")
-        self._idle: deque[HTTPConnection] = deque()
+        self._idle: deque[Line] = deque()
+        self._host = host_of(self._endpoint.scheme, self._endpoint.netloc)
 
     def send(self, request: AWSPreparedRequest) -> Answer:
         """Send a request once and read its answer to the end. Raises BadInput for a header that can't be sent."""
-        connection = self._kept() or self._opened()
-        body: Any = request.body
         headers: Any = request.headers
         try:
-            connection.request(request.method, request.url.removeprefix(self._origin), body, headers)
-            answer, content = _read(connection)
-        except TimeoutError as error:
-            connection.close()
-            raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
-        except (OSError, HTTPException) as error:
-            connection.close()
-            raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
+            sent = request_bytes(
+                request.method,
+                request.url.removeprefix(self._origin),
+                self._host,
+                headers,
+                request.body or b"",
+            )
         except ValueError:
-            # A header is refused before anything is sent, and the error quotes it, keys and all.
-            connection.close()
+            # The error quotes the header, keys and all.
             raise BadInput("a header holds a line break or the like; look at the AWS credentials") from None
-        if not answer.will_close:
-            self._idle.append(connection)
-        return Answer(answer.status, answer.headers, content)
+        line = self._kept() or Line(elsewhere(self._opened), READ_TIMEOUT_SEC)
+        try:
+            answer = line.exchange(sent)
+        except TimeoutError as error:
+            line.close()
+            raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+        except (OSError, BrokenExchange) as error:
+            line.close()
+            raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
+        if answer.keep_alive:
+            self._idle.append(line)
+        else:
+            line.close()
+        return answer
 
-    def _kept(self) -> HTTPConnection | None:
+    def _kept(self) -> Line | None:
         """Take the connection that was used last; one with something to read was closed by the other end."""
         while self._idle:
             try:
-                connection = self._idle.pop()
+                line = self._idle.pop()
             except IndexError:  # another thread took the last one
                 return None
-            if not _readable(connection):
-                return connection
-            connection.close()
+            if not line.readable():
+                return line
+            line.close()
         return None
 
-    def _opened(self) -> HTTPConnection:
+    def _opened(self) -> socket:
         connection = self._made()
         try:
             connection.connect()
@@ -120,9 +118,9 @@ class Connections:
                 proxy_url = mask_proxy_url(self._proxy.geturl())
                 raise ProxyConnectionError(proxy_url=proxy_url, error=error) from error
             raise EndpointConnectionError(endpoint_url=self._origin, error=error) from error
-        connection.sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-        connection.sock.settimeout(READ_TIMEOUT_SEC)
-        return connection
+        sock: socket = connection.sock
+        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        return sock
 
     def _made(self) -> HTTPConnection:
         there = self._proxy or self._endpoint
@@ -136,25 +134,6 @@ class Connections:
             port = self._endpoint.port or DEFAULT_PORTS[self._endpoint.scheme]
             connection.set_tunnel(str(self._endpoint.hostname), port, _authorization(self._proxy))
         return connection
-
-
-def _read(connection: HTTPConnection) -> tuple[HTTPResponse, bytes]:
-    """Read an answer to its end.
-
-    http.client passes over a 100 and takes any other interim answer for the answer: the real one would be read as the
-    next call's, which may be another account's.
-    """
-    answer = connection.getresponse()
-    content = answer.read()
-    if answer.status < HTTPStatus.OK:
-        raise HTTPException(f"an interim answer, {answer.status}")
-    return answer, content
-
-
-def _readable(connection: HTTPConnection) -> bool:
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _authorization(proxy: SplitResult) -> dict[str, str]:

@@ -17,6 +17,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from scanner.errors import Defect
+from scanner.turns import elsewhere
 
 _acting_as: ContextVar[Credentials | None] = ContextVar("acting_as", default=None)
 
@@ -64,6 +65,12 @@ class MemberCredentials:
 
         Raises what AssumeRole raised; a refusal is remembered, so that an account's other regions do not ask again.
         """
+        known = self._sessions.get(account_id)
+        if isinstance(known, _Session) and time.monotonic() < known.refresh_at:
+            return known.credentials
+        return elsewhere(lambda: self._renewed(account_id))
+
+    def _renewed(self, account_id: str) -> Credentials:
         with self._lock:
             lock = self._locks.setdefault(account_id, threading.Lock())
         with lock:

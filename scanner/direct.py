@@ -8,28 +8,40 @@ answers in place of the network.
 
 from collections.abc import Mapping
 from ssl import SSLContext
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
 
 import orjson
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.endpoint import convert_to_response_dict
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 from botocore.model import OperationModel
 from botocore.parsers import create_parser
 from botocore.signers import RequestSigner
 
-from scanner.connections import Answer, Connections
+from scanner.connections import Connections
 from scanner.credentials import current_credentials
+from scanner.exchange import Answer
 from scanner.signing import signed_headers
 
 _PLAIN_TYPES = frozenset(("string", "boolean", "integer", "long", "float", "double"))
+
+
+class Sent(NamedTuple):
+    """Where an operation's requests are sent (https://HOST), and the scope that they are signed for."""
+
+    origin: str
+    service: str
+    region: str
 
 
 class Sender:
     """A handler of one client's before-call event; its connections are shared by every account."""
 
     def __init__(self, events: Any, tls: SSLContext) -> None:
-        """Take the client's events, and the TLS context of its connections."""
+        """Take the client's events, and the TLS context of its connections.
+
+        sent_to: where the client's requests of each operation went, by its name.
+        """
+        self.sent_to: dict[str, Sent] = {}
         self._events = events
         self._tls = tls
         self._connections: dict[str, Connections] = {}
@@ -45,31 +57,39 @@ class Sender:
     ) -> tuple[AWSResponse | Answer, dict[str, Any]]:
         """Give the HTTP response and the parsed answer, or raise what botocore raises for a connection."""
         signing = context.get("signing", {})
-        body = _body(params["body"])
-        headers = signed_headers(
-            current_credentials().get_frozen_credentials(),
+        parts = urlsplit(params["url"])
+        # What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
+        where = Sent(
+            f"{parts.scheme}://{parts.netloc}",
             signing.get("signing_name", request_signer.signing_name),
             signing.get("region", request_signer.region_name),
-            params["method"],
-            params["url"],
-            params["headers"],
+        )
+        self.sent_to[model.name] = where
+        return self.send(model, params, where)
+
+    def send(
+        self, model: OperationModel, prepared: Mapping[str, Any], where: Sent
+    ) -> tuple[AWSResponse | Answer, dict[str, Any]]:
+        """Sign and send a request as botocore prepares it (method, url, headers, body)."""
+        body = _body(prepared["body"])
+        headers = signed_headers(
+            current_credentials().get_frozen_credentials(),
+            where.service,
+            where.region,
+            prepared["method"],
+            prepared["url"],
+            prepared["headers"],
             body,
         )
         request = AWSPreparedRequest(
-            params["method"], params["url"], cast("Any", headers), body or None, stream_output=False
+            prepared["method"], prepared["url"], cast("Any", headers), body or None, stream_output=False
         )
         event = f"before-send.{model.service_model.service_id.hyphenize()}.{model.name}"
         mocked = self._events.emit_until_response(event, request=request)[1]
-        answer = mocked or self._connections_to(params["url"]).send(request)
+        answer = mocked or self._connections_to(where.origin).send(request)
         return answer, self._parsed(model, answer)
 
-    def _connections_to(self, url: str) -> Connections:
-        """Give the connections to a request's host.
-
-        What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
-        """
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
+    def _connections_to(self, origin: str) -> Connections:
         if origin not in self._connections:
             self._connections.setdefault(origin, Connections(origin, self._tls))
         return self._connections[origin]
@@ -84,7 +104,13 @@ class Sender:
         if answer.status_code < 300 and self._plain[model.name]:
             return parse_json(answer.content)
         parser: Any = create_parser(model.service_model.resolved_protocol)
-        parsed: dict[str, Any] = parser.parse(convert_to_response_dict(answer, model), model.output_shape)
+        response = {
+            "headers": HeadersDict(answer.headers),
+            "status_code": answer.status_code,
+            "context": {"operation_name": model.name},
+            "body": answer.content,
+        }
+        parsed: dict[str, Any] = parser.parse(response, model.output_shape)
         return parsed
 
 
@@ -105,10 +131,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
 def is_plain_json(model: OperationModel) -> bool:
     """Tell whether an operation's answer is JSON that botocore's parser would hand over unchanged."""
     shape = model.output_shape
-    return (
-        model.service_model.resolved_protocol in {"rest-json", "json"}
-        and shape is not None
-        and _is_plain(shape, frozenset())
+    return model.service_model.resolved_protocol in {"rest-json", "json"} and (
+        shape is None or _is_plain(shape, frozenset())
     )
 
 

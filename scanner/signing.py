@@ -14,8 +14,8 @@ from botocore.auth import SIGNED_HEADERS_BLACKLIST
 from botocore.credentials import ReadOnlyCredentials
 from botocore.utils import normalize_url_path
 
-# A change calls about its function four times, and as its account for minutes.
-_KEPT = 2048
+# A change calls about its function four times, and thousands are in flight; an account calls for minutes.
+_KEPT = 16_384
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNSIGNED = frozenset(SIGNED_HEADERS_BLACKLIST)
 
@@ -38,7 +38,7 @@ def signed_headers(
     sent = {**headers, "X-Amz-Date": now}
     if credentials.token:
         sent["X-Amz-Security-Token"] = credentials.token
-    signed = {"host": _host(parts.scheme, parts.netloc)}
+    signed = {"host": host_of(parts.scheme, parts.netloc)}
     for name, value in sent.items():
         if name.lower() not in _UNSIGNED:
             signed[name.lower()] = " ".join(value.split())
@@ -65,8 +65,8 @@ def signed_headers(
 
 
 @lru_cache(maxsize=_KEPT)
-def _host(scheme: str, netloc: str) -> str:
-    """Give the Host that http.client sends: in lower case, without a user, without the scheme's own port."""
+def host_of(scheme: str, netloc: str) -> str:
+    """Give the Host that a request is sent with: in lower case, without a user, without the scheme's own port."""
     parts = urlsplit(f"{scheme}://{netloc}")
     host = f"[{parts.hostname}]" if "[" in netloc else str(parts.hostname)
     return host if parts.port in {None, DEFAULT_PORTS[scheme]} else f"{host}:{parts.port}"

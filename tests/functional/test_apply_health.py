@@ -59,7 +59,6 @@ def taken_back(house: House, functions: tuple[Health, ...], run_id: str = NEXT) 
             run_id=run_id,
             lock=lock,
             now=datetime.now(UTC),
-            threads=4,
         )
 
 

@@ -83,9 +83,7 @@ def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> Applied:
     store = FolderStore(folder)
     with RunLock(store, RUN) as lock:
         rules = Rules("aws", RiskSettings(), DEFENDER)
-        return apply_plan(
-            plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN, threads=16, **more
-        )
+        return apply_plan(plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN, **more)
 
 
 def functions(plane: ControlPlane) -> list[dict[str, Any]]:
@@ -136,7 +134,7 @@ def test_taken_back_over_the_wire_everything_is_as_before(
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:
         undos = select(store, [RUN], [])
-        changes = rollback(undos, aws, DEFENDER, store=store, run_id=run_id, lock=lock, threads=8).changes
+        changes = rollback(undos, aws, DEFENDER, store=store, run_id=run_id, lock=lock).changes
     assert changes["outcome"].tolist() == ["rolled_back"] * 8
     for function in functions(plane):
         assert function["Layers"] == []

@@ -76,9 +76,7 @@ def apply(aws: Aws, folder: Path, run_id: str = RUN) -> Applied:
     )
     store = FolderStore(folder)
     with RunLock(store, run_id) as lock:
-        return apply_plan(
-            plan, aws, RULES, rollout, store=store, lock=lock, run_id=run_id, approved=True, threads=4
-        )
+        return apply_plan(plan, aws, RULES, rollout, store=store, lock=lock, run_id=run_id, approved=True)
 
 
 def test_protected_once_and_taken_back_exactly(session: boto3.Session, tmp_path: Path) -> None:
@@ -99,9 +97,7 @@ def test_protected_once_and_taken_back_exactly(session: boto3.Session, tmp_path:
 
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:
-        undone = rollback(
-            select(store, [RUN], []), aws, DEFENDER, store=store, run_id=run_id, lock=lock, threads=4
-        )
+        undone = rollback(select(store, [RUN], []), aws, DEFENDER, store=store, run_id=run_id, lock=lock)
     assert undone.changes["outcome"].tolist() == ["rolled_back", "rolled_back"]
     for name, was in before.items():
         now = client.get_function_configuration(FunctionName=name)

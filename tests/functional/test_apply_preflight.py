@@ -26,7 +26,7 @@ def house(tmp_path: Path) -> House:
 
 
 def look(house: House, plan: Plan | None = None) -> pd.DataFrame:
-    changes = preflight(plan or house.plan(), house.aws, house.rules, threads=4)
+    changes = preflight(plan or house.plan(), house.aws, house.rules)
     assert not any(house.aws.calls[method] for method in WRITES)
     assert not list(house.store.root.rglob("*"))
     return changes.set_index("function_name")
@@ -43,7 +43,7 @@ def test_what_would_be_made_is_planned_and_the_layer_is_asked_for_once_a_unit(ho
 
 
 def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(house: House) -> None:
-    changes = preflight(house.plan(), house.aws, house.rules, threads=4)
+    changes = preflight(house.plan(), house.aws, house.rules)
     assert list(changes.columns) == [
         "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
     ]  # fmt: skip
@@ -117,7 +117,7 @@ def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
         house.assessed(), house.defender, store=house.store, partition="aws", config_digest="digest", own_function=None
     )  # fmt: skip
     plan = house.plan(hold=held.hold)
-    changes = preflight(plan, house.aws, house.rules, refused=held.refused, threads=4)
+    changes = preflight(plan, house.aws, house.rules, refused=held.refused)
     assert changes["function_arn"].tolist() == [arn]
     assert changes["outcome"].tolist() == ["dropped"]
     assert changes["detail"].tolist() == [

@@ -102,13 +102,12 @@ class House:
                 store=self.store,
                 lock=lock,
                 run_id=run_id,
-                threads=8,
                 **more,
             )
 
     def resolve(self) -> Applied:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
-            return resolve_open_runs(self.aws, self.defender, store=self.store, lock=lock, threads=4)
+            return resolve_open_runs(self.aws, self.defender, store=self.store, lock=lock)
 
     def rollback(
         self,
@@ -120,7 +119,7 @@ class House:
         **more: Any,
     ) -> RolledBack:
         undos = select(self.store, runs, functions or [])
-        common: dict[str, Any] = {"store": self.store, "run_id": run_id, "threads": 4, **more}
+        common: dict[str, Any] = {"store": self.store, "run_id": run_id, **more}
         if not write:
             return rollback(undos, self.aws, self.defender, lock=None, **common)
         with RunLock(self.store, run_id) as lock:

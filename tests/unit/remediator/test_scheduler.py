@@ -8,7 +8,8 @@ from collections.abc import Generator
 import pytest
 
 from remediator.batches import Batches
-from remediator.scheduler import THREADS_IN_A_LANE, Finished, Scheduler
+from remediator.scheduler import STEPS_IN_A_LANE, Finished, Scheduler
+from scanner.turns import pause
 
 Steps = Generator[float, None, int]
 
@@ -28,8 +29,8 @@ def waiting(number: int, pauses: list[float]) -> Steps:
     return number * 2
 
 
-def test_a_thousand_wait_on_two_threads_and_each_ends_once() -> None:
-    with Scheduler[int, int](2) as scheduler:
+def test_a_thousand_wait_on_one_thread_and_each_ends_once() -> None:
+    with Scheduler[int, int]() as scheduler:
         before = threading.active_count()
         for number in range(1000):
             scheduler.start(number, number % 10, waiting(number, [0.1, 0.0, 0.1]))
@@ -40,15 +41,16 @@ def test_a_thousand_wait_on_two_threads_and_each_ends_once() -> None:
         assert isinstance(end.error, ValueError) if end.key % 7 == 0 else end.result == end.key * 2
 
 
-def test_a_lane_that_is_slow_leaves_threads_to_the_others() -> None:
+def test_a_lane_that_is_slow_leaves_room_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remediator.scheduler.STEPS_UNDER_WAY", STEPS_IN_A_LANE + 1)
     release = threading.Event()
 
     def blocked() -> Steps:
-        release.wait(20)
+        pause(20, release)
         return 0
         yield 0.0
 
-    with Scheduler[int, int](THREADS_IN_A_LANE + 1) as scheduler:
+    with Scheduler[int, int]() as scheduler:
         for number in range(20):
             scheduler.start(number, "slow", blocked())
         for number in range(100, 120):
@@ -66,7 +68,7 @@ def test_what_is_due_first_goes_first() -> None:
         order.append(number)
         return number
 
-    with Scheduler[int, int](1) as scheduler:
+    with Scheduler[int, int]() as scheduler:
         for number, pause in ((1, 0.3), (2, 0.1), (3, 0.2)):
             scheduler.start(number, number, noted(number, pause))
         collect(scheduler, 3)
