@@ -66,15 +66,11 @@ class Connections:
 
     def send(self, request: AWSPreparedRequest) -> Answer:
         """Send a request once and read its answer to the end. Raises BadInput for a header that can't be sent."""
+        target = request.url.removeprefix(self._origin)
         headers: Any = request.headers
+        body = cast("bytes", request.body or b"")
         try:
-            sent = request_bytes(
-                request.method,
-                request.url.removeprefix(self._origin),
-                self._host,
-                headers,
-                request.body or b"",
-            )
+            sent = request_bytes(request.method, target, self._host, headers, body)
         except ValueError:
             # The error quotes the header, keys and all.
             raise BadInput("a header holds a line break or the like; look at the AWS credentials") from None
