@@ -1,20 +1,23 @@
 """TLS, proxies and time-outs of the connections that every account shares."""
 
 import base64
+import re
 import socket
+import socketserver
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
 from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer, write_certificate
@@ -145,7 +148,7 @@ def test_keys_that_no_header_can_carry_are_told_and_not_quoted(
 
 
 def test_an_interim_answer_is_none_and_its_connection_is_not_used_again() -> None:
-    """http.client takes a 103 for the answer: the real one, still to come, would answer another account's call."""
+    """The real one, still to come, would answer another account's call."""
     with interim_server() as (url, asked):
         connections = Connections(url, tls_context(None))
         request: Any = AWSPreparedRequest("GET", f"{url}/x", {}, None, stream_output=False)
@@ -153,6 +156,108 @@ def test_an_interim_answer_is_none_and_its_connection_is_not_used_again() -> Non
             with pytest.raises(ConnectionClosedError):
                 connections.send(request)
     assert len(set(asked)) == 2
+
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "connections"),
+    [
+        ([LENGTH + b"\r\n{}"], 1),
+        ([LENGTH[:9], LENGTH[9:] + b"\r", b"\n{", b"}"], 1),
+        ([CHUNKED + b"1\r\n{\r\n", b"1\r\n}\r\n0\r\n\r\n"], 1),
+        ([LENGTH + b"Connection: close\r\n\r\n{}"], 2),
+        ([b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"], 2),
+        ([b"HTTP/1.1 200 OK\r\n\r\n{}", b""], 2),
+    ],
+    ids=["whole", "in pieces", "chunked", "closing", "old", "until it is closed"],
+)
+def test_an_answer_is_read_to_its_end_and_its_connection_kept_where_it_can_be(
+    pieces: list[bytes], connections: int
+) -> None:
+    with raw_server(pieces) as (url, asked):
+        shared = Connections(url, tls_context(None))
+        for _ in range(2):
+            answer = shared.send(request_to(url))
+            assert (answer.status_code, answer.content) == (200, b"{}")
+    assert len(asked) == connections
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [LENGTH + b"\r\n{", b""],
+        [CHUNKED + b"1\r\n{\r\n", b""],
+        [LENGTH, b""],
+        [b""],
+        [LENGTH + b"\r\n{}" + LENGTH + b"\r\n[]"],
+        [LENGTH + b"\r\n{}and more"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" + LENGTH + b"\r\n{}"],
+        [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"],
+        [b"SSH-2.0-OpenSSH_9.2\r\n"],
+    ],
+    ids=["cut", "cut chunks", "cut head", "closed", "two", "more", "interim", "upgrade", "no HTTP"],
+)
+def test_what_is_not_exactly_one_answer_is_none(pieces: list[bytes]) -> None:
+    with raw_server(pieces) as (url, _), pytest.raises(ConnectionClosedError):
+        Connections(url, tls_context(None)).send(request_to(url))
+
+
+def test_a_silent_other_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scanner.connections.READ_TIMEOUT_SEC", 0.2)
+    with raw_server([LENGTH + b"\r\n{"]) as (url, _), pytest.raises(ReadTimeoutError):
+        Connections(url, tls_context(None)).send(request_to(url))
+
+
+def test_a_large_body_is_sent_whole() -> None:
+    body = bytes(range(256)) * 40_000
+    with raw_server([LENGTH + b"\r\n{}"]) as (url, asked):
+        Connections(url, tls_context(None)).send(request_to(url, body))
+    assert asked[0].endswith(body)
+
+
+def request_to(url: str, body: bytes = b"") -> Any:
+    return AWSPreparedRequest(
+        "POST" if body else "GET", f"{url}/x", cast("Any", {}), body, stream_output=False
+    )
+
+
+@contextmanager
+def raw_server(pieces: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that answers each request with these bytes, a packet each, and closes at an empty one.
+
+    Gives its address, and of each connection all that came.
+    """
+    asked: list[bytes] = []
+
+    class Raw(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            number = len(asked)
+            asked.append(b"")
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            seen = 0
+            while received := self.request.recv(65536):
+                asked[number] += received
+                head, found, body = asked[number][seen:].partition(b"\r\n\r\n")
+                length = int((re.search(rb"Content-Length: (\d+)", head) or [0, 0])[1])
+                if not found or len(body) < length:
+                    continue
+                seen = len(asked[number])
+                for piece in pieces:
+                    if not piece:
+                        return
+                    self.request.sendall(piece)
+                    time.sleep(0.02)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Raw) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
 
 
 @contextmanager

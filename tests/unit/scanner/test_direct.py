@@ -15,7 +15,7 @@ SESSION = botocore.session.Session()
         ("lambda", "GetFunctionConfiguration", True),
         ("lambda", "UpdateFunctionConfiguration", True),
         ("lambda", "ListTags", True),
-        ("lambda", "TagResource", False),  # no body
+        ("lambda", "TagResource", True),  # nothing to parse
         ("lambda", "Invoke", False),  # a blob, and headers
         ("sts", "AssumeRole", False),  # XML
         ("organizations", "ListAccounts", False),  # timestamps
