@@ -4,7 +4,7 @@ What can't be read reads as -1 or "?" (see frame.py) and fails the check that ne
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import date
 from typing import Any
 
@@ -230,7 +230,7 @@ def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
     if not of_account:
         return result
     units = match.functions[["account_id", "region"]]
-    named = np.flatnonzero(("*" in of_account) | units["account_id"].isin(of_account.keys()).to_numpy())
+    named = np.arange(len(units)) if "*" in of_account else _rows_in(match, of_account)
     rows_of: dict[tuple[str, ...], list[Rows]] = defaultdict(list)
     for unit, rows in rows_by_unit(units.iloc[named]).items():
         entries = OptOuts((*of_account.get("*", ()), *of_account.get(unit.account_id, ())))
@@ -239,6 +239,14 @@ def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
         rows = np.concatenate(parts)
         result[rows] = names_match(match.functions["function_name"].iloc[rows], patterns)
     return result
+
+
+def _rows_in(match: DefenderMatch, accounts: Container[str]) -> Rows:
+    """Find the rows of some accounts; each account is looked up once, not once a row."""
+    column = match.functions["account_id"]
+    return np.flatnonzero(
+        by_category(column, [text in accounts for text in column.cat.categories], bool, False)
+    )
 
 
 def tag_required(match: DefenderMatch, today: date) -> Flags:
@@ -264,7 +272,7 @@ def quarantined(match: DefenderMatch, today: date) -> Flags:
     """Rolled back earlier: known by the whole ARN."""
     place = match.functions[["account_id", "region", "function_name"]]
     arns = [arn for arn in map(FunctionArn.parse, match.rules.quarantined) if arn]
-    rows = np.flatnonzero(place["account_id"].isin({arn.account_id for arn in arns}))
+    rows = _rows_in(match, {arn.account_id for arn in arns})
     rows = rows[place["function_name"].iloc[rows].isin({arn.name for arn in arns})]
     result = np.zeros(len(place), dtype=bool)
     result[rows] = function_arns(place.iloc[rows], match.rules.partition).isin(match.rules.quarantined)

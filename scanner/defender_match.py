@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scanner.layer_match import by_category, layer_states
+from scanner.layer_match import by_category, candidates, layer_states
 from scanner.rules import Rules
 from scanner.settings import EXEC_WRAPPER, Family
 
@@ -64,14 +64,19 @@ class DefenderMatch:
     @cached_property
     def layer(self) -> Codes:
         """Give NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer of the row's family."""
-        result = np.zeros(len(self.functions), dtype=np.int8)
         defender, own = self.rules.defender, self.functions[["account_id", "region", "layers"]]
-        for code, family in enumerate(self.families):
-            for region in defender.regions_of(family) or ("",):
-                rows = self.family == code
-                if region:
-                    rows &= (own["region"] == region).to_numpy()
-                result[rows] = layer_states(own[rows], defender.template_for(family, region))
+        templates = {
+            (code, region): defender.template_for(family, region)
+            for code, family in enumerate(self.families)
+            for region in defender.regions_of(family) or ("",)
+        }
+        among = candidates(own["layers"].cat.categories.tolist(), templates.values())
+        result = np.zeros(len(own), dtype=np.int8)
+        for (code, region), template in templates.items():
+            rows = self.family == code
+            if region:
+                rows &= (own["region"] == region).to_numpy()
+            result[rows] = layer_states(own[rows], template, among)
         return result
 
     def by_category_and_family(
@@ -79,12 +84,12 @@ class DefenderMatch:
     ) -> npt.NDArray[Any]:
         """Spread value(category, family) over the rows; family None stands for rows whose runtime has none of ours."""
         own = self.functions[column].cat
-        families = (*self.families, None)
+        families = (None, *self.families)
         table = np.full((len(own.categories) + 1, len(families)), absent, dtype)
         for row, text in enumerate(own.categories):
             table[row] = [value(text, family) for family in families]
-        # Code -1 is the last row of the table, and the last column for the family.
-        places = own.codes.to_numpy().astype(np.int32) * len(families) + self.family % len(families)
+        # Code -1 is the last row of the table, and the first column for the family.
+        places = own.codes.to_numpy().astype(np.intp) * len(families) + (self.family + 1)
         rows: npt.NDArray[Any] = np.take(table, places, mode="wrap")
         return rows
 

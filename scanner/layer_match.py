@@ -1,8 +1,8 @@
 """Our layer among a function's layers: found by its whole ARN, publisher account and layer name exactly."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ NO_LAYER, OLDER_LAYER, CURRENT_LAYER = 0, 1, 2
 _PLACEHOLDERS = {"account_id": "[0-9]{12}", "region": "[a-z0-9-]+"}
 _ELSEWHERE = -2  # the code of no category, and not the -1 of an absent one
 
-# A layer of ours: its state, then the code of what each placeholder stands for, among the categories of its column.
-_Ours = tuple[int, ...]
+# What an ARN says: the layer's state, then the code of what each placeholder stands for, among its column's categories.
+_Read = tuple[int, ...]
 
 
 def by_category(
@@ -31,16 +31,47 @@ def by_category(
     return rows
 
 
-def layer_states(functions: pd.DataFrame, template: str) -> npt.NDArray[np.int8]:
+@dataclass(frozen=True)
+class Candidates:
+    """Layer ARNs that may be ours: which category (ascending) names which of the distinct ARNs."""
+
+    categories: npt.NDArray[np.intp]
+    numbers: npt.NDArray[np.intp]
+    distinct: Sequence[str]
+
+
+def candidates(texts: Sequence[str], templates: Iterable[str]) -> Candidates:
+    """Search the categories (layer ARNs joined by a space) once for what the templates of all our layers say for sure.
+
+    Most ARNs are not ours, and thousands of categories name the same few that are.
+    """
+    literals = "|".join(map(re.escape, sorted(set(map(_literal, templates)))))
+    search = re.compile(f"(?:{literals})[^ ]*").search
+    categories, numbers, known = [], [], dict[str, int]()
+    for code, text in enumerate(texts):
+        end = 0
+        while match := search(text, end):
+            end = match.end()
+            arn = text[text.rfind(" ", 0, match.start()) + 1 : end]
+            categories.append(code)
+            numbers.append(known.setdefault(arn, len(known)))
+    return Candidates(np.array(categories, dtype=np.intp), np.array(numbers, dtype=np.intp), list(known))
+
+
+def _literal(template: str) -> str:
+    """Give a part of the ARN without a placeholder, the one with the name if it can be; never an empty one."""
+    first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
+    return max(others, key=len, default="") or first
+
+
+def layer_states(functions: pd.DataFrame, template: str, among: Candidates) -> npt.NDArray[np.int8]:
     """Give NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer that `template` (defender.layers) names.
 
     Where a function has several versions of the layer, the first counts: the one that a change would replace.
     """
     own = {name: functions[name].cat for name in _PLACEHOLDERS if "{" + name + "}" in template}
     layers = functions["layers"].cat
-    categories, found = _found(
-        layers.categories.tolist(), template, {name: _code_of(c) for name, c in own.items()}
-    )
+    categories, found = _found(among, template, {name: _code_of(c) for name, c in own.items()})
     # How many of ours a category had before this one; seldom more than none.
     rank = np.arange(len(categories)) - np.searchsorted(categories, categories)
     result = np.zeros(len(functions), dtype=np.int8)
@@ -60,26 +91,17 @@ def _code_of(column: Any) -> dict[str, int]:
 
 
 def _found(
-    texts: Sequence[str], template: str, code_of: Mapping[str, Mapping[str, int]]
+    among: Candidates, template: str, code_of: Mapping[str, Mapping[str, int]]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-    """Find our layer in the categories (layer ARNs joined by a space): each one's code, ascending, and what was found."""
-    ours = _reader(template, code_of)
-    # A literal part of the ARN, the one with the name if it can be: most ARNs are not ours.
-    first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
-    literal = max(others or [first], key=len)
-    categories, found, known = [], [], dict[_Ours, int]()
-    for code, text in enumerate(texts):
-        if literal in text:
-            for arn in text.split(" "):
-                if literal in arn and (layer := ours(arn)):
-                    categories.append(code)
-                    found.append(known.setdefault(layer, len(known)))
-    # Many categories name the same few layers: the tuples become an array once each.
-    distinct = np.array(list(known), dtype=np.int32).reshape(-1, 1 + len(code_of))
-    return np.array(categories, dtype=np.intp), distinct[np.array(found, dtype=np.intp)]
+    """Tell which candidates are the layer of the template: each one's category, ascending, and what was found."""
+    read = _reader(template, code_of)
+    distinct = np.array([read(arn) for arn in among.distinct], dtype=np.int32).reshape(-1, 1 + len(code_of))
+    found = distinct[among.numbers]
+    ours = found[:, 0] != NO_LAYER
+    return among.categories[ours], found[ours]
 
 
-def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Ours | None]:
+def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Read]:
     """Make the function that tells of an ARN whether it is our layer, and which."""
     identity, _, wanted = template.rpartition(":")
     text = re.escape(identity)
@@ -90,11 +112,10 @@ def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable
         )
     pattern = re.compile(rf"{text}:(?P<version>[0-9]{{1,9}})")
 
-    @cache
-    def read(arn: str) -> _Ours | None:
+    def read(arn: str) -> _Read:
         match = pattern.fullmatch(arn)
         if match is None:
-            return None
+            return NO_LAYER, *(_ELSEWHERE for _ in code_of)
         state = CURRENT_LAYER if int(match["version"]) >= int(wanted) else OLDER_LAYER
         return state, *(codes.get(match[name], _ELSEWHERE) for name, codes in code_of.items())
 

@@ -98,6 +98,7 @@ def test_own_account_layers_are_told_apart_account_by_account() -> None:
         ("arn:aws:lambda:{region}:{account_id}:layer:tw-{account_id}:4", f"tw-{ACCOUNT}", ACCOUNT),
         ("arn:aws:lambda:{region}:111122223333:layer:tw-{account_id}:4", f"tw-{ACCOUNT}", PUBLISHER),
         ("arn:aws:lambda:us-east-1:111122223333:layer:tw:4", "tw", PUBLISHER),
+        ("arn:aws:lambda:us-east-1:111122223333:layer:{region}:4", REGION, PUBLISHER),
     ],
 )
 def test_placeholders_may_stand_anywhere_in_the_template(template: str, name: str, publisher: str) -> None:
