@@ -6,7 +6,7 @@ done), `deployed-` (another deployment comes between read and update), `failing-
 """
 
 import asyncio
-import json
+import re
 import sys
 import time
 from collections import Counter
@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+import orjson
+
 # Lambda quotas: 15 control plane requests a second in an account and region.
 RATE = 15.0
 SETTLES_IN_SECONDS = 2.0
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_SCOPE = re.compile(rb"Credential=[A-Z]{4}(\d{12})[^/]*/\d+/([a-z0-9-]+)/")
 _DATE = "2026-11-24T00:00:00.000+0000"
 Answer = tuple[int, dict[str, Any] | str]
 
@@ -52,9 +56,12 @@ class Unit:
 class ControlPlane:
     """All accounts and regions."""
 
-    def __init__(self, rate: float = RATE, settles_in: float = SETTLES_IN_SECONDS) -> None:
+    def __init__(
+        self, rate: float = RATE, settles_in: float = SETTLES_IN_SECONDS, latency: float = 0.0
+    ) -> None:
         self.rate = rate
         self.settles_in = settles_in
+        self.latency = latency
         self.units: dict[tuple[str, str], Unit] = {}
         self.updates: Counter[str] = Counter()
         self.tags: dict[str, dict[str, str]] = {}
@@ -100,7 +107,7 @@ class ControlPlane:
         function = self._settled(self.function(account, region, name))
         if method == "GET":
             return 200, _shown(function)
-        return self._update(name, function, json.loads(body))
+        return self._update(name, function, orjson.loads(body))
 
     def figures(self) -> dict[str, Any]:
         """Tell what was seen, a unit each: calls, throttled, and the seconds from the first call to the last."""
@@ -151,7 +158,7 @@ class ControlPlane:
         if method == "GET":
             return 200, {"Tags": tags}
         if method == "POST":
-            tags |= json.loads(body)["Tags"]
+            tags |= orjson.loads(body)["Tags"]
         else:
             tags.clear()
         return 204, {}
@@ -202,35 +209,40 @@ class Connection(asyncio.Protocol):
         head, found, rest = self.buffer.partition(b"\r\n\r\n")
         if not found:
             return
-        lines = head.decode("latin-1").split("\r\n")
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
-        length = int(headers.get("content-length", 0))
-        if len(rest) < length:
-            if headers.get("expect"):
+        length = _LENGTH.search(head)
+        size = int(length[1]) if length else 0
+        if len(rest) < size:
+            if b"100-continue" in head:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return
-        self.buffer = rest[length:]
-        method, target, _ = lines[0].split(" ")
-        key, region = _signer(headers.get("authorization", ""))
-        answer = self.plane.answer(method, target.partition("?")[0], rest[:length], key, region)
+        self.buffer = rest[size:]
+        method, target, _ = head.split(b" ", 2)
+        account, region = _signer(head)
+        path = target.partition(b"?")[0].decode()
+        answer = self.plane.answer(method.decode(), path, rest[:size], account, region)
         if answer is None:
             self.transport.abort()
-            return
-        status, document = answer
-        body = document.encode() if isinstance(document, str) else json.dumps(document).encode()
-        body = b"" if status == 204 else body
-        error = document.get("__type", "") if isinstance(document, dict) else ""
-        self.transport.write(
-            f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
-            f"x-amzn-errortype: {error}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        elif self.plane.latency:
+            asyncio.get_running_loop().call_later(self.plane.latency, self.transport.write, _written(*answer))
+        else:
+            self.transport.write(_written(*answer))
 
 
-def _signer(authorization: str) -> tuple[str, str]:
+def _written(status: int, document: dict[str, Any] | str) -> bytes:
+    body = document.encode() if isinstance(document, str) else orjson.dumps(document)
+    body = b"" if status == 204 else body
+    error = document.get("__type", "") if isinstance(document, dict) else ""
+    head = (
+        f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
+        f"x-amzn-errortype: {error}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _signer(head: bytes) -> tuple[str, str]:
     """Give the account and the region that a request was signed for: ASIA<account>/<day>/<region>."""
-    scope = authorization.partition("Credential=")[2].split("/")
-    return (scope[0][4:16], scope[2]) if len(scope) > 2 else ("", "")
+    scope = _SCOPE.search(head)
+    return (scope[1].decode(), scope[2].decode()) if scope else ("", "")
 
 
 async def serve(plane: ControlPlane, started: "asyncio.Future[int] | None" = None) -> None:
@@ -246,4 +258,4 @@ async def serve(plane: ControlPlane, started: "asyncio.Future[int] | None" = Non
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(ControlPlane(float(sys.argv[1]), float(sys.argv[2]))))
+    asyncio.run(serve(ControlPlane(*map(float, sys.argv[1:]))))

@@ -2,6 +2,7 @@
 
     python -m benchmarks.remediate                      200 account-regions x 20 changes
     python -m benchmarks.remediate --units 50 --changes 20
+    python -m benchmarks.remediate --latency 0.05       each answer comes 50 ms later
 
 The server (a process of its own) throttles each account-region at 15 calls a second and settles an update in 2 s.
 The limit is what those rates allow one account-region: its calls beyond the first second's burst, at the rate, and
@@ -53,9 +54,9 @@ DEFENDER = DefenderSettings(
 
 
 @contextmanager
-def server(rate: float = RATE, settles_in: float = SETTLES_IN_SECONDS) -> Iterator[str]:
+def server(rate: float = RATE, settles_in: float = SETTLES_IN_SECONDS, latency: float = 0.0) -> Iterator[str]:
     """Run the server, and point boto3 at it."""
-    command = [sys.executable, "-m", "benchmarks.control_plane", str(rate), str(settles_in)]
+    command = [sys.executable, "-m", "benchmarks.control_plane", str(rate), str(settles_in), str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -169,9 +170,10 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=200)
     parser.add_argument("--changes", type=int, default=20)
     parser.add_argument("--naive", type=int, default=3, help="functions that the naive loop is timed on")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds")
     options = parser.parse_args()
     total = options.units * options.changes
-    with server() as url:
+    with server(latency=options.latency) as url:
         seconds, outcomes = ours(options.units, options.changes)
         result = {"changes": total, "ours": row(url, seconds, outcomes, SETTLES_IN_SECONDS)}
         each = naive(options.naive)

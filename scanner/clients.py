@@ -12,7 +12,7 @@ from botocore.config import Config
 
 from scanner.connections import tls_context
 from scanner.direct import Sender
-from scanner.operations import Operation
+from scanner.operations import Operation, is_plain_request
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
@@ -27,7 +27,7 @@ class Clients:
         self._tls = tls_context(_ca_bundle(session))
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._senders: dict[tuple[str, str], Sender] = {}
-        self._operations: dict[tuple[str, str], Operation] = {}
+        self._operations: dict[tuple[str, str, str], Callable[..., dict[str, Any]]] = {}
         self._lock = threading.Lock()
         # A whole user agent of ours: botocore puts its own together anew for every request.
         self._config = Config(user_agent=user_agent)
@@ -44,15 +44,19 @@ class Clients:
 
     def operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:
         """Give what a call of a client's method goes through; it gives and raises what the method does."""
-        client = self.get(service, region)
-        if service != "lambda":
-            return cast("Callable[..., dict[str, Any]]", getattr(client, method))
-        key = (region, method)
+        key = (service, region, method)
         operation = self._operations.get(key)
         if operation is None:
-            made = Operation(client, method, self._senders[service, region])
-            operation = self._operations.setdefault(key, made)
+            operation = self._operations.setdefault(key, self._operation(*key))
         return operation
+
+    def _operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:
+        client = self.get(service, region)
+        model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
+        # Of the other services, a request's address may hang on its parameters, and a run makes few.
+        if service == "lambda" and is_plain_request(model):
+            return Operation(client, method, self._senders[service, region])
+        return cast("Callable[..., dict[str, Any]]", getattr(client, method))
 
     def _made(self, service: str, region: str) -> BaseClient:
         client: BaseClient = self._session.client(  # type: ignore[call-overload]

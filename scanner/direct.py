@@ -132,11 +132,12 @@ def is_plain_json(model: OperationModel) -> bool:
     """Tell whether an operation's answer is JSON that botocore's parser would hand over unchanged."""
     shape = model.output_shape
     return model.service_model.resolved_protocol in {"rest-json", "json"} and (
-        shape is None or _is_plain(shape, frozenset())
+        shape is None or is_plain(shape)
     )
 
 
-def _is_plain(shape: Any, above: frozenset[str]) -> bool:
+def is_plain(shape: Any, above: frozenset[str] = frozenset()) -> bool:
+    """Tell whether a shape's JSON is what botocore takes and gives: no other names, no timestamps, no blobs."""
     if shape.name in above:
         return True
     above |= {shape.name}
@@ -145,11 +146,11 @@ def _is_plain(shape: Any, above: frozenset[str]) -> bool:
         return "payload" not in shape.serialization and all(
             not (member.serialization.keys() - {"name"})
             and member.serialization.get("name", name) == name
-            and _is_plain(member, above)
+            and is_plain(member, above)
             for name, member in members
         )
     if shape.type_name == "list":
-        return _is_plain(shape.member, above)
+        return is_plain(shape.member, above)
     if shape.type_name == "map":
-        return _is_plain(shape.value, above)
+        return is_plain(shape.value, above)
     return shape.type_name in _PLAIN_TYPES

@@ -1,5 +1,6 @@
-"""A request of Lambda's that botocore's serializer alone has prepared is the one that its client prepares."""
+"""A request of Lambda's that is prepared without botocore's client is the one that the client prepares."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +58,8 @@ class Recorded:
         request = self.sent[-1]
         kept = {k: v for k, v in request.headers.items() if k not in {"X-Amz-Date", "Authorization"}}
         scope = str(request.headers["Authorization"]).partition(", Signature")[0]
-        return request.method, request.url, kept, request.body, scope
+        body = json.loads(request.body) if request.body else None
+        return request.method, request.url, kept, body, scope
 
 
 @pytest.fixture
@@ -93,6 +95,13 @@ def test_a_refusal_is_the_clients(clients: Clients) -> None:
         told.append((str(error.value), error.value.response, error.value.operation_name))
     assert told[0] == told[1]
     assert told[0][1]["Error"]["Code"] == "ResourceNotFoundException"
+
+
+def test_what_is_no_plain_request_goes_through_the_client(clients: Clients) -> None:
+    assert clients.operation("lambda", "eu-west-1", "invoke").__name__ == "invoke"
+    assert clients.operation("lambda", "eu-west-1", "list_tags") is clients.operation(
+        "lambda", "eu-west-1", "list_tags"
+    )
 
 
 def test_other_services_go_through_their_clients(clients: Clients) -> None:
