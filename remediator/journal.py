@@ -24,6 +24,7 @@ from remediator.merge import Delta
 from remediator.state import Store, run_folder
 from scanner.errors import AutoDefenderError, BadInput
 from scanner.settings import Family
+from scanner.turns import elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Journal:
         if not intents:
             return
         if not self._announced:
-            self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
+            elsewhere(lambda: self._store.write(_open_marker(self.run_id), b"{}\n", "application/json"))
             self._announced = True
         self._open.update(intent.id for intent in intents)
         self._append("intent", [vars(intent) for intent in intents])
@@ -160,7 +161,7 @@ class Journal:
             return
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         lines = [orjson.dumps({"event": event, "at": at, **record}) for record in records]
-        self._store.append(self._path, b"\n".join(lines) + b"\n")
+        elsewhere(lambda: self._store.append(self._path, b"\n".join(lines) + b"\n"))
 
 
 def _open_marker(run_id: str) -> str:

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from remediator.api_errors import CALL_ERRORS, told_apart
 from remediator.ending import Ended, Sending, Steps, refused
@@ -13,7 +12,6 @@ from remediator.merge import carries
 from remediator.plan import Change
 from remediator.run import Run
 from remediator.update import Effect, Function, Update, find_out, send
-from scanner.turns import elsewhere
 
 # Another deployment came between read and update: read once more, then leave it to the next run.
 _READS = 2
@@ -50,8 +48,7 @@ def protect(protecting: Protecting, change: Change, name: str) -> Steps:
         sent = yield from send(Update(_effect(run, intent), configuration, decision.after))
         if attempt == _READS or sent.error is None or sent.error.kind != "concurrent_deploy":
             return (yield from _sending(run, intent, attempt).end(sent))
-        again = [Settled(intent.id, "deferred", str(sent.error), attempt)]
-        elsewhere(partial(protecting.journal.settle, again))
+        protecting.journal.settle([Settled(intent.id, "deferred", str(sent.error), attempt)])
         yield random.uniform(0.5, 2.0)  # noqa: S311 - spreads reads, keeps no secret
     raise AssertionError("the last attempt returns")
 
