@@ -46,13 +46,11 @@ def candidates(texts: Sequence[str], templates: Iterable[str]) -> Candidates:
     Most ARNs are not ours, and thousands of categories name the same few that are.
     """
     literals = "|".join(map(re.escape, sorted(set(map(_literal, templates)))))
-    search = re.compile(f"(?:{literals})[^ ]*").search
+    found_in = re.compile(f"(?:{literals})[^ ]*").finditer
     categories, numbers, known = [], [], dict[str, int]()
     for code, text in enumerate(texts):
-        end = 0
-        while match := search(text, end):
-            end = match.end()
-            arn = text[text.rfind(" ", 0, match.start()) + 1 : end]
+        for match in found_in(text):
+            arn = text[text.rfind(" ", 0, match.start()) + 1 : match.end()]
             categories.append(code)
             numbers.append(known.setdefault(arn, len(known)))
     return Candidates(np.array(categories, dtype=np.intp), np.array(numbers, dtype=np.intp), list(known))

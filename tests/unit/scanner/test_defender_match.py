@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from scanner.defender_match import family_of
+from scanner.layer_match import candidates
 from scanner.risk import assess_risk
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.scanner.judged import (
@@ -220,3 +221,7 @@ def test_a_runtime_that_nobody_could_read_is_of_no_family() -> None:
     functions = frame(function(), function("other"))
     functions.loc[0, "runtime"] = None
     assert assess_risk(functions, rules(), TODAY)["family"].tolist() == ["", "python"]
+
+
+def test_without_a_layer_of_ours_the_search_ends() -> None:
+    assert set(candidates(["arn:a arn:b", ""], []).distinct) <= {"arn:a", "arn:b", ""}
