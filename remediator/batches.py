@@ -1,7 +1,7 @@
 """Many changes ask, one of them works for all that ask meanwhile: the cost is a batch's, not an item's."""
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -20,33 +20,39 @@ class Batches(Generic[T, R]):
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
         """Take the work."""
         self._work = work
-        self._waiting: list[tuple[T, Future[R]]] = []
+        self._waiting: dict[Future[R], T] = {}
         self._adding = threading.Lock()
 
     def ask(self, item: T) -> Generator[float, None, R]:
         """Give the item's result, or raise what its batch raised; yields seconds to wait.
 
-        Who asks first gathers for a while, then works for all; the others wait, and hold no thread.
+        All gather for a while; who goes on first works for all. It can be anyone: whoever asked first may be held up.
         """
         mine: Future[R] = Future()
         with self._adding:
-            first = not self._waiting
-            self._waiting.append((item, mine))
+            self._waiting[mine] = item
         yield GATHER_SECONDS
-        if first:
-            with self._adding:
-                batch, self._waiting = self._waiting, []
-            self._answer(batch)
+        self._answer(self._taken_with(mine))
         while not mine.done():
             yield GATHER_SECONDS / 2
         return mine.result()
 
-    def _answer(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
+    def _taken_with(self, mine: Future[R]) -> dict[Future[R], T]:
+        """Take all that wait; nothing where another has taken mine."""
+        with self._adding:
+            if mine not in self._waiting:
+                return {}
+            batch, self._waiting = self._waiting, {}
+        return batch
+
+    def _answer(self, batch: Mapping[Future[R], T]) -> None:
+        if not batch:
+            return
         try:
-            results = elsewhere(lambda: self._work([item for item, _ in batch]))
+            results = elsewhere(lambda: self._work(list(batch.values())))
         except BaseException as error:  # noqa: BLE001 - raised again by each that asked
-            for _, future in batch:
+            for future in batch:
                 future.set_exception(error)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for future, result in zip(batch, results, strict=True):
                 future.set_result(result)

@@ -21,7 +21,8 @@ R = TypeVar("R")
 
 # Two: while one waits for the rate, the other waits for an answer.
 STEPS_IN_A_LANE = 2
-# A step has a connection at most; Linux, and AWS Lambda by its quotas, give a process 1,024 file descriptors.
+# A step has a connection at most, and an endpoint keeps a few beside; Linux, and AWS Lambda by its quotas, give a
+# process 1,024 file descriptors.
 STEPS_UNDER_WAY = 256
 _IDLE_SECONDS = 1.0
 
@@ -105,7 +106,7 @@ class Scheduler(Generic[K, R]):
         return None
 
     def _seconds_to_next(self) -> float:
-        if not self._due or self._turns.under_way >= STEPS_UNDER_WAY:
+        if self._closed or not self._due or self._turns.under_way >= STEPS_UNDER_WAY:
             return _IDLE_SECONDS
         return max(0.0, self._due[0][0] - time.monotonic())
 

@@ -13,6 +13,7 @@ from botocore.config import Config
 from scanner.connections import tls_context
 from scanner.direct import Sender
 from scanner.operations import Operation, is_plain_request
+from scanner.turns import elsewhere
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
@@ -43,11 +44,12 @@ class Clients:
             return self._clients[service, region]
 
     def operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:
-        """Give what a call of a client's method goes through; it gives and raises what the method does."""
+        """Give what a call of a client's method goes through; it gives what the method does, and raises ClientError."""
         key = (service, region, method)
         operation = self._operations.get(key)
         if operation is None:
-            operation = self._operations.setdefault(key, self._operation(*key))
+            made = elsewhere(lambda: self._operation(*key))
+            operation = self._operations.setdefault(key, made)
         return operation
 
     def _operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:

@@ -31,6 +31,8 @@ from scanner.turns import elsewhere
 
 CONNECT_TIMEOUT_SEC = 5.0
 READ_TIMEOUT_SEC = 30.0
+# For each endpoint; a process has 1,024 file descriptors, and a run calls some twenty.
+_IDLE_KEPT = 32
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
@@ -47,7 +49,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 class Connections:
-    """Sends requests to one endpoint; there are as many connections as threads that call at once."""
+    """Sends requests to one endpoint; there are as many connections as calls at once, and few are kept."""
 
     def __init__(self, origin: str, context: ssl.SSLContext) -> None:
         """Take the endpoint (https://HOST) and the TLS context; a proxy is the environment's, as botocore takes it.
@@ -83,7 +85,10 @@ class Connections:
         except (OSError, BrokenExchange) as error:
             line.close()
             raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
-        if answer.keep_alive:
+        except BaseException:
+            line.close()
+            raise
+        if answer.keep_alive and len(self._idle) < _IDLE_KEPT:
             self._idle.append(line)
         else:
             line.close()

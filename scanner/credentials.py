@@ -1,7 +1,7 @@
 """Whose credentials sign a call: one ContextVar, one AssumeRole an account.
 
 The clients are shared by all accounts and hold keys that can't work. What sends a call asks here for the credentials
-of the account that the running thread acts as; where there are none, the call fails before it is signed.
+of the account that the running context (a thread, or a turn of one) acts as; where there are none, the call fails before it is signed.
 """
 
 import json
@@ -66,7 +66,9 @@ class MemberCredentials:
         Raises what AssumeRole raised; a refusal is remembered, so that an account's other regions do not ask again.
         """
         known = self._sessions.get(account_id)
-        if isinstance(known, _Session) and time.monotonic() < known.refresh_at:
+        if isinstance(known, ClientError):
+            raise known.with_traceback(None)  # or else it keeps every frame that ever raised it
+        if known is not None and time.monotonic() < known.refresh_at:
             return known.credentials
         return elsewhere(lambda: self._renewed(account_id))
 
@@ -76,7 +78,7 @@ class MemberCredentials:
         with lock:
             known = self._sessions.get(account_id)
             if isinstance(known, ClientError):
-                raise known
+                raise known.with_traceback(None)
             if known is None or time.monotonic() >= known.refresh_at:
                 known = self._sessions[account_id] = self._assumed(account_id)
             return known.credentials

@@ -57,7 +57,7 @@ def candidates(texts: Sequence[str], templates: Iterable[str]) -> Candidates:
 
 
 def _literal(template: str) -> str:
-    """Give a part of the ARN without a placeholder, the one with the name if it can be; never an empty one."""
+    """Give a part of the ARN without a placeholder, the one with the name if it can be."""
     first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
     return max(others, key=len, default="") or first
 

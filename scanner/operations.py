@@ -47,11 +47,12 @@ class Operation:
         for name, member in shape.members.items():
             place = places.get(member.serialization.get("location"), self._body)
             place[name] = member.serialization.get("name", name)
+        self._names = frozenset(shape.members)
 
     def __call__(self, **parameters: Any) -> dict[str, Any]:
         """Call it. Raises ClientError where AWS refuses, and what botocore raises for a connection."""
         where = self._sender.sent_to.get(self._model.name)
-        if where is None:
+        if where is None or not self._knows(parameters):
             return self._by_client(**parameters)
         body = self._content(parameters)
         request = {
@@ -65,18 +66,26 @@ class Operation:
             raise ClientError(cast("Any", parsed), self._model.name)
         return parsed
 
+    def _knows(self, parameters: _Parameters) -> bool:
+        """Tell whether these are parameters of the operation, those of its path included; if not, the client objects."""
+        return (
+            self._names.issuperset(parameters)
+            and self._uri.keys() <= parameters.keys()
+            and None not in parameters.values()
+        )
+
     def _target(self, parameters: _Parameters) -> str:
         path: str = self._model.http["requestUri"]
         for name, label in self._uri.items():
-            if name in parameters:
-                path = path.replace("{" + label + "}", _encoded(parameters[name]))
+            path = path.replace("{" + label + "}", _encoded(parameters[name]))
         pairs = [
             f"{wire}={_encoded(value)}"
             for name, wire in self._query.items()
             if name in parameters
             for value in _values(parameters[name])
         ]
-        return f"{path}?{'&'.join(pairs)}" if pairs else path
+        # An operation's own path may have a query: that of ListProvisionedConcurrencyConfigs ends in ?List=ALL.
+        return path + ("&" if "?" in path else "?") + "&".join(pairs) if pairs else path
 
     def _content(self, parameters: _Parameters) -> bytes:
         document = {wire: parameters[name] for name, wire in self._body.items() if name in parameters}

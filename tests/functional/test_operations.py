@@ -8,10 +8,11 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from scanner.clients import Clients
 from scanner.credentials import acting_as
+from scanner.operations import Operation
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders/ü"
 LAYER = "arn:aws:lambda:eu-west-1:444455556666:layer:twistlock-python"
@@ -20,6 +21,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("list_functions", {"FunctionVersion": "ALL", "Marker": "a+b/c=&d", "MaxItems": 50}),
     ("list_aliases", {"FunctionName": ARN, "Marker": "m"}),
     ("list_provisioned_concurrency_configs", {"FunctionName": ARN}),
+    ("list_provisioned_concurrency_configs", {"FunctionName": ARN, "Marker": "m", "MaxItems": 50}),
     ("list_tags", {"Resource": ARN}),
     ("get_function_configuration", {"FunctionName": ARN, "Qualifier": "7"}),
     ("get_function_code_signing_config", {"FunctionName": ARN}),
@@ -76,12 +78,26 @@ def test_each_request_is_the_clients(clients: Clients, monkeypatch: pytest.Monke
     recorded = Recorded(clients, "lambda")
     for method, parameters in CALLS:
         operation = clients.operation("lambda", "eu-west-1", method)
-        first = operation(**parameters)
+        assert isinstance(operation, Operation)
+        first = getattr(clients.get("lambda", "eu-west-1"), method)(**parameters)
         by_client = recorded.last()
         assert operation(**parameters) == first
         assert recorded.last() == by_client
         assert (f"lambda{'-fips' if fips == 'true' else ''}.eu-west-1.amazonaws.com" in by_client[1]) is True
     assert len(recorded.sent) == 2 * len(CALLS)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"Qualifier": "7"}, {"FunctionName": ARN, "RevisionID": "r-1"}, {"FunctionName": None}],
+)
+def test_what_the_client_would_not_send_is_not_sent(clients: Clients, parameters: dict[str, Any]) -> None:
+    recorded = Recorded(clients, "lambda")
+    operation = clients.operation("lambda", "eu-west-1", "get_function_configuration")
+    operation(FunctionName=ARN)
+    with pytest.raises(ParamValidationError):
+        operation(**parameters)
+    assert len(recorded.sent) == 1
 
 
 def test_a_refusal_is_the_clients(clients: Clients) -> None:

@@ -110,3 +110,42 @@ def test_each_who_asked_meets_the_batchs_error(kind: type[BaseException]) -> Non
     for one in steps:
         with pytest.raises(kind, match="3"):
             drive(one)
+
+
+def test_a_lane_that_is_held_up_does_not_hold_up_a_batch() -> None:
+    """Who asked first may not come to its next step for minutes."""
+    release = threading.Event()
+    batches: Batches[int, int] = Batches(lambda items: items)
+
+    def held_up(number: int) -> Steps:
+        yield 0.02
+        pause(20, release)
+        return number
+
+    with Scheduler[int, int]() as scheduler:
+        scheduler.start(0, "slow", batches.ask(0))
+        for number in range(1, 1 + STEPS_IN_A_LANE):
+            scheduler.start(number, "slow", held_up(number))
+        for number in range(10, 13):
+            scheduler.start(number, number, batches.ask(number))
+        assert {end.key for end in collect(scheduler, 3)} >= {10, 11, 12}
+        release.set()
+
+
+def test_left_with_something_due_and_something_under_way_it_does_not_spin() -> None:
+    release = threading.Event()
+
+    def under_way() -> Steps:
+        pause(20, release)
+        return 0
+        yield 0.0
+
+    with Scheduler[int, int]() as scheduler:
+        scheduler.start(1, "a", under_way())
+        scheduler.start(2, "b", waiting(2, [0.1, 0.1]))
+        time.sleep(0.05)
+    began = time.process_time()
+    time.sleep(1.0)
+    spent = time.process_time() - began
+    release.set()
+    assert spent < 0.5
