@@ -16,10 +16,11 @@ from urllib.parse import parse_qs, unquote
 
 import orjson
 
+from benchmarks.wire import CONTENT_LENGTH
+
 # Lambda quotas: 15 control plane requests a second in an account and region.
 RATE = 15.0
 SETTLES_IN_SECONDS = 2.0
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SCOPE = re.compile(rb"Credential=[A-Z]{4}(\d{12})[^/]*/\d+/([a-z0-9-]+)/")
 _DATE = "2026-11-24T00:00:00.000+0000"
 Answer = tuple[int, dict[str, Any] | str]
@@ -209,7 +210,7 @@ class Connection(asyncio.Protocol):
         head, found, rest = self.buffer.partition(b"\r\n\r\n")
         if not found:
             return
-        length = _LENGTH.search(head)
+        length = CONTENT_LENGTH.search(head)
         size = int(length[1]) if length else 0
         if len(rest) < size:
             if b"100-continue" in head:

@@ -15,7 +15,7 @@ from benchmarks import faults, sigv4
 from benchmarks.answers import secret_key
 
 _CREDENTIAL = re.compile(r"Credential=([A-Z]{4}(\d{12})\d{4})/(\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request)")
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SIGNED = re.compile(r"SignedHeaders=([^,]+), *Signature=([0-9a-f]{64})")
 _XML_SERVICES = ("sts", "ec2")
 
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        length = _LENGTH.search(self._received, 0, end)
+        length = CONTENT_LENGTH.search(self._received, 0, end)
         whole = end + 4 + (int(length[1]) if length else 0)
         if len(self._received) >= whole:
             request = Request(self._received[:end], self._received[end + 4 : whole])

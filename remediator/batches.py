@@ -14,6 +14,13 @@ R = TypeVar("R")
 GATHER_SECONDS = 0.05
 
 
+def result_of(future: Future[R]) -> Generator[float, None, R]:
+    """Give what another change is asking for, or raise what it raised; yields seconds to wait."""
+    while not future.done():
+        yield GATHER_SECONDS / 2
+    return future.result()
+
+
 class Batches(Generic[T, R]):
     """Answers items in batches; `work` gets a batch and gives as many results, in its order."""
 
@@ -33,9 +40,7 @@ class Batches(Generic[T, R]):
             self._waiting[mine] = item
         yield GATHER_SECONDS
         self._answer(self._taken_with(mine))
-        while not mine.done():
-            yield GATHER_SECONDS / 2
-        return mine.result()
+        return (yield from result_of(mine))
 
     def _taken_with(self, mine: Future[R]) -> dict[Future[R], T]:
         """Take all that wait; nothing where another has taken mine."""

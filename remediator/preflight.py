@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from remediator.api_errors import CALL_ERRORS, ApiError, told_apart
+from remediator.batches import result_of
 from remediator.changes import Row, changes_frame, planned_detail
 from remediator.collector import Collector, Progress
 from remediator.ending import Ended, Steps
@@ -23,9 +24,6 @@ from remediator.update import Aws, Function
 from scanner.arns import FunctionArn
 from scanner.errors import BadInput
 from scanner.rules import Rules
-
-# How often is looked whether the answer that another change asked for is there.
-_ASK_AGAIN_SECONDS = 0.05
 
 
 def preflight(
@@ -92,9 +90,7 @@ class _Looking:
             except BaseException as error:
                 told.set_exception(error)
                 raise
-        while not told.done():
-            yield _ASK_AGAIN_SECONDS
-        return told.result()
+        return (yield from result_of(told))
 
 
 def _layer_refusal(function: Function, layer: str) -> ApiError | None:

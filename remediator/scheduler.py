@@ -21,8 +21,7 @@ R = TypeVar("R")
 
 # Two: while one waits for the rate, the other waits for an answer.
 STEPS_IN_A_LANE = 2
-# A step has a connection at most, and an endpoint keeps a few beside; Linux, and AWS Lambda by its quotas, give a
-# process 1,024 file descriptors.
+# A step has a connection at most; Linux, and AWS Lambda by its quotas, give a process 1,024 file descriptors.
 STEPS_UNDER_WAY = 192
 _IDLE_SECONDS = 1.0
 

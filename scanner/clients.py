@@ -2,8 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import boto3
 import botocore.session
@@ -12,7 +11,7 @@ from botocore.config import Config
 
 from scanner.connections import tls_context
 from scanner.direct import Sender
-from scanner.operations import Operation, is_plain_request
+from scanner.operations import Method, Operation, is_plain_request
 from scanner.turns import elsewhere
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
@@ -28,7 +27,7 @@ class Clients:
         self._tls = tls_context(_ca_bundle(session))
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._senders: dict[tuple[str, str], Sender] = {}
-        self._operations: dict[tuple[str, str, str], Callable[..., dict[str, Any]]] = {}
+        self._operations: dict[tuple[str, str, str], Method] = {}
         self._lock = threading.Lock()
         # A whole user agent of ours: botocore puts its own together anew for every request.
         self._config = Config(user_agent=user_agent)
@@ -43,7 +42,7 @@ class Clients:
                 self._clients[service, region] = self._made(service, region)
             return self._clients[service, region]
 
-    def operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:
+    def operation(self, service: str, region: str, method: str) -> Method:
         """Give what a call of a client's method goes through; it gives what the method does, and raises ClientError."""
         key = (service, region, method)
         operation = self._operations.get(key)
@@ -52,13 +51,15 @@ class Clients:
             operation = self._operations.setdefault(key, made)
         return operation
 
-    def _operation(self, service: str, region: str, method: str) -> Callable[..., dict[str, Any]]:
+    def _operation(self, service: str, region: str, method: str) -> Method:
         client = self.get(service, region)
+        by_client: Method = getattr(client, method)
         model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
         # Of the other services, a request's address may hang on its parameters, and a run makes few.
         if service == "lambda" and is_plain_request(model):
-            return Operation(client, method, self._senders[service, region])
-        return cast("Callable[..., dict[str, Any]]", getattr(client, method))
+            config: Any = client.meta.config
+            return Operation(model, by_client, self._senders[service, region], config.user_agent)
+        return by_client
 
     def _made(self, service: str, region: str) -> BaseClient:
         client: BaseClient = self._session.client(  # type: ignore[call-overload]

@@ -49,7 +49,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 class Connections:
-    """Sends requests to one endpoint; there are as many connections as calls at once, and few are kept."""
+    """Sends requests to one endpoint; there are as many connections as calls at once."""
 
     def __init__(self, origin: str, context: ssl.SSLContext) -> None:
         """Take the endpoint (https://HOST) and the TLS context; a proxy is the environment's, as botocore takes it.
@@ -80,14 +80,9 @@ class Connections:
         try:
             answer = line.exchange(sent)
         except TimeoutError as error:
-            line.close()
             raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
         except (OSError, BrokenExchange) as error:
-            line.close()
             raise ConnectionClosedError(endpoint_url=request.url, request=request, error=error) from error
-        except BaseException:
-            line.close()
-            raise
         if answer.keep_alive and len(self._idle) < _IDLE_KEPT:
             self._idle.append(line)
         else:

@@ -24,7 +24,10 @@ class BrokenExchange(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, with the attributes that botocore reads; header names are in lower case. keep_alive: its connection can carry another."""
+    """An HTTP answer, with the attributes that botocore reads; header names are in lower case.
+
+    keep_alive: its connection can carry another.
+    """
 
     status_code: int
     headers: dict[str, str]
@@ -58,12 +61,23 @@ class Line:
         return is_ready(self._sock, 0)
 
     def exchange(self, request: bytes) -> Answer:
-        """Send a request and read its answer to the end.
+        """Send a request and read its answer to the end; after an error it is closed.
 
         Raises BrokenExchange where what comes is not exactly one answer, and OSError (TimeoutError) from the socket.
         An interim answer (1xx) is none: the one still to come would be read as the next call's, which may be another
         account's.
         """
+        try:
+            return self._exchanged(request)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it."""
+        self._sock.close()
+
+    def _exchanged(self, request: bytes) -> Answer:
         self._send(request)
         self._wait()
         reading = _Reading()
@@ -77,10 +91,6 @@ class Line:
         if answer.status_code < HTTPStatus.OK:
             raise BrokenExchange(f"an interim answer, {answer.status_code}")
         return answer
-
-    def close(self) -> None:
-        """Close it."""
-        self._sock.close()
 
     def _send(self, request: bytes) -> None:
         rest = memoryview(request)

@@ -10,12 +10,12 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
-from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from botocore.model import OperationModel
 
 from scanner.direct import Sender, is_plain
 
+Method = Callable[..., dict[str, Any]]
 _Parameters = Mapping[str, Any]
 
 
@@ -31,19 +31,18 @@ def is_plain_request(model: OperationModel) -> bool:
 class Operation:
     """One operation of a client; called as its method is, it gives and raises the same."""
 
-    def __init__(self, client: BaseClient, method: str, sender: Sender) -> None:
-        """Take a client all of whose requests go to one address, the method of a plain request, and its sender."""
-        self._model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
-        self._by_client: Callable[..., dict[str, Any]] = getattr(client, method)
+    def __init__(self, model: OperationModel, by_client: Method, sender: Sender, user_agent: str) -> None:
+        """Take an operation of plain requests that all go to one address, its client's method, and that client's sender."""
+        self._model = model
+        self._by_client = by_client
         self._sender = sender
-        config: Any = client.meta.config
-        self._headers = {"User-Agent": str(config.user_agent)}
+        self._headers = {"User-Agent": user_agent}
         # Where each parameter goes, and the name that it has there.
         self._uri: dict[str, str] = {}
         self._query: dict[str, str] = {}
         self._body: dict[str, str] = {}
         places = {"uri": self._uri, "querystring": self._query}
-        shape: Any = self._model.input_shape
+        shape: Any = model.input_shape
         for name, member in shape.members.items():
             place = places.get(member.serialization.get("location"), self._body)
             place[name] = member.serialization.get("name", name)

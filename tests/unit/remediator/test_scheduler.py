@@ -29,6 +29,12 @@ def waiting(number: int, pauses: list[float]) -> Steps:
     return number * 2
 
 
+def held(release: threading.Event, *pauses: float) -> Steps:
+    yield from pauses
+    pause(20, release)
+    return 0
+
+
 def test_a_thousand_wait_on_one_thread_and_each_ends_once() -> None:
     with Scheduler[int, int]() as scheduler:
         before = threading.active_count()
@@ -44,15 +50,9 @@ def test_a_thousand_wait_on_one_thread_and_each_ends_once() -> None:
 def test_a_lane_that_is_slow_leaves_room_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("remediator.scheduler.STEPS_UNDER_WAY", STEPS_IN_A_LANE + 1)
     release = threading.Event()
-
-    def blocked() -> Steps:
-        pause(20, release)
-        return 0
-        yield 0.0
-
     with Scheduler[int, int]() as scheduler:
         for number in range(20):
-            scheduler.start(number, "slow", blocked())
+            scheduler.start(number, "slow", held(release))
         for number in range(100, 120):
             scheduler.start(number, "quick", waiting(number, []))
         assert {end.key for end in collect(scheduler, 20)} == set(range(100, 120))
@@ -116,16 +116,10 @@ def test_a_lane_that_is_held_up_does_not_hold_up_a_batch() -> None:
     """Who asked first may not come to its next step for minutes."""
     release = threading.Event()
     batches: Batches[int, int] = Batches(lambda items: items)
-
-    def held_up(number: int) -> Steps:
-        yield 0.02
-        pause(20, release)
-        return number
-
     with Scheduler[int, int]() as scheduler:
         scheduler.start(0, "slow", batches.ask(0))
         for number in range(1, 1 + STEPS_IN_A_LANE):
-            scheduler.start(number, "slow", held_up(number))
+            scheduler.start(number, "slow", held(release, 0.02))
         for number in range(10, 13):
             scheduler.start(number, number, batches.ask(number))
         assert {end.key for end in collect(scheduler, 3)} >= {10, 11, 12}
@@ -134,14 +128,8 @@ def test_a_lane_that_is_held_up_does_not_hold_up_a_batch() -> None:
 
 def test_left_with_something_due_and_something_under_way_it_does_not_spin() -> None:
     release = threading.Event()
-
-    def under_way() -> Steps:
-        pause(20, release)
-        return 0
-        yield 0.0
-
     with Scheduler[int, int]() as scheduler:
-        scheduler.start(1, "a", under_way())
+        scheduler.start(1, "a", held(release))
         scheduler.start(2, "b", waiting(2, [0.1, 0.1]))
         time.sleep(0.05)
     began = time.process_time()
