@@ -16,6 +16,7 @@ RUN pip --python /opt/auto-defender/bin/python install --no-cache-dir --disable-
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes --requirement requirements-demo.txt
 COPY pyproject.toml README.md ./
 COPY scanner scanner
+COPY storage storage
 COPY remediator remediator
 COPY reports reports
 COPY auto_defender auto_defender

@@ -15,7 +15,7 @@ help:
 	@echo 'make demo       sweep, judge and protect a simulated organization, and print the path of its report'
 	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
 	@echo 'make soak       fault campaigns until 10,000 changes have passed; SOAK="--seed 7 --changes 1" runs one again'
-	@echo 'make mutate     break the code in a thousand places and ask the tests; MUTANTS="remediator.merge.*" breaks some'
+	@echo 'make mutate     break the code in a thousand places and ask the tests; MUTANTS="remediator.change.delta.*" breaks some'
 	@echo 'make lint       formatting, rules, types, import contract, templates, policies, known vulnerabilities, licences'
 	@echo 'make format     let ruff format and fix'
 	@echo 'make lock       write the locks again from pyproject.toml; UPGRADE=--upgrade moves every version'

@@ -18,16 +18,17 @@ import typer
 from botocore.exceptions import BotoCoreError
 from rich.console import Console
 
-from auto_defender import __version__, logs
-from auto_defender.configuration import Configuration, read_configuration
+from auto_defender import __version__
+from auto_defender import logging as logs
+from auto_defender.config import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
-from auto_defender.endings import Ending
+from auto_defender.job_result import Ending
 from auto_defender.modes import mode_of
-from auto_defender.notifications import tell_failure
+from auto_defender.notify.sns import tell_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
-from reports.run_result import Mode
-from scanner.errors import AutoDefenderError, BadInput
+from reports.data.run_result import Mode
+from scanner.core.errors import AutoDefenderError, BadInput
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def scan(
     verbose: VerboseOption = False,
 ) -> None:
     """Sweep and judge; read only."""
-    from auto_defender.hourly import scan as job
+    from auto_defender.jobs.run import scan as job
 
     _run(_Call(config, as_json, verbose, output), lambda settings: "scan", job)
 
@@ -119,7 +120,7 @@ def run(
     verbose: VerboseOption = False,
 ) -> None:
     """Sweep, judge and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
-    from auto_defender.hourly import run as job
+    from auto_defender.jobs.run import run as job
 
     call = _Call(config, as_json, verbose, output, notify=True)
     _run(call, lambda settings: mode_of(settings, apply=apply), job)
@@ -133,7 +134,7 @@ def plan(
     verbose: VerboseOption = False,
 ) -> None:
     """Write down what a run would change, for approval."""
-    from auto_defender.planned import write_plan
+    from auto_defender.jobs.plan import write_plan
 
     _run(
         _Call(config, as_json, verbose), lambda settings: "dry_run", lambda context: write_plan(context, out)
@@ -148,7 +149,7 @@ def apply_command(
     verbose: VerboseOption = False,
 ) -> None:
     """Make the changes of a saved plan, and nothing else."""
-    from auto_defender.planned import apply_saved
+    from auto_defender.jobs.plan import apply_saved
 
     _run(
         _Call(config, as_json, verbose),
@@ -167,7 +168,7 @@ def rollback(
     verbose: VerboseOption = False,
 ) -> None:
     """Take back exactly what we added, and keep whatever came later."""
-    from auto_defender.taken_back import take_back
+    from auto_defender.jobs.rollback import take_back
 
     if not run_ids and not functions:
         _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
@@ -186,7 +187,7 @@ def explain(
     verbose: VerboseOption = False,
 ) -> None:
     """Show every check of one function: its value, its threshold, its result."""
-    from auto_defender.explained import explain_function
+    from auto_defender.jobs.explain import explain_function
 
     _run(
         _Call(config, as_json, verbose),
@@ -213,7 +214,7 @@ def weekly(
     verbose: VerboseOption = False,
 ) -> None:
     """Write the weekly report for leadership."""
-    from auto_defender.weekly import report_week
+    from auto_defender.jobs.weekly import report_week
 
     with _opened(verbose):
         settings, session = _configured(config)
@@ -237,7 +238,7 @@ def link(
     verbose: VerboseOption = False,
 ) -> None:
     """Print a link that opens a run's report in a browser, without AWS credentials."""
-    from auto_defender.link import link_report
+    from auto_defender.jobs.report_link import link_report
 
     with _opened(verbose):
         settings, session = _configured(config)
@@ -248,7 +249,7 @@ def link(
 @optouts_app.command()
 def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
     """Read the opt-out file and tell what is in force, what soon expires, and what has expired."""
-    from auto_defender.optouts_check import check_optouts
+    from auto_defender.jobs.optouts import check_optouts
 
     with _opened(verbose):
         settings, session = _configured(config)

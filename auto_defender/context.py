@@ -10,21 +10,21 @@ from datetime import datetime
 
 import boto3
 
-from auto_defender.configuration import Configuration
+from auto_defender.call_counts import count_own_calls
+from auto_defender.config import Configuration
 from auto_defender.output import open_output
-from auto_defender.own_calls import count_own_calls
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
-from remediator.guards import exclusions
-from remediator.kill_switch import parameter_switch
-from remediator.quarantine import Quarantined, quarantined
-from remediator.state import started_at
-from reports.run_result import Mode
-from reports.store import Store
-from scanner.calls import Aws
-from scanner.errors import BadInput
-from scanner.optouts import OptOuts, read_optouts
-from scanner.rules import Rules
+from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.store import started_at
+from remediator.rollout.guards import exclusions
+from remediator.rollout.kill_switch import parameter_switch
+from reports.data.run_result import Mode
+from scanner.aws.caller import Aws
+from scanner.core.errors import BadInput
+from scanner.organization.optouts import OptOuts, read_optouts
+from scanner.risk.rules import Rules
+from storage.store import Store
 
 
 def new_run_id(now: datetime) -> str:

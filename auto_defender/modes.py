@@ -1,7 +1,7 @@
 """When a run writes."""
 
-from auto_defender.configuration import Configuration
-from reports.run_result import Mode
+from auto_defender.config import Configuration
+from reports.data.run_result import Mode
 
 
 def mode_of(settings: Configuration, *, apply: bool = False) -> Mode:

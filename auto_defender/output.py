@@ -3,11 +3,11 @@
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from auto_defender.configuration import Configuration
-from reports.store import Store, open_store
-from scanner.call_errors import describe
-from scanner.calls import home_region
-from scanner.errors import BadInput
+from auto_defender.config import Configuration
+from scanner.aws.caller import home_region
+from scanner.aws.errors import describe
+from scanner.core.errors import BadInput
+from storage.store import Store, open_store
 
 
 def open_output(

@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from scanner.sweep import Progress
+from scanner.inventory.sweep import Progress
 
 log = logging.getLogger(__name__)
 _LINE_EVERY_SECONDS = 5.0

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scanner.call_errors import describe
-from scanner.errors import BadInput
-from scanner.strict_yaml import MAX_BYTES
+from scanner.aws.errors import describe
+from scanner.core.errors import BadInput
+from scanner.core.strict_yaml import MAX_BYTES
 
 
 def read_source(source: str, session: boto3.Session, what: str, most: int = MAX_BYTES) -> bytes:

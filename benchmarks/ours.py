@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import boto3
 
 from benchmarks.task import ROLE, Found, Task
-from scanner.accounts import list_accounts
-from scanner.calls import Aws
-from scanner.optouts import OptOuts
+from scanner.aws.caller import Aws
+from scanner.inventory.sweep import Sweep
+from scanner.organization.accounts import list_accounts
+from scanner.organization.optouts import OptOuts
 from scanner.settings import OrganizationSettings, SweepSettings
-from scanner.sweep import Sweep
 
 
 def ours(task: Task) -> Found:

@@ -27,13 +27,12 @@ from urllib.request import urlopen
 import boto3
 
 from benchmarks.control_plane import RATE, SETTLES_IN_SECONDS
-from remediator.apply import apply_plan
-from remediator.lock import RunLock
-from remediator.plan import Carried, Change, Plan
+from remediator.execution.apply import apply_plan
+from remediator.plan.plan import Carried, Change, Plan
+from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
-from reports.store import FolderStore
-from scanner.calls import Aws
-from scanner.rules import Rules
+from scanner.aws.caller import Aws
+from scanner.risk.rules import Rules
 from scanner.settings import (
     EXEC_WRAPPER,
     DefenderSettings,
@@ -41,6 +40,7 @@ from scanner.settings import (
     RiskSettings,
     SweepSettings,
 )
+from storage.store import FolderStore
 
 CENTRAL = "999988887777"
 RUN_ID = "20261124T034232Z-bench0"

@@ -22,9 +22,9 @@ from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.service import Service
 
-from reports.folder_store import FolderStore
+from reports.data.run_result import RunResult
 from reports.run_files import write_run
-from reports.run_result import RunResult
+from storage.folder import FolderStore
 from tests.unit.reports.frames import organization
 
 SIZES = (100_000, 1_000_000)

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.risk_frame import TODAY, functions_frame, rules
 from benchmarks.risk_rows import judge
-from scanner.risk import assess_risk
+from scanner.risk.engine import assess_risk
 
 RULES = rules()
 COLUMNS = ["protection", "verdict", "reasons"]

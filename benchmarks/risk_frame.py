@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scanner.frame import FunctionsFrame, measured_bytes
-from scanner.optouts import OptOut, OptOuts
-from scanner.rules import Rules
+from scanner.inventory.functions_frame import FunctionsFrame, measured_bytes
+from scanner.organization.optouts import OptOut, OptOuts
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings, Tag
 from tests.unit.reports.frames import REGIONS, WORDS
 

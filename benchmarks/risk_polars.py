@@ -8,10 +8,10 @@ from datetime import date
 import pandas as pd
 import polars as pl
 
-from scanner import runtimes
-from scanner.checks import CHECKS
-from scanner.frame import measured_bytes
-from scanner.rules import Rules
+from scanner.inventory.functions_frame import measured_bytes
+from scanner.risk.catalogue import CHECKS
+from scanner.risk.engine import runtimes
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 
 _FAMILY = {"python": re.compile(r"python3\.([0-9]+)"), "nodejs": re.compile(r"nodejs([0-9]+)\.x")}

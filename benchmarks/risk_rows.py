@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from scanner import runtimes
-from scanner.arns import LayerVersion
-from scanner.rules import Rules
+from scanner.core.arns import LayerVersion
+from scanner.risk.engine import runtimes
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 
 _POLICIES = {"opted_out", "tag_required", "exclusion_list", "quarantined"}

@@ -8,14 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from remediator.state import started_at
-from reports import csv_files, html
-from reports.coverage import by_account
-from reports.read_back import read_csv, read_summary
-from reports.run_result import RunResult
-from reports.store import Store
-from reports.store_base import StoreFailed
-from reports.summary import Previous, summarize
+from remediator.journal.store import started_at
+from reports.data.coverage import by_account
+from reports.data.read_back import read_csv, read_summary
+from reports.data.run_result import RunResult
+from reports.data.summary import Previous, summarize
+from reports.render import csv as csv_files
+from reports.render import html
+from storage.store import Store
+from storage.store_base import StoreFailed
 
 log = logging.getLogger(__name__)
 

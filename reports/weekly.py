@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import charts, page
-from reports.coverage import by_ou, with_shares
-from reports.csv_files import csv_text
-from reports.read_back import read_weekly
-from reports.store import Store
-from reports.summary import utc
-from reports.week_data import Gap, Moved, Run, Week, accounts_of, gaps, moved, runs_of
-from scanner.errors import BadInput
+from reports.data.coverage import by_ou, with_shares
+from reports.data.read_back import read_weekly
+from reports.data.summary import utc
+from reports.data.week import Gap, Moved, Run, Week, accounts_of, gaps, moved, runs_of
+from reports.render import charts, page
+from reports.render.csv import csv_text
+from scanner.core.errors import BadInput
+from storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from scanner.arns import LayerVersion
-from scanner.errors import BadInput
-from scanner.strict_yaml import Document, Path
+from scanner.core.arns import LayerVersion
+from scanner.core.errors import BadInput
+from scanner.core.strict_yaml import Document, Path
 
 EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 

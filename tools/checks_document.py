@@ -5,8 +5,8 @@ python -m tools.checks_document
 
 from pathlib import Path
 
-from scanner.checks import CHECKS, Check
-from scanner.rules import Rules
+from scanner.risk.catalogue import CHECKS, Check
+from scanner.risk.rules import Rules
 from scanner.settings import DefenderSettings, RiskSettings
 
 TARGET = Path(__file__).parents[1] / "docs" / "checks.md"
@@ -21,7 +21,7 @@ cannot be read never passes a check. Where the environment as a whole cannot be 
 for the checks of the wrapper and of the size, which cannot be judged then.
 
 The thresholds below are the defaults; [configuration.md](configuration.md) tells how to change them. This page is
-written by `python -m tools.checks_document` from `scanner/checks.py`.
+written by `python -m tools.checks_document` from `scanner/risk/catalogue.py`.
 """
 
 

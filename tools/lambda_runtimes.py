@@ -1,4 +1,4 @@
-"""Write scanner/data/lambda_runtimes.json: when AWS deprecates each Lambda runtime and blocks its updates.
+"""Write scanner/risk/data/lambda_runtimes.json: when AWS deprecates each Lambda runtime and blocks its updates.
 
 cfn-lint ships that table and follows AWS's runtime support policy with each release. It is a development tool, so
 what the scanner needs of it is kept as a file; a test fails when the locked cfn-lint and the file differ.
@@ -17,7 +17,7 @@ from typing import Any
 from cfnlint.data import AdditionalSpecs
 from cfnlint.helpers import load_resource
 
-DATA_FILE = Path(__file__).parent.parent / "scanner" / "data" / "lambda_runtimes.json"
+DATA_FILE = Path(__file__).parent.parent / "scanner" / "risk" / "data" / "lambda_runtimes.json"
 POLICY = "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html"
 
 

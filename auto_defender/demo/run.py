@@ -11,22 +11,22 @@ from pathlib import Path
 import boto3
 import yaml
 
-from auto_defender.configuration import Configuration, read_configuration
+from auto_defender.config import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.demo.function_kinds import CURRENT, OPTOUT_TAG, ROLLOUT_TAG, WRAPPER
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import simulated_aws
-from auto_defender.endings import Ending, run_text
-from auto_defender.hourly import run
-from auto_defender.logs import name_run
-from auto_defender.observe import observe
+from auto_defender.job_result import Ending, run_text
+from auto_defender.jobs.observe import observe
+from auto_defender.jobs.run import run
+from auto_defender.logging import name_run
 from auto_defender.progress import Display
-from remediator.quarantine import Quarantined, put_in_quarantine
-from remediator.state import run_folder
+from remediator.journal.quarantine import Quarantined, put_in_quarantine
+from remediator.journal.store import run_folder
+from reports.data.run_result import Mode
 from reports.run_files import LATEST
-from reports.run_result import Mode
-from reports.store import Store, open_store
+from storage.store import Store, open_store
 
 _UNITS_UNREAD = 3
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from auto_defender.context import Context
+from auto_defender.doctor.environment import surroundings
 from auto_defender.doctor.finding import Finding
 from auto_defender.doctor.layers import layers
 from auto_defender.doctor.members import Roles, organization
+from auto_defender.doctor.rollout import state
 from auto_defender.doctor.stack_set import stack_set
-from auto_defender.doctor.standing import state
-from auto_defender.doctor.surroundings import surroundings
-from auto_defender.endings import Ending
-from scanner.accounts import list_accounts
-from scanner.errors import AutoDefenderError
+from auto_defender.job_result import Ending
+from scanner.core.errors import AutoDefenderError
+from scanner.organization.accounts import list_accounts
 
 
 def examine(context: Context) -> Ending:

@@ -7,10 +7,10 @@ from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
-from scanner.arns import LayerVersion
-from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
-from scanner.defender_match import family_of
-from scanner.regions import enabled_regions
+from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.core.arns import LayerVersion
+from scanner.organization.regions import enabled_regions
+from scanner.risk.protection import family_of
 from scanner.settings import Family
 
 _ABSENT = "ResourceNotFoundException"

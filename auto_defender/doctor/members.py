@@ -8,9 +8,9 @@ from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
-from scanner.accounts import ACTIVE
-from scanner.call_errors import Throttled, TimedOut, Unreachable, describe
-from scanner.workers import Workers
+from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe
+from scanner.core.worker_pool import Workers
+from scanner.organization.accounts import ACTIVE
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from auto_defender import __version__
-from auto_defender.configuration import Configuration
+from auto_defender.config import Configuration
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from remediator.settings import RolloutSettings
-from scanner.call_errors import Throttled, TimedOut, Unreachable, describe, error_code
-from scanner.frame import BrokenAnswer
-from scanner.pages import pages
+from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.aws.pagination import pages
+from scanner.inventory.functions_frame import BrokenAnswer
 from scanner.settings import Tag
 
 # stacksets/member-role.yaml: the functions that the phase TagGated lets the role change.

@@ -12,10 +12,10 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from reports.folder_store import FolderStore
+from reports.data.run_result import RunResult
 from reports.run_files import write_run
-from reports.run_result import RunResult
-from scanner.served import SERVED
+from scanner.inventory.alias_traffic import SERVED
+from storage.folder import FolderStore
 from tests.unit.reports.frames import HOSTILE, organization, serving, without_functions
 
 # The last eight keep Chromium itself from calling home, which a closed network would refuse, many times a second.

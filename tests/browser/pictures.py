@@ -13,8 +13,8 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from reports.folder_store import FolderStore
 from reports.weekly import write_weekly
+from storage.folder import FolderStore
 from tests.browser.conftest import FLAGS
 
 WIDTH, HEIGHT, PHONE = 1200, 1500, 390

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
-from reports.folder_store import FolderStore
 from reports.run_files import write_run
 from reports.weekly import write_weekly
-from scanner.optouts import OptOut
+from scanner.organization.optouts import OptOut
+from storage.folder import FolderStore
 from tests.browser.conftest import requests_of
 from tests.unit.reports.frames import HOSTILE, organization, serving
 

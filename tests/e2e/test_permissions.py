@@ -23,7 +23,7 @@ def organization(new_organization: Callable[[], Organization]) -> Organization:
     """Give an organization with a member account in each phase, which has a plain and a tagged function."""
     founded = new_organization()
     founded.deploy_central(
-        archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
+        archive("auto_defender/lambda_handler.py", "def handler(event, context):\n    return event\n")
     )
     for phase in PHASES:
         account_id = founded.add_account(phase)
@@ -251,7 +251,7 @@ def test_the_central_role_reads_the_organization_and_changes_nothing_in_it(
 
 
 def test_the_kill_switch_stops_the_schedules(organization: Organization) -> None:
-    package = archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
+    package = archive("auto_defender/lambda_handler.py", "def handler(event, context):\n    return event\n")
 
     def states() -> set[str]:
         schedules = organization.emulator.root(organization.central, "scheduler").list_schedules()[

@@ -17,7 +17,7 @@ from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Keys, Organizati
 
 EAST, WEST = REGIONS
 WRAPPER = "/opt/twistlock/wrapper"
-PACKAGE = archive("auto_defender/aws_lambda.py", "def handler(event, context):\n    return event\n")
+PACKAGE = archive("auto_defender/lambda_handler.py", "def handler(event, context):\n    return event\n")
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,19 @@ import boto3
 import pytest
 from rich.console import Console
 
-from auto_defender.configuration import read_configuration
+from auto_defender.config import read_configuration
 from auto_defender.context import Context, open_context
-from auto_defender.endings import Ending
-from auto_defender.hourly import run
+from auto_defender.job_result import Ending
+from auto_defender.jobs.rollback import take_back
+from auto_defender.jobs.run import run
 from auto_defender.progress import Display
-from auto_defender.taken_back import take_back
 from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
-from remediator.journal import Journal, open_runs, runs_with_journal
-from remediator.state import run_folder
-from reports.store import FolderStore
-from reports.store_base import StoreFailed
-from scanner.calls import Aws
-from scanner.errors import AutoDefenderError
+from remediator.journal.journal import Journal, open_runs, runs_with_journal
+from remediator.journal.store import run_folder
+from scanner.aws.caller import Aws
+from scanner.core.errors import AutoDefenderError
+from storage.store import FolderStore
+from storage.store_base import StoreFailed
 from tests.faults import world
 from tests.faults.fault_plan import FaultPlan
 from tests.faults.files import check_files, check_secrets, remember
@@ -100,8 +100,8 @@ def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
         patch.setattr(
             "tempfile.tempdir", scratch
         )  # where the files of a report stay that could not be uploaded
-        patch.setattr("remediator.update.POLL_SECONDS", (0.01,) * 20)
-        patch.setattr("scanner.connections.READ_TIMEOUT_SEC", read_timeout)
+        patch.setattr("remediator.change.update.POLL_SECONDS", (0.01,) * 20)
+        patch.setattr("scanner.aws.connections.READ_TIMEOUT_SEC", read_timeout)
         patch.delenv("AWS_PROFILE", raising=False)
         for name, value in variables(port).items():
             patch.setenv(name, value)

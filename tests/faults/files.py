@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remediator.journal import Journal
-from remediator.state import run_folder
-from reports.store import FolderStore
-from scanner.rules import Rules
+from remediator.journal.journal import Journal
+from remediator.journal.store import run_folder
+from scanner.risk.rules import Rules
+from storage.store import FolderStore
 from tests.faults.simulator import Simulator
 from tests.faults.truth import judged, layers_of, of_us
 from tests.faults.world import OWNERS_SECRET, POLICY, REGIONS

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from auto_defender.hourly import run
-from auto_defender.taken_back import take_back
-from remediator.journal import runs_with_journal
-from reports.store import FolderStore
-from scanner.errors import AutoDefenderError, GuardStop
+from auto_defender.jobs.rollback import take_back
+from auto_defender.jobs.run import run
+from remediator.journal.journal import runs_with_journal
+from scanner.core.errors import AutoDefenderError, GuardStop
+from storage.store import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.fault_plan import FaultPlan, Planned
 from tests.faults.simulator import Write, serving

@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from auto_defender.context import Context
-from auto_defender.endings import Ending
-from auto_defender.explained import explain_function
-from auto_defender.hourly import run, scan
-from auto_defender.logs import JsonLines, OfRun
-from auto_defender.metrics import embedded_metrics
-from auto_defender.planned import apply_saved, write_plan
-from auto_defender.taken_back import take_back
-from remediator.journal import runs_with_journal
-from reports.store import FolderStore
-from scanner.errors import AutoDefenderError
+from auto_defender.job_result import Ending
+from auto_defender.jobs.explain import explain_function
+from auto_defender.jobs.plan import apply_saved, write_plan
+from auto_defender.jobs.rollback import take_back
+from auto_defender.jobs.run import run, scan
+from auto_defender.logging import JsonLines, OfRun
+from auto_defender.notify.metrics import embedded_metrics
+from remediator.journal.journal import runs_with_journal
+from scanner.core.errors import AutoDefenderError
+from storage.store import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_secrets
 from tests.faults.simulator import serving
 from tests.faults.world import OWNERS_SECRET, POLICY
 
-OWN = ("auto_defender", "reports", "remediator", "scanner")
+OWN = ("auto_defender", "reports", "remediator", "storage", "scanner")
 
 
 @contextmanager

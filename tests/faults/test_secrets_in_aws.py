@@ -18,9 +18,9 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.securityhub.models import securityhub_backends
 from moto.sns.models import sns_backends
 
-from auto_defender import aws_lambda
-from auto_defender.aws_lambda import handler
-from scanner.errors import AutoDefenderError
+from auto_defender import lambda_handler as aws_lambda
+from auto_defender.lambda_handler import handler
+from scanner.core.errors import AutoDefenderError
 from tests.faults.campaign import Campaign, environment
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged

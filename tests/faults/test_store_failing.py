@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from auto_defender.hourly import run
-from auto_defender.planned import apply_saved, write_plan
-from remediator.journal import Journal, open_runs
-from remediator.lock import RunLock
-from remediator.state import run_folder
-from remediator.watch import Health, take_back_regressed
+from auto_defender.jobs.plan import apply_saved, write_plan
+from auto_defender.jobs.run import run
+from remediator.journal.journal import Journal, open_runs
+from remediator.journal.store import run_folder
+from remediator.rollout.health_watch import Health, take_back_regressed
+from remediator.rollout.lock import RunLock
 from reports.run_files import write_run
-from reports.store import FolderStore
-from reports.store_base import StoreFailed
-from scanner.errors import GuardStop
+from scanner.core.errors import GuardStop
+from storage.store import FolderStore
+from storage.store_base import StoreFailed
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_files, remember
 from tests.faults.simulator import serving

@@ -5,8 +5,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auto_defender.hourly import run
-from auto_defender.metrics import embedded_metrics
+from auto_defender.jobs.run import run
+from auto_defender.notify.metrics import embedded_metrics
 from tests.faults.campaign import Campaign, environment
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged

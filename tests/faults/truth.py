@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from scanner.rules import Rules
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 from tests.faults.simulator import Write
 from tests.faults.world import POLICY, POLICY_VARIABLE, WRAPPER, is_ours

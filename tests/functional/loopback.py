@@ -8,7 +8,7 @@ import boto3
 import pytest
 
 from benchmarks.server_process import RunningServer, running_server
-from scanner.calls import Aws
+from scanner.aws.caller import Aws
 from scanner.settings import OrganizationSettings, SweepSettings
 
 REGIONS = ("us-east-1", "us-west-2")

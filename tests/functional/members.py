@@ -10,10 +10,10 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from scanner.call_errors import Throttled
-from scanner.calls import Aws
-from scanner.frame import FunctionsFrame, facts
-from scanner.rules import Rules
+from scanner.aws.caller import Aws
+from scanner.aws.errors import Throttled
+from scanner.inventory.functions_frame import FunctionsFrame, facts
+from scanner.risk.rules import Rules
 from scanner.settings import OrganizationSettings, SweepSettings
 
 MEMBERS = ("222233334444", "333344445555")

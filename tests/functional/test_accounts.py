@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from scanner.accounts import list_accounts
-from scanner.call_errors import Throttled
-from scanner.errors import BadInput
+from scanner.aws.errors import Throttled
+from scanner.core.errors import BadInput
+from scanner.organization.accounts import list_accounts
 from scanner.settings import OrganizationSettings
 
 ROOT = "r-root"

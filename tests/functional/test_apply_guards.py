@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from remediator.lock import RunLock
-from remediator.quarantine import Quarantined, put_in_quarantine, quarantined
-from remediator.state import STOP
-from scanner.errors import BadInput, GuardStop
+from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.store import STOP
+from remediator.rollout.lock import RunLock
+from scanner.core.errors import BadInput, GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.house import RUN, House
 
@@ -56,7 +56,7 @@ def test_the_kill_switch_stops_before_the_first_change(house: House) -> None:
 
 
 def test_the_kill_switch_stops_a_run_that_is_under_way(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remediator.guards.BATCH_SECONDS", 0.0)
+    monkeypatch.setattr("remediator.rollout.guards.BATCH_SECONDS", 0.0)
     add(house, 120)
 
     def pull(method: str, arn: str, n: int) -> None:

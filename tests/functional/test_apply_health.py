@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from auto_defender.observe import Observed
-from remediator.health import Figures
-from remediator.lock import RunLock
-from remediator.quarantine import quarantined
-from remediator.watch import Health, Watched, breaker, look, take_back_regressed
+from auto_defender.jobs.observe import Observed
+from remediator.journal.quarantine import quarantined
+from remediator.rollout.health import Figures
+from remediator.rollout.health_watch import Health, Watched, breaker, look, take_back_regressed
+from remediator.rollout.lock import RunLock
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
 from tests.unit.remediator.house import OURS, House, settings

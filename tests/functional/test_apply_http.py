@@ -13,17 +13,17 @@ import pytest
 
 from benchmarks.control_plane import ControlPlane, serve
 from benchmarks.remediate import DEFENDER, change
-from remediator.apply import Applied, apply_plan
-from remediator.history import select
-from remediator.journal import Journal
-from remediator.lock import RunLock
-from remediator.plan import Plan
-from remediator.rollback import rollback
+from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.rollback import rollback
+from remediator.journal.history import select
+from remediator.journal.journal import Journal
+from remediator.plan.plan import Plan
+from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
-from reports.store import FolderStore
-from scanner.calls import Aws
-from scanner.rules import Rules
+from scanner.aws.caller import Aws
+from scanner.risk.rules import Rules
 from scanner.settings import OrganizationSettings, RiskSettings, SweepSettings
+from storage.store import FolderStore
 from tests.unit.remediator.house import RUN
 
 CENTRAL, MEMBERS, REGIONS = "999988887777", ("100000000000", "100000000001"), ("us-east-1", "eu-west-1")
@@ -66,8 +66,8 @@ def aws(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Aws:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("remediator.update.POLL_SECONDS", (0.05,) * 100)
-    monkeypatch.setattr("remediator.update.FIND_OUT_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("remediator.change.update.POLL_SECONDS", (0.05,) * 100)
+    monkeypatch.setattr("remediator.change.update.FIND_OUT_SECONDS", (0.05, 0.1))
     organization = OrganizationSettings(role_name="Member", regions=REGIONS)
     return Aws(
         boto3.Session(), organization, SweepSettings(workers=16, calls_per_second=100.0), RUN, writes=True

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from reports.store import FolderStore
-from scanner.errors import GuardStop
+from scanner.core.errors import GuardStop
+from storage.store import FolderStore
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.house import OURS, RUN, House
 
@@ -153,8 +153,8 @@ HOLDER = """
 import sys, time
 from datetime import timedelta
 from pathlib import Path
-from remediator.lock import RunLock
-from reports.store import FolderStore
+from remediator.rollout.lock import RunLock
+from storage.store import FolderStore
 with RunLock(FolderStore(Path(sys.argv[1])), "20261124T034232Z-victim", expires=timedelta(seconds=float(sys.argv[2]))):
     print("held", flush=True)
     time.sleep(600)

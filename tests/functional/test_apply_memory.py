@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from remediator.apply import limit_stop
-from remediator.drifted import Drifted, tell_drift
-from remediator.failures import failures
-from remediator.holds import Holds, holds_on
-from remediator.permanent import snippet, tool_of
-from remediator.plan import defender_for
+from auto_defender.jobs.drift import Drifted, tell_drift
+from auto_defender.jobs.iac_snippets import snippet, tool_of
+from remediator.execution.apply import limit_stop
+from remediator.journal.failures import failures
+from remediator.plan.held_back import Holds, holds_on
+from remediator.plan.plan import defender_for
 from remediator.settings import RolloutSettings
-from scanner.errors import BadInput
-from scanner.risk import assess_risk
+from scanner.core.errors import BadInput
+from scanner.risk.engine import assess_risk
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import ACCOUNT, REGION, FakeLambda, layer, refusal
 from tests.unit.remediator.house import POLICY, RUN, WRAPPER, House, one, settings

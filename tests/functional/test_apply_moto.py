@@ -11,18 +11,18 @@ import pytest
 from moto import mock_aws
 from pydantic import SecretStr
 
-from remediator.apply import Applied, apply_plan
-from remediator.history import select
-from remediator.lock import RunLock
-from remediator.plan import make_plan
-from remediator.rollback import rollback
+from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.rollback import rollback
+from remediator.journal.history import select
+from remediator.plan.plan import make_plan
+from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
-from reports.store import FolderStore
-from scanner.calls import Aws
-from scanner.frame import frame_of
-from scanner.risk import assess_risk
-from scanner.rules import Rules
+from scanner.aws.caller import Aws
+from scanner.inventory.functions_frame import frame_of
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
 from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
+from storage.store import FolderStore
 from tests.unit.remediator.house import RUN
 
 # The account that moto gives to every key it did not hand out itself.

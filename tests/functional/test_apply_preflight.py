@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from remediator.holds import holds_on
-from remediator.plan import Plan
-from remediator.preflight import preflight
-from scanner.call_errors import Throttled
+from remediator.execution.preflight import preflight
+from remediator.plan.held_back import holds_on
+from remediator.plan.plan import Plan
+from scanner.aws.errors import Throttled
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
 from tests.unit.remediator.house import RUN, House

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scanner.errors import WrongAccount
+from scanner.core.errors import WrongAccount
 from scanner.settings import EXEC_WRAPPER, Tag
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer, lose, refusal
 from tests.unit.remediator.house import OURS, POLICY, RUN, WRAPPER, House, one, settings

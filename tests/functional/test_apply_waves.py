@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.apply import Applied
-from remediator.health import Figures
-from remediator.plan import Plan
+from remediator.execution.apply import Applied
+from remediator.plan.plan import Plan
+from remediator.rollout.health import Figures
+from remediator.rollout.health_watch import look
+from remediator.rollout.wave_progress import WavesNow, waves_now
+from remediator.rollout.waves import Seen, WaveStanding, WaveState, advance, stand, under_way
 from remediator.settings import WaveSettings
-from remediator.watch import look
-from remediator.waves import Seen, WaveStanding, WaveState, advance, stand, under_way
-from remediator.waves_now import WavesNow, waves_now
-from reports.store_base import StoreFailed
-from scanner.errors import BadInput
+from scanner.core.errors import BadInput
 from scanner.settings import SweepSettings, Tag
+from storage.store_base import StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.house import House, hurry
 
@@ -35,7 +35,7 @@ TAG = Tag(key="ring", value="0")
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
-    monkeypatch.setattr("remediator.journal.datetime", Clock)
+    monkeypatch.setattr("remediator.journal.journal.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
 
 

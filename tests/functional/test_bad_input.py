@@ -13,7 +13,7 @@ from moto.s3.models import s3_backends
 
 from auto_defender.demo.organization import Organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from remediator.state import run_folder
+from remediator.journal.store import run_folder
 from tests.functional.moto_server import (
     Desk,
     Done,

@@ -11,12 +11,12 @@ import boto3
 import pytest
 from moto.s3.models import s3_backends
 
-from auto_defender.aws_lambda import handler
 from auto_defender.demo.functions import SECRET, fill
 from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.scale_out import steps
-from scanner.errors import BadInput, Defect, GuardStop, WrongAccount
+from auto_defender.distributed import steps
+from auto_defender.lambda_handler import handler
+from scanner.core.errors import BadInput, Defect, GuardStop, WrongAccount
 from tests.functional.moto_server import Desk, configurations, environment, reset, serving
 
 BUCKET = "reports-of-the-org"

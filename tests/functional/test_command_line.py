@@ -14,7 +14,7 @@ from auto_defender.demo.function_kinds import CURRENT, WRAPPER
 from auto_defender.demo.functions import SECRET, fill
 from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from scanner.checks import CHECKS
+from scanner.risk.catalogue import CHECKS
 from scanner.settings import EXEC_WRAPPER
 from tests.functional.moto_server import Desk, auto_defender, configurations, environment, reset, serving
 

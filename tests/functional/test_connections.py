@@ -21,10 +21,10 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 
 from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer, write_certificate
-from scanner.clients import Clients
-from scanner.connections import Connections, tls_context
-from scanner.credentials import acting_as
-from scanner.errors import BadInput
+from scanner.aws.clients import Clients
+from scanner.aws.connections import Connections, tls_context
+from scanner.aws.credentials import acting_as
+from scanner.core.errors import BadInput
 from scanner.settings import SweepSettings
 from tests.functional.loopback import REGIONS, aws_for, loopback
 
@@ -206,7 +206,7 @@ def test_what_is_not_exactly_one_answer_is_none(pieces: list[bytes]) -> None:
 
 
 def test_a_silent_other_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scanner.connections.READ_TIMEOUT_SEC", 0.2)
+    monkeypatch.setattr("scanner.aws.connections.READ_TIMEOUT_SEC", 0.2)
     with raw_server([LENGTH + b"\r\n{"]) as (url, _), pytest.raises(ReadTimeoutError):
         Connections(url, tls_context(None)).send(request_to(url))
 

@@ -17,8 +17,8 @@ from auto_defender.demo import run_demo
 from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID, simulated_aws
 from auto_defender.progress import Display
-from scanner.checks import CHECKS
-from scanner.defender_match import PROTECTIONS
+from scanner.risk.catalogue import CHECKS
+from scanner.risk.protection import PROTECTIONS
 from tests.functional.moto_server import Done, auto_defender, environment, reset, serving
 
 # Nothing listens there, and no such profile exists: whatever the demo would send to them fails.

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from scanner.call_errors import TimedOut
-from scanner.effective import add_served
-from scanner.errors import WrongAccount
-from scanner.risk import assess_risk
-from scanner.served import effective_protection
-from scanner.served_reader import read_serving_of
+from scanner.aws.errors import TimedOut
+from scanner.core.errors import WrongAccount
+from scanner.inventory.alias_reader import read_serving_of
+from scanner.inventory.alias_traffic import effective_protection
+from scanner.inventory.effective_coverage import add_served
+from scanner.risk.engine import assess_risk
 from tests.functional.members import MEMBERS, SWEEP, Faulty, client, functions_of, members, refused, throttled
 from tests.unit.scanner.judged import TODAY, WRAPPER, rules
 

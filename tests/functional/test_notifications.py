@@ -11,8 +11,8 @@ from moto.sns.models import Topic, sns_backends
 
 from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.endings import Ending
-from auto_defender.notifications import NotificationSettings, tell_run
+from auto_defender.job_result import Ending
+from auto_defender.notify.sns import NotificationSettings, tell_run
 from tests.functional.moto_server import Desk, Done, auto_defender, desk_with, environment, serving
 
 

@@ -10,9 +10,9 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, ParamValidationError
 
-from scanner.clients import Clients
-from scanner.credentials import acting_as
-from scanner.operations import Operation
+from scanner.aws.clients import Clients
+from scanner.aws.credentials import acting_as
+from scanner.aws.operations import Operation
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:orders/ü"
 LAYER = "arn:aws:lambda:eu-west-1:444455556666:layer:twistlock-python"

@@ -6,9 +6,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from auto_defender.own_calls import count_own_calls
-from reports.store import open_store
-from scanner.rates import CallCounts
+from auto_defender.call_counts import count_own_calls
+from scanner.aws.rate_limits import CallCounts
+from storage.store import open_store
 from tests.functional.test_store_s3 import BUCKET, answer_with
 
 

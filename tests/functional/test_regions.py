@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from scanner.call_errors import Unreachable
-from scanner.frame import BrokenAnswer
-from scanner.optouts import OptOut, OptOuts
-from scanner.regions import enabled_regions, is_disabled
+from scanner.aws.errors import Unreachable
+from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.inventory.ledger import Unit
+from scanner.inventory.sweep import Sweep
+from scanner.inventory.unit_reader import SILENT_UNITS, RegionSilent, UnitReader
+from scanner.organization.optouts import OptOut, OptOuts
+from scanner.organization.regions import enabled_regions, is_disabled
 from scanner.settings import OrganizationSettings, SweepSettings
-from scanner.sweep import Sweep
-from scanner.unit_reader import SILENT_UNITS, RegionSilent, UnitReader
-from scanner.units import Unit
 
 DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetRegionOptStatus")
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from remediator.ending import Ended
-from remediator.guards import BREAKER_FROM, Guards
-from remediator.history import select, undo_each
-from remediator.journal import Journal
-from remediator.lock import RunLock
-from remediator.quarantine import quarantined
-from remediator.rollback import rollback
-from remediator.run import Run
-from remediator.take_back import TakingBack, take_back
-from scanner.errors import BadInput
+from remediator.change.detach import TakingBack, take_back
+from remediator.change.run_context import Run
+from remediator.change.settlement import Ended
+from remediator.execution.rollback import rollback
+from remediator.journal.history import select, undo_each
+from remediator.journal.journal import Journal
+from remediator.journal.quarantine import quarantined
+from remediator.rollout.guards import BREAKER_FROM, Guards
+from remediator.rollout.lock import RunLock
+from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
 from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, one, settings

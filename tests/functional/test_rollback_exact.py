@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from remediator.quarantine import quarantined
-from scanner.errors import BadInput
+from remediator.journal.quarantine import quarantined
+from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
 from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, one, settings

@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from scanner.calls import Aws
-from scanner.errors import BadInput, Defect
+from scanner.aws.caller import Aws
+from scanner.core.errors import BadInput, Defect
 from scanner.settings import OrganizationSettings, SweepSettings
 
 MEMBER = "222233334444"

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.answers import account_id, function_configuration
 from benchmarks.server_process import RunningServer
-from scanner.errors import Defect
+from scanner.core.errors import Defect
 from scanner.settings import SweepSettings
 from tests.functional.loopback import REGIONS, aws_for, loopback
 

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from reports.store import Store, open_store
+from storage.store import Store, open_store
 
 BUCKET = "reports-of-111122223333"
 

@@ -13,11 +13,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from reports import csv_files
+from reports.render import csv as csv_files
 from reports.run_files import write_run
-from reports.store import open_store
-from reports.store_base import StoreFailed
 from reports.weekly import write_weekly
+from storage.store import open_store
+from storage.store_base import StoreFailed
 from tests.unit.reports.frames import NOW, organization
 
 BUCKET = "reports-of-111122223333"

@@ -12,10 +12,10 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 
-from reports.s3_store import EXPIRES
-from reports.store import open_store
-from reports.store_base import StoreFailed
-from scanner.errors import BadInput
+from scanner.core.errors import BadInput
+from storage.s3 import EXPIRES
+from storage.store import open_store
+from storage.store_base import StoreFailed
 
 BUCKET = "reports-of-111122223333"
 

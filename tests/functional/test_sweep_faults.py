@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer
-from scanner.accounts import list_accounts
-from scanner.errors import WrongAccount
-from scanner.optouts import OptOuts
+from scanner.core.errors import WrongAccount
+from scanner.inventory.sweep import Progress, Sweep, Swept
+from scanner.organization.accounts import list_accounts
+from scanner.organization.optouts import OptOuts
 from scanner.settings import SweepSettings
-from scanner.sweep import Progress, Sweep, Swept
 from tests.functional.loopback import ORGANIZATION, REGIONS, aws_for, loopback
 
 TODAY = date(2026, 11, 24)

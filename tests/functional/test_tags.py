@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scanner.risk import assess_risk
-from scanner.rules import Rules
+from scanner.inventory.tags import add_tags
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
 from scanner.settings import Tag
-from scanner.tags import add_tags
 from tests.functional.members import (
     MEMBERS,
     REGION,

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from scanner import memory_logs, metrics
-from scanner.risk import assess_risk
-from scanner.rules import Rules
+from scanner.inventory import cloudwatch as metrics
+from scanner.inventory import logs_insights as memory_logs
+from scanner.inventory.utilization import add_utilization
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
 from scanner.settings import SweepSettings
-from scanner.utilization import add_utilization
 from tests.functional.members import MEMBERS, SWEEP, Faulty, client, functions_of, members, refused, throttled
 from tests.unit.scanner.judged import TODAY, function, layer, rules
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remediator import api_errors
-from remediator.merge import State
-from remediator.update import busy, state_of
-from scanner.arns import FunctionArn, LayerVersion
-from scanner.call_errors import describe
-from scanner.direct import parse_json
-from scanner.errors import WrongAccount
-from scanner.frame import BrokenAnswer, frame_of
-from scanner.risk import assess_risk
+from remediator.change import api_errors
+from remediator.change.delta import State
+from remediator.change.update import busy, state_of
+from scanner.aws.errors import describe
+from scanner.aws.transport import parse_json
+from scanner.core.arns import FunctionArn, LayerVersion
+from scanner.core.errors import WrongAccount
+from scanner.inventory.functions_frame import BrokenAnswer, frame_of
+from scanner.risk.engine import assess_risk
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
 from tests.unit.remediator.fake_lambda import refusal
 from tests.unit.scanner.judged import ACCOUNT, REGION, function, layer, rules

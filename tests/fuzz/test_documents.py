@@ -15,18 +15,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auto_defender.configuration import Configuration, read_configuration
+from auto_defender.config import Configuration, read_configuration
 from auto_defender.sources import read_source
-from remediator.drift import lost_again
-from remediator.failures import failures
-from remediator.journal import Journal
-from remediator.lock import RunLock
-from remediator.plan import MAX_PLAN_BYTES, read_plan
-from remediator.quarantine import quarantined
+from remediator.journal.drift import lost_again
+from remediator.journal.failures import failures
+from remediator.journal.journal import Journal
+from remediator.journal.quarantine import quarantined
+from remediator.plan.plan import MAX_PLAN_BYTES, read_plan
+from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
-from reports.store import FolderStore
-from scanner.errors import AutoDefenderError, BadInput
-from scanner.optouts import read_optouts
+from scanner.core.errors import AutoDefenderError, BadInput
+from scanner.organization.optouts import read_optouts
+from storage.store import FolderStore
 from tests.functional.moto_server import ROOT, environment
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda
@@ -269,7 +269,7 @@ def test_100_mb_are_refused_and_not_read(what: str, large: Path, tmp_path: Path)
     if what == "opt-out file":
         command = ["optouts", "check", "--config", str(config)]
     code = (
-        "import resource, sys; import auto_defender.hourly, auto_defender.cli as cli\n"
+        "import resource, sys; import auto_defender.jobs.run, auto_defender.cli as cli\n"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: cli.app(sys.argv[1:])\n"
         "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used)"

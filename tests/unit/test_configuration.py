@@ -2,8 +2,8 @@
 
 import pytest
 
-from auto_defender.configuration import Configuration, read_configuration
-from scanner.errors import BadInput
+from auto_defender.config import Configuration, read_configuration
+from scanner.core.errors import BadInput
 
 GOOD = b"""
 organization:

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from auto_defender.endings import exit_code, run_text
-from scanner.errors import GuardStop
+from auto_defender.job_result import exit_code, run_text
+from scanner.core.errors import GuardStop
 
 SUMMARY = {
     "run_id": "20261124T034232Z-1a2b3c",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from auto_defender import logs
+from auto_defender import logging as logs
 
 RUN_ID, NEXT = "20261124T034232Z-1a2b3c", "20261124T034233Z-4d5e6f"
 ARN = "arn:aws:lambda:us-east-1:222233334444:function:payments-settlement-nightly"
@@ -17,7 +17,7 @@ ARN = "arn:aws:lambda:us-east-1:222233334444:function:payments-settlement-nightl
 
 @pytest.fixture(autouse=True)
 def levels_and_handlers() -> Iterator[None]:
-    names = (None, "auto_defender", "reports", "remediator", "scanner", logs.SKIPS)
+    names = (None, "auto_defender", "reports", "remediator", "storage", "scanner", logs.SKIPS)
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
     yield
@@ -35,7 +35,7 @@ def on_a_terminal(width: int, *, verbose: bool = True) -> io.StringIO:
 
 def test_each_line_on_a_terminal_names_its_run_behind_the_message() -> None:
     text = on_a_terminal(160)
-    logging.getLogger("scanner.sweep").info("24 accounts, 23 in scope")
+    logging.getLogger("scanner.inventory.sweep").info("24 accounts, 23 in scope")
     logging.getLogger(logs.SKIPS).warning("skipped %s: architecture", ARN)
     logs.name_run(NEXT)
     logging.getLogger("botocore").warning("a library's [bold]own[/bold]")
@@ -67,8 +67,8 @@ def test_a_traceback_names_its_run_too() -> None:
 def test_where_nobody_watches_each_line_is_a_document_with_the_runs_id() -> None:
     text = io.StringIO()
     logs.set_up(RUN_ID, verbose=False, console=Console(file=text, force_terminal=False), stream=text)
-    logging.getLogger("scanner.sweep").info("read", extra={"region": "us-east-1"})
-    logging.getLogger("scanner.sweep").debug("only with --verbose")
+    logging.getLogger("scanner.inventory.sweep").info("read", extra={"region": "us-east-1"})
+    logging.getLogger("scanner.inventory.sweep").debug("only with --verbose")
     logs.name_run(NEXT)
     logging.getLogger("botocore").warning("a library's own")
     lines = [json.loads(line) for line in text.getvalue().splitlines()]

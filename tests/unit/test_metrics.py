@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from auto_defender.metrics import BREAKER_OPEN, COUNTS, INCOMPLETE, NAMESPACE, embedded_metrics
+from auto_defender.notify.metrics import BREAKER_OPEN, COUNTS, INCOMPLETE, NAMESPACE, embedded_metrics
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {

@@ -126,14 +126,14 @@ def test_compiled_modules_carry_no_path_of_this_machine_and_are_the_same_each_ti
 
 def test_the_handler_is_imported_from_the_zip_alone(tmp_path: Path) -> None:
     path = zip_of(
-        tmp_path, {"auto_defender/__init__.py": b"", "auto_defender/aws_lambda.py": b"import json\n"}
+        tmp_path, {"auto_defender/__init__.py": b"", "auto_defender/lambda_handler.py": b"import json\n"}
     )
     assert try_import(path, sys.executable) > 0
 
 
 def test_a_module_missing_from_the_zip_is_told(tmp_path: Path) -> None:
     path = zip_of(
-        tmp_path, {"auto_defender/__init__.py": b"", "auto_defender/aws_lambda.py": b"import pandas\n"}
+        tmp_path, {"auto_defender/__init__.py": b"", "auto_defender/lambda_handler.py": b"import pandas\n"}
     )
     with pytest.raises(CannotImport, match="No module named 'pandas'"):
         try_import(path, sys.executable)

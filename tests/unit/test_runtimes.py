@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from scanner.runtimes import blocked_soon, lifecycle, update_blocked
+from scanner.risk.runtimes import blocked_soon, lifecycle, update_blocked
 from tools import lambda_runtimes
 
 # Blocked long ago, so that its dates no longer move.

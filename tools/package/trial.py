@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.package.target import Target
 
-HANDLER_MODULE = "auto_defender.aws_lambda"
+HANDLER_MODULE = "auto_defender.lambda_handler"
 IMPORT = f"""
 import sys, time
 sys.path.insert(0, sys.argv[1])

@@ -10,8 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from remediator.health import Figures
-from scanner.call_errors import LostAnswer
+from remediator.rollout.health import Figures
+from scanner.aws.errors import LostAnswer
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
 PUBLISHER = "999988887777"

@@ -8,22 +8,22 @@ from typing import Any
 import pandas as pd
 from pydantic import SecretStr
 
-from remediator import collector as collector_module
-from remediator import update as update_module
-from remediator.apply import Applied, apply_plan
-from remediator.guards import exclusions
-from remediator.history import select
-from remediator.journal import Entry, Journal
-from remediator.lock import RunLock
-from remediator.plan import Plan, configuration_digest, make_plan
-from remediator.recover import resolve_open_runs
-from remediator.rollback import RolledBack, rollback
+from remediator.change import update as update_module
+from remediator.execution import executor as collector_module
+from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.recover import resolve_open_runs
+from remediator.execution.rollback import RolledBack, rollback
+from remediator.journal.history import select
+from remediator.journal.journal import Entry, Journal
+from remediator.plan.plan import Plan, configuration_digest, make_plan
+from remediator.rollout.guards import exclusions
+from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
-from reports.store import FolderStore
-from scanner.frame import FunctionsFrame, facts
-from scanner.risk import assess_risk
-from scanner.rules import Rules
+from scanner.inventory.functions_frame import FunctionsFrame, facts
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings
+from storage.store import FolderStore
 from tests.unit.remediator.fake_lambda import PUBLISHER, FakeLambda
 
 WRAPPER = "/opt/twistlock/wrapper"
@@ -142,6 +142,6 @@ def hurry(monkeypatch: Any) -> None:
     """Wait milliseconds where the protocol waits seconds."""
     monkeypatch.setattr(update_module, "POLL_SECONDS", (0.001,) * 20)
     monkeypatch.setattr(update_module, "FIND_OUT_SECONDS", (0.001, 0.001, 0.001))
-    monkeypatch.setattr("remediator.batches.GATHER_SECONDS", 0.002)
+    monkeypatch.setattr("remediator.change.batcher.GATHER_SECONDS", 0.002)
     monkeypatch.setattr(collector_module, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr("random.uniform", lambda low, high: 0.001)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.api_errors import CALL_ERRORS, redacted, told_apart
-from scanner.call_errors import LostAnswer, Throttled, TimedOut, Unreachable
-from scanner.frame import BrokenAnswer
+from remediator.change.api_errors import CALL_ERRORS, redacted, told_apart
+from scanner.aws.errors import LostAnswer, Throttled, TimedOut, Unreachable
+from scanner.inventory.functions_frame import BrokenAnswer
 from tests.unit.remediator.fake_lambda import refusal
 
 

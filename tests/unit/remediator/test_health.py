@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.health import Figures, compare, interval
+from remediator.rollout.health import Figures, compare, interval
 
 counts = st.integers(0, 10_000_000)
 MIN = 50

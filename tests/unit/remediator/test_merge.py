@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.merge import (
+from remediator.change.delta import (
     CannotMerge,
     Defender,
     Delta,
@@ -18,7 +18,7 @@ from remediator.merge import (
     put_in,
     take_out,
 )
-from scanner.arns import LayerVersion
+from scanner.core.arns import LayerVersion
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import layer
 

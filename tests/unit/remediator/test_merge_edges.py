@@ -2,7 +2,7 @@
 
 import pytest
 
-from remediator.merge import (
+from remediator.change.delta import (
     CannotMerge,
     Defender,
     Delta,
@@ -13,7 +13,7 @@ from remediator.merge import (
     put_in,
     take_out,
 )
-from scanner.arns import LayerVersion
+from scanner.core.arns import LayerVersion
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import layer
 

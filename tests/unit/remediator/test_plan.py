@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from remediator.apply import limit_stop
-from remediator.plan import configuration_digest, read_plan
+from remediator.execution.apply import limit_stop
+from remediator.plan.plan import configuration_digest, read_plan
 from remediator.settings import RolloutSettings
-from scanner.errors import BadInput
+from scanner.core.errors import BadInput
 from scanner.settings import RiskSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.house import POLICY, House, settings

@@ -7,9 +7,9 @@ from collections.abc import Generator
 
 import pytest
 
-from remediator.batches import Batches
-from remediator.scheduler import STEPS_IN_A_LANE, Finished, Scheduler
-from scanner.turns import pause
+from remediator.change.batcher import Batches
+from remediator.execution.scheduler import STEPS_IN_A_LANE, Finished, Scheduler
+from scanner.aws.turns import pause
 
 Steps = Generator[float, None, int]
 
@@ -48,7 +48,7 @@ def test_a_thousand_wait_on_one_thread_and_each_ends_once() -> None:
 
 
 def test_a_lane_that_is_slow_leaves_room_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remediator.scheduler.STEPS_UNDER_WAY", STEPS_IN_A_LANE + 1)
+    monkeypatch.setattr("remediator.execution.scheduler.STEPS_UNDER_WAY", STEPS_IN_A_LANE + 1)
     release = threading.Event()
     with Scheduler[int, int]() as scheduler:
         for number in range(20):

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from remediator.drifted import Drifted
-from remediator.standing import VERDICTS, Standing
-from remediator.watch import Health
-from remediator.waves import WaveStanding
-from reports.run_result import Mode, RunResult
-from scanner.optouts import OptOut
-from scanner.served import SERVED
+from auto_defender.jobs.drift import Drifted
+from remediator.rollout.health_watch import Health
+from remediator.rollout.waves import WaveStanding
+from reports.data.rollout_status import VERDICTS, Standing
+from reports.data.run_result import Mode, RunResult
+from scanner.inventory.alias_traffic import SERVED
+from scanner.organization.optouts import OptOut
 
 NOW = datetime(2026, 11, 24, 3, 42, 32, tzinfo=UTC)
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-southeast-2")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from reports import csv_files
-from reports.csv_files import ATHENA_ESCAPE
+from reports.render import csv as csv_files
+from reports.render.csv import ATHENA_ESCAPE
 from reports.run_files import TABLES
 from tools.templates import render
 

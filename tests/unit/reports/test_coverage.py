@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import coverage
-from reports.coverage import (
+from reports.data import coverage
+from reports.data.coverage import (
     VERDICTS,
     assumed_functions,
     by_account,
@@ -18,7 +18,7 @@ from reports.coverage import (
     reason_counts,
     with_shares,
 )
-from scanner import units as ledger
+from scanner.inventory import ledger
 from tests.unit.reports.frames import organization
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import csv_files
-from reports.csv_files import (
+from reports.data.summary import summarize
+from reports.render import csv as csv_files
+from reports.render.csv import (
     ACCOUNTS,
     ATHENA_ESCAPE,
     CHANGES,
@@ -23,8 +24,7 @@ from reports.csv_files import (
     neutral,
     write_csv,
 )
-from reports.summary import summarize
-from reports.text import visible
+from reports.render.text import visible
 from reports.weekly import COVERAGE
 from tests.unit.reports.frames import HOSTILE, organization
 

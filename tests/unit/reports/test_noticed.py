@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.coverage import measure, measure_effective
-from reports.csv_files import FUNCTIONS, csv_text, functions_table
-from reports.folder_store import FolderStore
-from reports.noticed import blocked_soon, utilization_unread
+from reports.data.coverage import measure, measure_effective
+from reports.data.notices import blocked_soon, utilization_unread
+from reports.data.run_result import RunResult
+from reports.render.csv import FUNCTIONS, csv_text, functions_table
+from reports.render.text import percent
 from reports.run_files import write_run
-from reports.run_result import RunResult
-from reports.text import percent
-from scanner.runtimes import lifecycle
-from scanner.served import SERVED
+from scanner.inventory.alias_traffic import SERVED
+from scanner.risk.runtimes import lifecycle
+from storage.folder import FolderStore
 from tests.unit.reports.frames import organization, serving
 
 ROWS = st.tuples(st.sampled_from(SERVED), st.booleans(), st.booleans())

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import charts
-from reports.folder_store import FolderStore
+from reports.render import charts
+from reports.render.table_data import Column, pack
+from reports.render.text import percent, signed, visible
 from reports.run_files import write_run
-from reports.table_data import Column, pack
-from reports.text import percent, signed, visible
+from storage.folder import FolderStore
 from tests.unit.reports.frames import HOSTILE, organization, without_functions
 
 
@@ -113,7 +113,7 @@ def test_what_security_hub_did_not_take_is_said(tmp_path: Path) -> None:
 def test_large_organizations_see_what_needs_action_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("reports.html.FUNCTIONS_IN_PAGE", 150)
+    monkeypatch.setattr("reports.render.html.FUNCTIONS_IN_PAGE", 150)
     run = organization(functions=500)
     write_run(FolderStore(tmp_path), run)
     page = (tmp_path / "latest/report.html").read_text(encoding="utf-8")

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports.folder_store import FolderStore
+from reports.data.run_result import RunResult
 from reports.run_files import read_previous, write_run
-from reports.run_result import RunResult
-from reports.store_base import StoreFailed
-from scanner import accounts
-from scanner.frame import FunctionsFrame
-from scanner.units import Ledger
+from scanner.inventory.functions_frame import FunctionsFrame
+from scanner.inventory.ledger import Ledger
+from scanner.organization import accounts
+from storage.folder import FolderStore
+from storage.store_base import StoreFailed
 from tests.unit.reports.frames import NOW, organization
 
 CONTRACT = (

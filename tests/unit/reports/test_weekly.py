@@ -13,14 +13,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports.folder_store import FolderStore
+from reports.data.run_result import RunResult
+from reports.data.week import Week
+from reports.render.text import percent
 from reports.run_files import write_run
-from reports.run_result import RunResult
-from reports.text import percent
-from reports.week_data import Week
 from reports.weekly import COVERAGE, write_weekly
-from scanner.errors import BadInput
-from scanner.served import SERVED
+from scanner.core.errors import BadInput
+from scanner.inventory.alias_traffic import SERVED
+from storage.folder import FolderStore
 from tests.unit.reports.frames import HOSTILE, organization, serving, without_functions
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)

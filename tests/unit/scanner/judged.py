@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from scanner.frame import frame_of
-from scanner.risk import assess_risk
-from scanner.rules import Rules
+from scanner.inventory.functions_frame import frame_of
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
 from scanner.settings import DefenderSettings, RiskSettings
 
 ACCOUNT, REGION, TODAY = "222233334444", "us-east-1", date(2026, 11, 24)

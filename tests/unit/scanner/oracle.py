@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import scanner
-from scanner.rules import Rules
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 
 ORDER = (
@@ -21,7 +21,7 @@ ORDER = (
     "function_kind", "state", "code_signing", "opted_out", "tag_required", "exclusion_list", "quarantined",
 )  # fmt: skip
 POLICIES = {"opted_out", "tag_required", "exclusion_list", "quarantined"}
-RUNTIMES = json.loads((Path(scanner.__file__).parent / "data" / "lambda_runtimes.json").read_text())[
+RUNTIMES = json.loads((Path(scanner.__file__).parent / "risk" / "data" / "lambda_runtimes.json").read_text())[
     "runtimes"
 ]
 USUAL = set(

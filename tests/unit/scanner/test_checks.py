@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from remediator.guards import BUILT_IN_EXCLUSIONS
-from scanner.checks import BY_CODE, CHECKS
+from remediator.rollout.guards import BUILT_IN_EXCLUSIONS
+from scanner.risk.catalogue import BY_CODE, CHECKS
 from scanner.settings import Tag
 from tests.unit.scanner.judged import assess, function, rules
 from tools.checks_document import TARGET, document

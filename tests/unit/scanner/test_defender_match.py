@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from scanner.defender_match import family_of
-from scanner.layer_match import candidates
-from scanner.risk import assess_risk
+from scanner.risk.engine import assess_risk
+from scanner.risk.layers import candidates
+from scanner.risk.protection import family_of
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.scanner.judged import (
     ACCOUNT,

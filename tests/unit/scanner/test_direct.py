@@ -3,7 +3,7 @@
 import botocore.session
 import pytest
 
-from scanner.direct import is_plain_json
+from scanner.aws.transport import is_plain_json
 
 SESSION = botocore.session.Session()
 

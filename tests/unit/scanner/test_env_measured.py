@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from scanner.check_columns import merged_bytes
-from scanner.defender_match import DefenderMatch
-from scanner.frame import frame_of, measured_bytes
-from scanner.risk import assess_risk
+from scanner.inventory.functions_frame import frame_of, measured_bytes
+from scanner.risk.checks import merged_bytes
+from scanner.risk.engine import assess_risk
+from scanner.risk.protection import DefenderMatch
 from tests.unit.scanner.judged import ACCOUNT, REGION, TODAY, function, rules
 
 ENVIRONMENT = {

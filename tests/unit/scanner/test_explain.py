@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scanner.checks import CHECKS
-from scanner.explain import Finding, explain
-from scanner.optouts import OptOut, OptOuts
-from scanner.risk import assess_risk
-from scanner.rules import Rules
-from scanner.runtimes import lifecycle
+from scanner.organization.optouts import OptOut, OptOuts
+from scanner.risk.catalogue import CHECKS
+from scanner.risk.engine import assess_risk
+from scanner.risk.explain import Finding, explain
+from scanner.risk.rules import Rules
+from scanner.risk.runtimes import lifecycle
 from scanner.settings import EXEC_WRAPPER, Tag
 from tests.unit.scanner.judged import ACCOUNT, REGION, TODAY, WRAPPER, assess, frame, function, layer, rules
 

@@ -7,8 +7,8 @@ import botocore.session
 import pytest
 from botocore.model import StructureShape
 
-from scanner.errors import WrongAccount
-from scanner.frame import (
+from scanner.core.errors import WrongAccount
+from scanner.inventory.functions_frame import (
     COLUMNS,
     KIND_FIELDS,
     KNOWN_FIELDS,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scanner.errors import Defect
-from scanner.name_match import names_match
+from scanner.core.errors import Defect
+from scanner.risk.globs import names_match
 
 letters = st.sampled_from("abA-_.é+(\\^$|*?[]!")
 texts = st.text(letters, max_size=5)

@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from scanner.errors import BadInput
-from scanner.optouts import glob_regex, read_optouts
+from scanner.core.errors import BadInput
+from scanner.organization.optouts import glob_regex, read_optouts
 
 TODAY = date(2026, 11, 24)
 FILE = b"""

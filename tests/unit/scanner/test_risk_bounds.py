@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scanner.checks import CHECKS
-from scanner.measured import FAULTS, OUTCOMES
-from scanner.optouts import OptOut, OptOuts
+from scanner.inventory.measured import FAULTS, OUTCOMES
+from scanner.organization.optouts import OptOut, OptOuts
+from scanner.risk.catalogue import CHECKS
 from scanner.settings import EXEC_WRAPPER, Tag
 from tests.unit.scanner.judged import (
     ACCOUNT,
@@ -127,7 +127,7 @@ def test_a_family_that_is_switched_off_or_has_no_layer_fails() -> None:
 
 @pytest.mark.parametrize(("days", "fails"), [(-1, False), (0, True), (1, True)])
 def test_a_runtime_is_blocked_from_its_date_on(days: int, fails: bool) -> None:
-    from scanner.runtimes import lifecycle
+    from scanner.risk.runtimes import lifecycle
 
     known = lifecycle("python3.9")
     assert known is not None
@@ -138,8 +138,8 @@ def test_a_runtime_is_blocked_from_its_date_on(days: int, fails: bool) -> None:
 
 @pytest.mark.parametrize(("days_before", "warned"), [(61, False), (60, True), (1, True), (0, False)])
 def test_a_runtime_that_is_blocked_soon_is_warned_of(days_before: int, warned: bool) -> None:
-    from scanner.risk import assess_risk
-    from scanner.runtimes import lifecycle
+    from scanner.risk.engine import assess_risk
+    from scanner.risk.runtimes import lifecycle
     from tests.unit.scanner.judged import frame
 
     known = lifecycle("python3.9")
@@ -496,7 +496,7 @@ def test_no_functions_make_an_empty_frame_with_every_column() -> None:
 
 
 def test_an_absent_category_is_unknown_and_passes_no_check() -> None:
-    from scanner.risk import assess_risk
+    from scanner.risk.engine import assess_risk
     from tests.unit.scanner.judged import frame
 
     for column, code in {"runtime": "runtime", "package_type": "package_type", "architecture": "architecture",
@@ -507,7 +507,7 @@ def test_an_absent_category_is_unknown_and_passes_no_check() -> None:
 
 
 def test_the_frame_that_is_judged_stays_as_it_was() -> None:
-    from scanner.risk import assess_risk
+    from scanner.risk.engine import assess_risk
     from tests.unit.scanner.judged import frame
 
     functions = frame(function(), function("b", MemorySize=128, layers=OTHERS))

@@ -10,10 +10,10 @@ import pandas as pd
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from scanner.frame import FunctionsFrame, facts
-from scanner.optouts import OptOut, OptOuts
-from scanner.risk import assess_risk
-from scanner.rules import Rules
+from scanner.inventory.functions_frame import FunctionsFrame, facts
+from scanner.organization.optouts import OptOut, OptOuts
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings, Tag
 from tests.unit.scanner import oracle
 

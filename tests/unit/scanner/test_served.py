@@ -7,9 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 
-from scanner.defender_match import DefenderMatch
-from scanner.frame import BrokenAnswer
-from scanner.served import (
+from scanner.inventory.alias_traffic import (
     EFFECTIVE,
     LATEST,
     SERVED,
@@ -21,6 +19,8 @@ from scanner.served import (
     told,
     versions_of,
 )
+from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.risk.protection import DefenderMatch
 from tests.unit.scanner.judged import WRAPPER, frame, function, layer, rules
 
 VERSIONS = st.sampled_from(["1", "2", "3", "4", LATEST])

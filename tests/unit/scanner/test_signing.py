@@ -12,7 +12,7 @@ from botocore.utils import percent_encode, percent_encode_sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.signing import signed_headers
+from scanner.aws.signing import signed_headers
 
 NOW = 1_795_503_600
 TEXT = st.text(max_size=12)
@@ -57,7 +57,7 @@ def test_every_header_is_botocores(
     credentials = Credentials(*keys)
     theirs = AWSRequest(method, url, dict(headers), body)
     with (
-        patch("scanner.signing.gmtime", lambda: gmtime(NOW)),
+        patch("scanner.aws.signing.gmtime", lambda: gmtime(NOW)),
         patch("botocore.auth.get_current_datetime", lambda *_: datetime.fromtimestamp(NOW, UTC)),
     ):
         ours = signed_headers(

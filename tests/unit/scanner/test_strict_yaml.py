@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.errors import BadInput
-from scanner.strict_yaml import MAX_BYTES, read_yaml
+from scanner.core.errors import BadInput
+from scanner.core.strict_yaml import MAX_BYTES, read_yaml
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from scanner.turns import Turns, elsewhere, is_ready, pause
+from scanner.aws.turns import Turns, elsewhere, is_ready, pause
 
 NEVER = threading.Event()
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 
-from scanner.workers import Workers
+from scanner.core.worker_pool import Workers
 
 
 def test_results_and_errors_come_back_once_each() -> None:

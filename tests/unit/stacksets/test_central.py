@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reports.s3_store import EXPIRES
+from storage.s3 import EXPIRES
 from tests.unit.stacksets.policy import decision
 from tools.templates import CENTRAL, render
 

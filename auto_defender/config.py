@@ -1,0 +1,115 @@
+"""The configuration: one YAML document, validated whole, with the mission's environment variables on top."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+
+from auto_defender.notify.sns import NotificationSettings
+from remediator.settings import RolloutSettings
+from reports.settings import SecurityHubSettings, StorageSettings
+from scanner.core.errors import BadInput
+from scanner.core.strict_yaml import read_yaml
+from scanner.settings import (
+    DefenderSettings,
+    OrganizationSettings,
+    RiskSettings,
+    Settings,
+    SweepSettings,
+    expected,
+    validated,
+)
+
+
+class Configuration(Settings):
+    """Every section; docs/configuration.md tells each key."""
+
+    organization: OrganizationSettings
+    defender: DefenderSettings
+    risk: RiskSettings = RiskSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    sweep: SweepSettings = SweepSettings()
+    storage: StorageSettings = StorageSettings()
+    security_hub: SecurityHubSettings = SecurityHubSettings()
+    notifications: NotificationSettings = NotificationSettings()
+    optouts: str | None = None
+    output: str = "./out"
+
+    @model_validator(mode="after")
+    def _a_layer_in_each_region(self) -> "Configuration":
+        regions = self.organization.regions
+        for family in self.defender.layers:
+            for region in regions if regions != "enabled" else ():
+                if not self.defender.template_for(family, region):
+                    raise ValueError(
+                        f"defender.layers.{family} has no layer for {region}, which organization.regions lists"
+                    )
+        return self
+
+
+def read_configuration(text: bytes, source: str, environ: Mapping[str, str]) -> Configuration:
+    """Read a configuration; BadInput names the file, the line, the key and what is expected."""
+    document = read_yaml(text, source)
+    if document.data is None:
+        raise BadInput(f"{source}: empty; expected at least organization and defender")
+    return _with_environment(validated(Configuration, document), environ)
+
+
+def _boolean(text: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.strip().lower() not in known:
+        raise ValueError("expected true or false")
+    return known[text.strip().lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        # Left empty by a template, it would let functions be changed that the configuration excludes.
+        raise ValueError("expected names with commas between")
+    return names
+
+
+def _whole_number(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError("expected a whole number")
+    return int(text)
+
+
+def _megabytes(text: str) -> int:
+    """Take '70' as well as '70 MB': the mission's table writes the unit."""
+    return _whole_number(text.strip().removesuffix("MB"))
+
+
+# The mission's script variables, and the keys that they override.
+_VARIABLES: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "DRY_RUN": ("rollout", "dry_run", _boolean),
+    "EXCLUSION_LIST": ("rollout", "exclusion_list", _names),
+    "MAX_LAYERS": ("risk", "max_layers", _whole_number),
+    "MIN_MEMORY_MB": ("risk", "min_memory_mb", _whole_number),
+    "TIMEOUT_BUFFER_SEC": ("risk", "timeout_buffer_sec", _whole_number),
+    "ZIPPED_SIZE_THRESHOLD_MB": ("risk", "zipped_size_threshold_mb", _megabytes),
+    "ZIPPED_SIZE_THRESHOLD": ("risk", "zipped_size_threshold_mb", _megabytes),
+}
+
+
+def _with_environment(configuration: Configuration, environ: Mapping[str, str]) -> Configuration:
+    for variable, (section, key, parse) in _VARIABLES.items():
+        if variable in environ:
+            settings: Settings = getattr(configuration, section)
+            changed = _overridden(settings, key, variable, environ[variable], parse)
+            configuration = configuration.model_copy(update={section: changed})
+    return configuration
+
+
+def _overridden(
+    settings: Settings, key: str, variable: str, text: str, parse: Callable[[str], Any]
+) -> Settings:
+    try:
+        return type(settings).model_validate({**dict(settings), key: parse(text)})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = expected(first["type"], first["msg"])
+    except ValueError as error:
+        problem = str(error)
+    raise BadInput(f"environment variable {variable}: {problem}; it overrides {key}")

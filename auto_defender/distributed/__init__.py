@@ -1,0 +1,1 @@
+"""A run spread over several invocations by a state machine."""

@@ -1,0 +1,145 @@
+"""What the steps of a run leave each other in the store, below state/batches/RUN_ID/.
+
+manifest.json: the batches, an item each, as the state machine gives them to {"job": "batch"}
+begun.json.gz: what the first step knows; BATCH.json.gz: what a batch saw; BATCH.failed.json: why it saw nothing
+They hold facts and verdicts like functions.csv, no secrets. The last step takes them away.
+"""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pandas as pd
+
+from auto_defender.distributed.frames import packed, unpacked
+from auto_defender.jobs.observe import Observed
+from remediator.execution.apply import Applied
+from reports.data.run_result import Mode
+from scanner.core.errors import BadInput, GuardStop
+from storage.store import Store
+
+_JSON, _GZIP = "application/json", "application/gzip"
+
+
+@dataclass(frozen=True)
+class Work:
+    """How long the stages of a step took, in seconds, and what it called."""
+
+    stages: Mapping[str, float]
+    calls: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that has begun. batches: account ids by batch. config_digest: of what it began under."""
+
+    mode: Mode
+    config_digest: str
+    accounts: pd.DataFrame
+    batches: Mapping[str, list[str]]
+    resolved: Applied
+    work: Work
+
+    def accounts_of(self, batch: str) -> pd.DataFrame:
+        """Give a batch's accounts."""
+        if batch not in self.batches:
+            raise BadInput(f"the run has no batch '{batch}'")
+        return self.accounts[self.accounts["account_id"].isin(self.batches[batch])]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a batch saw."""
+
+    observed: Observed
+    work: Work
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a batch has seen nothing: the error's name and its line."""
+
+    error: str
+    detail: str
+
+
+class Parts:
+    """The files of one run between its steps."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        """Take where they are and whose they are."""
+        self._store = store
+        self._run_id = run_id
+        self._folder = f"state/batches/{run_id}"
+
+    def write_begun(self, begun: Begun) -> str:
+        """Write what the first step knows and the manifest of the batches; give the manifest's address."""
+        stopped = begun.resolved.stopped_by
+        self._write(
+            "begun.json.gz",
+            {
+                "mode": begun.mode,
+                "config_digest": begun.config_digest,
+                "accounts": packed(begun.accounts),
+                "batches": begun.batches,
+                "resolved": packed(begun.resolved.changes),
+                "stopped_by": [stopped.guard, stopped.why, stopped.how_to_go_on] if stopped else None,
+                "cut_short": begun.resolved.cut_short,
+                "work": begun.work,
+            },
+        )
+        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in begun.batches]
+        self._store.write(f"{self._folder}/manifest.json", orjson.dumps(items), _JSON)
+        return self._store.url(f"{self._folder}/manifest.json")
+
+    def begun(self) -> Begun:
+        """Read what the first step knows; BadInput where no such run is under way."""
+        data = self._read("begun.json.gz")
+        if data is None:
+            raise BadInput(f"no run {self._run_id} is under way in {self._store.url(self._folder)}")
+        stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
+        return Begun(
+            mode=data["mode"],
+            config_digest=data["config_digest"],
+            accounts=unpacked(data["accounts"]),
+            batches=data["batches"],
+            resolved=Applied(unpacked(data["resolved"]), stopped, data["cut_short"]),
+            work=Work(**data["work"]),
+        )
+
+    def write_part(self, batch: str, part: Part) -> None:
+        """Write what a batch saw; its accounts are known."""
+        units, functions = packed(part.observed.units), packed(part.observed.functions)
+        self._write(f"{batch}.json.gz", {"units": units, "functions": functions, "work": part.work})
+
+    def part(self, batch: str, accounts: pd.DataFrame) -> Part | None:
+        """Read what a batch saw of its accounts; None where it never came to its end."""
+        data = self._read(f"{batch}.json.gz")
+        if data is None:
+            return None
+        observed = Observed(accounts, unpacked(data["units"]), unpacked(data["functions"]))
+        return Part(observed, Work(**data["work"]))
+
+    def write_failed(self, batch: str, failed: Failed) -> None:
+        """Write why a batch has seen nothing."""
+        self._store.write(f"{self._folder}/{batch}.failed.json", orjson.dumps(failed), _JSON)
+
+    def failed(self, batch: str) -> Failed | None:
+        """Read why a batch has seen nothing; None where nobody could write it."""
+        text = self._store.read(f"{self._folder}/{batch}.failed.json")
+        return None if text is None else Failed(**orjson.loads(text))
+
+    def clear(self) -> None:
+        """Take all of them away."""
+        for path in self._store.list(f"{self._folder}/"):
+            self._store.delete(path)
+
+    def _write(self, name: str, data: Mapping[str, Any]) -> None:
+        text = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
+        self._store.write(f"{self._folder}/{name}", gzip.compress(text, compresslevel=5), _GZIP)
+
+    def _read(self, name: str) -> Any:
+        text = self._store.read(f"{self._folder}/{name}")
+        return None if text is None else orjson.loads(gzip.decompress(text))

@@ -1,0 +1,161 @@
+"""The hourly job in three steps, a call each: begin it, sweep a batch of accounts, conclude it.
+
+The batches only read, with sessions that can't write. Everything that changes a function or has a limit (the plan, the
+changes, the breaker, the journal) is in the last step, where one process sees all of it, as in a run of one process.
+"""
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from auto_defender.context import Context
+from auto_defender.distributed.frames import joined
+from auto_defender.distributed.parts import Begun, Failed, Part, Parts, Work
+from auto_defender.job_result import Ending
+from auto_defender.jobs.observe import Observed, nothing_observed, observe_accounts, organization_accounts
+from auto_defender.jobs.run import conclude, held_lock, resolve
+from remediator.plan.plan import configuration_digest
+from remediator.rollout.lock import RunLock, Step
+from scanner.core.errors import AutoDefenderError, BadInput, Defect, GuardStop
+from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
+
+log = logging.getLogger(__name__)
+_DEFECTS = ("Defect", "WrongAccount")
+_AFTER_FAILURES = (
+    "See the failed batches in the state machine's map run, mend that; the next run starts afresh"
+)
+
+
+def begin(context: Context, batch_size: int) -> dict[str, Any]:
+    """Take the lock, find out what killed runs left open, list the accounts, and write the manifest of the batches.
+
+    Gives run_id, bucket and manifest (its key), which is all that the state machine carries on.
+    """
+    if not context.store.url("state").startswith("s3://"):
+        raise BadInput("a state machine reads its batches from S3: make the key 'output' s3://bucket/prefix")
+    with held_lock(context, "first") as lock:
+        resolved = resolve(context, lock)
+        accounts = organization_accounts(context)
+        begun = Begun(
+            mode=context.mode,
+            config_digest=_digest(context),
+            accounts=accounts,
+            batches=_batches(accounts, batch_size),
+            resolved=resolved,
+            work=_work(context),
+        )
+        address = Parts(context.store, context.run_id).write_begun(begun)
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    log.info("%d batches of up to %d accounts", len(begun.batches), batch_size)
+    return {"run_id": context.run_id, "bucket": bucket, "manifest": key, "stopped": ""}
+
+
+def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
+    """Sweep and judge the accounts of one batch, and leave what was seen for the last step; renews the run's lock.
+
+    Raises what made that impossible, after leaving a note of it. May be called again for the same batch.
+    """
+    parts = Parts(context.store, context.run_id)
+    begun = parts.begun()
+    accounts = begun.accounts_of(batch)
+    try:
+        with _lock_of(context, begun, "middle"):
+            _check_configuration(context, begun)
+            observed = observe_accounts(context, accounts)
+    except AutoDefenderError as error:
+        parts.write_failed(batch, Failed(type(error).__name__, str(error)))
+        raise
+    parts.write_part(batch, Part(observed, _work(context)))
+    return {"batch": batch, "units": len(observed.units), "functions": len(observed.functions)}
+
+
+def merge(context: Context, stopped: str) -> Ending:
+    """Put together what the batches saw, then go on as a run of one process does after its sweep.
+
+    stopped: why the state machine gave the batches up, "" where it did not; then nothing is changed. Units of a batch
+    that never came back are `timed_out`, of one that failed `error`. Raises Defect where one met a defect.
+    """
+    parts = Parts(context.store, context.run_id)
+    begun = parts.begun()
+    writes = begun.mode == context.mode == "apply"
+    concluding = replace(context, mode="apply" if writes else "dry_run")
+    guard = GuardStop("tolerated_failures", stopped, _AFTER_FAILURES) if stopped else None
+    with _lock_of(context, begun, "last") as lock:
+        _check_configuration(context, begun)
+        observed = _observed(concluding, begun, parts)
+        ending = conclude(concluding, observed, begun.resolved, lock if writes else None, guard)
+    parts.clear()
+    return ending
+
+
+def _observed(context: Context, begun: Begun, parts: Parts) -> Observed:
+    """Put the batches together; what they took and called counts as the run's."""
+    _include(context, begun.work)
+    units, functions = [], []
+    for batch in begun.batches:
+        accounts = begun.accounts_of(batch)
+        part = parts.part(batch, accounts)
+        if part is None:
+            units.append(_unread(context, accounts, parts.failed(batch)))
+            continue
+        _include(context, part.work)
+        units.append(part.observed.units)
+        functions.append(part.observed.functions)
+    seen = joined(functions) if functions else nothing_observed(context).functions
+    return Observed(begun.accounts, joined(units), seen)
+
+
+def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> pd.DataFrame:
+    """Give the ledger of a batch that has seen nothing: none of its units is missing, none is called empty."""
+    if failed is not None and failed.error in _DEFECTS:
+        raise Defect(f"a batch met a defect, nothing is changed: {failed.detail}")
+    outcome: Outcome = "timed_out" if failed is None else "error"
+    detail = f"its batch failed: {failed.detail}" if failed else "its batch never came back"
+    log.error("%d accounts not read: %s", len(accounts), detail)
+    regions = context.configuration.organization.regions
+    expected = [ANY_REGION] if regions == "enabled" else list(regions)
+    ledger = Ledger()
+    regions_of = dict.fromkeys(accounts["account_id"], expected)
+    settle_without_calls(ledger, accounts, regions_of, context.optouts, datetime.now(UTC).date())
+    for unit in ledger.open_units():
+        ledger.settle(UnitResult(unit, outcome, detail=detail))
+    return ledger.frame()
+
+
+def _batches(accounts: pd.DataFrame, size: int) -> dict[str, list[str]]:
+    """Cut the accounts into batches of a size, by account id."""
+    account_ids = accounts["account_id"].tolist()
+    starts = range(0, len(account_ids), size)
+    return {f"{number:04}": account_ids[start : start + size] for number, start in enumerate(starts, start=1)}
+
+
+def _lock_of(context: Context, begun: Begun, step: Step) -> AbstractContextManager[RunLock | None]:
+    """Give the lock that the run took when it began, where it took one."""
+    return RunLock(context.store, context.run_id, step=step) if begun.mode == "apply" else nullcontext()
+
+
+def _digest(context: Context) -> str:
+    settings = context.configuration
+    return configuration_digest(settings.organization, settings.defender, settings.risk, settings.rollout)
+
+
+def _check_configuration(context: Context, begun: Begun) -> None:
+    """Refuse to go on under another configuration: half a run would be judged by each."""
+    if _digest(context) != begun.config_digest:
+        raise BadInput(
+            f"the configuration has changed since run {context.run_id} began; the next run takes it up"
+        )
+
+
+def _work(context: Context) -> Work:
+    return Work(dict(context.stages), context.aws.calls.as_dict())
+
+
+def _include(context: Context, work: Work) -> None:
+    for stage, seconds in work.stages.items():
+        context.stages[stage] = context.stages.get(stage, 0.0) + seconds
+    context.aws.calls.include(work.calls)

@@ -1,0 +1,98 @@
+"""What is told of functions that lost the Defender: how often, and for those given up, what makes it permanent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from auto_defender.jobs.iac_snippets import snippet, tool_of
+from remediator.change.api_errors import CALL_ERRORS, told_apart
+from remediator.change.attach import tags_of
+from remediator.change.update import Function
+from remediator.journal.drift import Protected
+from remediator.plan.plan import defender_for
+from scanner.aws.caller import Aws
+from scanner.core.arns import function_arns
+from scanner.core.errors import Defect
+from scanner.core.worker_pool import Workers
+from scanner.settings import DefenderSettings, SweepSettings
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """One function that lost the Defender since a run gave it.
+
+    times: how often that happened. given_up: it is no longer protected again. tool: what deploys it, told from its
+    tags, and snippet: what its owner puts in there; "" for what is not given up. detail: why there is no snippet.
+    """
+
+    function_arn: str
+    times: int
+    run_id: str
+    at: str
+    given_up: bool
+    tool: str = ""
+    snippet: str = ""
+    detail: str = ""
+
+
+def tell_drift(
+    lost: Mapping[str, Protected],
+    assessed: pd.DataFrame,
+    aws: Aws,
+    defender: DefenderSettings,
+    sweep: SweepSettings,
+    deadline: float | None = None,
+) -> tuple[Drifted, ...]:
+    """Tell of every function that was lost, those given up first. Only the tags of those given up are read."""
+    given_up = [arn for arn, one in lost.items() if one.given_up]
+    rows = assessed[assessed["function_name"].isin([arn.rpartition(":")[2] for arn in given_up])]
+    rows = rows.assign(function_arn=function_arns(rows, aws.partition))
+    rows = rows[rows["function_arn"].isin(given_up)]
+    families = dict(zip(rows["function_arn"], rows["family"].astype("str"), strict=True))
+    functions = {
+        row.function_arn: Function(aws, str(row.account_id), str(row.region), str(row.function_arn), deadline)
+        for row in rows.itertuples(index=False)
+    }
+    advice = {
+        arn: _advice(tags, functions[arn], families[arn], defender)
+        for arn, tags in _tags(functions, aws, sweep, deadline).items()
+    }
+    told = [
+        Drifted(arn, one.times, one.run_id, one.at, one.given_up, *advice.get(arn, ("", "", "")))
+        for arn, one in lost.items()
+    ]
+    return tuple(sorted(told, key=lambda one: (-one.times, one.function_arn)))
+
+
+def _tags(
+    functions: Mapping[str, Function], aws: Aws, sweep: SweepSettings, deadline: float | None
+) -> dict[str, Mapping[str, str] | str]:
+    """Read functions' tags, in parallel; a text in their place says why they could not be read."""
+    workers: Workers[str, Mapping[str, str]] = Workers(
+        lambda arn: tags_of(functions[arn]), sweep.workers, sweep.unit_timeout_sec
+    )
+    found: dict[str, Mapping[str, str] | str] = {}
+    for done in workers.run(list(functions), deadline, aws.stop):
+        if isinstance(done.error, Defect):
+            raise done.error
+        found[done.task] = _why(done.error) if done.error is not None else done.result or {}
+    return found
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, CALL_ERRORS):
+        return str(told_apart(error))
+    return "not read in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _advice(
+    tags: Mapping[str, str] | str, function: Function, family: str, defender: DefenderSettings
+) -> tuple[str, str, str]:
+    if isinstance(tags, str):
+        return "", "", f"its tags could not be read: {tags}"
+    if family not in defender.layers:
+        return "", "", "its runtime has no layer in the configuration"
+    tool = tool_of(tags)
+    ours = defender_for(defender, family, function.region, function.account_id)
+    return tool, snippet(tool, ours), ""

@@ -1,0 +1,169 @@
+"""`explain`: one function, read now, and every check of it."""
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import pandas as pd
+from botocore.exceptions import ClientError
+
+from auto_defender.context import Context
+from auto_defender.job_result import Ending
+from auto_defender.jobs.drift import Drifted, tell_drift
+from auto_defender.jobs.explain_aliases import served_lines, tell_served
+from remediator.plan.held_back import Holds, holds_on
+from remediator.plan.plan import configuration_digest, make_plan
+from remediator.rollout.guards import own_function
+from remediator.rollout.wave_membership import read_tags, wave_numbers
+from remediator.rollout.wave_progress import WavesNow
+from remediator.rollout.waves import states
+from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.core.arns import FunctionArn
+from scanner.core.errors import BadInput
+from scanner.inventory.functions_frame import frame_of
+from scanner.inventory.tags import add_tags
+from scanner.inventory.utilization import add_utilization
+from scanner.organization.accounts import ACTIVE, list_accounts
+from scanner.risk.engine import assess_risk
+from scanner.risk.explain import Finding, explain
+from scanner.settings import OrganizationSettings
+
+
+def explain_function(context: Context, text: str) -> Ending:
+    """Read one function and explain its verdict; BadInput where it can't be read."""
+    arn = _parsed(context, text)
+    settings, today = context.configuration, datetime.now(UTC).date()
+    configuration = _read(context, arn)
+    functions = frame_of(
+        [configuration], arn.partition, arn.account_id, arn.region, settings.defender.variable_names
+    )
+    functions = add_tags(functions, context.aws, context.rules, settings.sweep)
+    assessed = assess_risk(functions, context.rules, today)
+    if settings.risk.utilization.enabled:
+        functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)
+        assessed = assess_risk(functions, context.rules, today)
+    findings = explain(assessed, context.rules, today)
+    served = tell_served(context, assessed, configuration)
+    row = assessed.iloc[0]
+    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
+    holds = holds_on(
+        assessed,
+        settings.defender,
+        store=context.store,
+        partition=arn.partition,
+        config_digest=digest,
+        own_function=own_function(os.environ, arn.partition, context.aws.central_account_id),
+    )
+    accounts = list_accounts(context.aws, settings.organization)
+    outside = _outside(arn, accounts, settings.organization)
+    hold = {**holds.hold, text: "out_of_scope"} if outside else holds.hold
+    plan = make_plan(
+        _in_waves(context, assessed, accounts),
+        settings.defender,
+        settings.rollout,
+        run_id=context.run_id,
+        now=datetime.now(UTC).replace(microsecond=0),
+        partition=arn.partition,
+        config_digest=digest,
+        hold=hold,
+    )
+    held_back = hold.get(text) or next(iter(plan.held_back), None)
+    change = asdict(plan.changes[0]) if plan.changes else None
+    drift = tell_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
+    summary = {
+        "function_arn": text,
+        "protection": row["protection"],
+        "verdict": row["verdict"],
+        "reasons": [code for code in row["reasons"].split(";") if code],
+        "checks": [asdict(finding) for finding in findings],
+        "effective_coverage": served,
+        "change": change,
+        "held_back": held_back,
+        "out_of_scope": outside or None,
+        "drift": asdict(drift[0]) if drift else None,
+    }
+    head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
+    traffic = served_lines(served, row["protection"]) if served else []
+    would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
+    held = [_held_back(held_back, outside, holds, text)] if held_back else []
+    return Ending(
+        summary, "\n".join([head, *map(_line, findings), *traffic, *would, *held, *map(_drift, drift)])
+    )
+
+
+def _parsed(context: Context, text: str) -> FunctionArn:
+    arn, partition = FunctionArn.parse(text), context.aws.partition
+    if arn is None:
+        raise BadInput(
+            f"{text!r} is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, no version"
+        )
+    if arn.partition != partition:
+        raise BadInput(f"{text}: these credentials are of the partition '{partition}'")
+    if arn.region not in context.session.get_available_regions("lambda", partition_name=partition):
+        raise BadInput(f"{text}: AWS Lambda has no region '{arn.region}' in the partition '{partition}'")
+    return arn
+
+
+def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: OrganizationSettings) -> str:
+    """Say why no run sweeps a function's account and region, "" where it does."""
+    account = accounts[accounts["account_id"] == arn.account_id]
+    if account.empty:
+        return f"the organization has no account {arn.account_id}"
+    if not account["in_scope"].item():
+        return str(account["detail"].item())
+    if account["state"].item() != ACTIVE:
+        return f"account state {account['state'].item()}"
+    if organization.regions != "enabled" and arn.region not in organization.regions:
+        return f"organization.regions has no {arn.region}"
+    return ""
+
+
+def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) -> pd.DataFrame:
+    """Mark the function as make_plan wants it, with the waves as the last run has left them."""
+    settings = context.configuration
+    waves = settings.rollout.waves
+    tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
+    numbers = wave_numbers(assessed, accounts, waves, tagged)
+    return WavesNow(waves, tuple(states(context.store, waves)), (), numbers, datetime.now(UTC)).marked(
+        assessed
+    )
+
+
+def _held_back(guard: str, outside: str, holds: Holds, arn: str) -> str:
+    why = {
+        "out_of_scope": f"out of scope: {outside}",
+        "own_function": "Auto-Defender itself runs in it",
+        "wave": "it waits for the waves before its own, or the tags that tell its wave could not be read",
+    }
+    if arn in holds.refused and guard == "failed_before":
+        return f"held back, AWS has refused it: {holds.refused[arn].detail}"
+    return f"held back, {why.get(guard, guard)}"
+
+
+def _drift(drifted: Drifted) -> str:
+    times = "once" if drifted.times == 1 else f"{drifted.times} times"
+    lost = f"it lost the Defender that a run gave it, {times}; last given by run {drifted.run_id}"
+    if not drifted.given_up:
+        return lost
+    if not drifted.snippet:
+        return f"{lost}; given up: {drifted.detail}"
+    return f"{lost}; given up. To make it permanent, put this into its template ({drifted.tool}):\n{drifted.snippet}"
+
+
+def _line(finding: Finding) -> str:
+    mark = {True: "passed", False: "FAILED", None: "unknown"}[finding.passed]
+    remedy = f"\n         {finding.remedy}" if finding.remedy else ""
+    return f"{mark:<7}  {finding.title}: {finding.value} (wanted: {finding.threshold}){remedy}"
+
+
+def _read(context: Context, arn: FunctionArn) -> dict[str, object]:
+    try:
+        return context.aws.call(
+            arn.account_id, arn.region, "lambda", "get_function_configuration", FunctionName=str(arn)
+        )
+    except ClientError as error:
+        if error_code(error) == "ResourceNotFoundException":
+            raise BadInput(f"{arn}: no such function") from None
+        raise BadInput(f"{arn}: could not be read: {describe(error)}") from None
+    except (Throttled, TimedOut, Unreachable) as error:
+        raise BadInput(f"{arn}: could not be read: {error}") from None

@@ -1,0 +1,98 @@
+"""What a run intends: its plan, what is held back and why, and where the waves stand."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from auto_defender.context import Context
+from auto_defender.jobs.drift import tell_drift
+from auto_defender.jobs.observe import Observed
+from remediator.execution.apply import LIMITS, Applied
+from remediator.plan.held_back import Holds, holds_on
+from remediator.plan.plan import Plan, configuration_digest, make_plan
+from remediator.rollout.guards import keep, own_function
+from remediator.rollout.health_watch import Health, Watched
+from remediator.rollout.wave_progress import WavesNow, waves_now
+from reports.data.rollout_status import Standing
+from scanner.core.errors import GuardStop
+
+
+@dataclass(frozen=True)
+class Intended:
+    """The plan, within the limits; what it leaves out; the waves; and the health watch that they rest on."""
+
+    plan: Plan
+    holds: Holds
+    waves: WavesNow
+    watched: Watched
+
+    def standing(self, context: Context, observed: Observed) -> Standing:
+        """Tell where the rollout stands."""
+        settings = context.configuration
+        with context.stage("drift"):
+            drift = tell_drift(
+                self.holds.lost,
+                observed.functions,
+                context.aws,
+                settings.defender,
+                settings.sweep,
+                context.deadline,
+            )
+        return Standing(self.waves.standing, self.watched.functions, drift)
+
+    def kept(self, context: Context, made: Applied) -> "tuple[Intended, GuardStop | None]":
+        """Write what the run has found out of the waves, once its changes are made; a stop where that failed."""
+        stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
+        waves = self.waves.after(self.plan, made.changes, stopped=stopped)
+        written: list[WavesNow] = []
+        unkept = keep(lambda: written.append(waves.keep(context.store, self.watched.taken_back)))
+        return replace(self, waves=written[0] if written else waves), unkept
+
+
+def intended(context: Context, observed: Observed, watched: Watched) -> Intended:
+    """Plan a change for every eligible function that may be changed now."""
+    settings, partition = context.configuration, context.aws.partition
+    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
+    now = datetime.now(UTC).replace(microsecond=0)
+    with context.stage("plan"):
+        holds = holds_on(
+            observed.functions,
+            settings.defender,
+            store=context.store,
+            partition=partition,
+            config_digest=digest,
+            own_function=own_function(os.environ, partition, context.aws.central_account_id),
+            regressed=[one.function_arn for one in watched.regressed],
+        )
+        waves = _waves(context, observed, watched.functions, holds, now)
+        plan = make_plan(
+            waves.marked(observed.functions),
+            settings.defender,
+            settings.rollout,
+            run_id=context.run_id,
+            now=now,
+            partition=partition,
+            config_digest=digest,
+            hold=holds.hold,
+        )
+    return Intended(plan, holds, waves, watched)
+
+
+def _waves(
+    context: Context, observed: Observed, health: Sequence[Health], holds: Holds, now: datetime
+) -> WavesNow:
+    settings = context.configuration
+    return waves_now(
+        observed.functions,
+        observed.accounts,
+        observed.units,
+        settings.rollout.waves,
+        context.aws,
+        settings.sweep,
+        store=context.store,
+        health=health,
+        held=holds.hold.keys(),
+        now=now,
+        deadline=context.deadline,
+    )

@@ -1,0 +1,44 @@
+"""`report link`: an address of a run's report that opens in a browser, for whoever has no AWS credentials."""
+
+from datetime import timedelta
+
+import boto3
+
+from auto_defender.config import Configuration
+from auto_defender.job_result import Ending
+from auto_defender.output import open_output
+from remediator.journal.store import run_folder
+from reports.data.read_back import read_summary
+from reports.run_files import LATEST
+from scanner.core.errors import BadInput
+from storage.store import Store
+from storage.store_base import StoreFailed
+
+_REPORT = "report.html"
+
+
+def link_report(settings: Configuration, session: boto3.Session, run_id: str | None, hours: int) -> Ending:
+    """Link to a run's report, or to the newest complete run's (None). Raises BadInput where there is none.
+
+    The link is to the run's own folder: it goes on showing that run when `latest` has moved.
+    """
+    store = open_output(settings, session, writable=False)
+    try:
+        chosen = run_id or _latest(store)
+        path = f"{run_folder(chosen)}/{_REPORT}"
+        if path not in store.list(path):
+            raise BadInput(f"run {chosen} has no report: there is no {store.url(path)}")
+    except StoreFailed as error:
+        raise BadInput(f"output: {error}") from error
+    link = store.link(path, int(timedelta(hours=hours).total_seconds()))
+    return Ending({"run_id": chosen, "link": link, "hours": hours}, link)
+
+
+def _latest(store: Store) -> str:
+    try:
+        summary = read_summary(store, LATEST)
+    except ValueError as error:
+        raise BadInput(f"{error}; name a run with --run, or run again") from error
+    if summary is None:
+        raise BadInput(f"no run has written a report yet: there is no {store.url(f'{LATEST}/summary.json')}")
+    return str(summary["run_id"])

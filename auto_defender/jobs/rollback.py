@@ -1,0 +1,40 @@
+"""`rollback`: takes back what runs added, function by function."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from auto_defender.context import Context
+from auto_defender.job_result import Ending
+from auto_defender.jobs.observe import nothing_observed
+from auto_defender.jobs.run import finish
+from remediator.execution.rollback import rollback
+from remediator.journal.history import select
+from remediator.rollout.lock import RunLock
+
+
+def take_back(context: Context, run_ids: Sequence[str], function_arns: Sequence[str], apply: bool) -> Ending:
+    """Take changes back, or show in a dry run what would be taken back."""
+    settings = context.configuration
+    undos = select(context.store, run_ids, function_arns)
+    with (
+        RunLock(context.store, context.run_id) if apply else nullcontext() as lock,
+        context.writing("rollback"),
+    ):
+        rolled_back = rollback(
+            undos,
+            context.aws,
+            settings.defender,
+            store=context.store,
+            run_id=context.run_id,
+            lock=lock,
+            stop=context.stop,
+            deadline=context.deadline,
+            progress=context.display.changed,
+        )
+        return finish(
+            context,
+            nothing_observed(context),
+            rolled_back.changes,
+            stopped=rolled_back.stopped_by,
+            cut_short=rolled_back.cut_short,
+        )

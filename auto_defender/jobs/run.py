@@ -1,0 +1,210 @@
+"""The hourly job: sweep, judge, plan, protect, report."""
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from auto_defender import __version__
+from auto_defender.context import Context
+from auto_defender.job_result import Ending, exit_code, run_text
+from auto_defender.jobs.health import watch
+from auto_defender.jobs.observe import Observed, observe
+from auto_defender.jobs.planning import Intended, intended
+from auto_defender.notify.security_hub import tell_security_hub
+from auto_defender.notify.sns import tell_run
+from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.preflight import preflight
+from remediator.execution.recover import resolve_open_runs
+from remediator.execution.results import changes_frame, put_off
+from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.plan.plan import Plan
+from remediator.rollout.guards import own_function, unread
+from remediator.rollout.health_watch import Watched
+from remediator.rollout.lock import RunLock, Step
+from reports.data.rollout_status import Standing
+from reports.data.run_result import RunResult
+from reports.run_files import write_run
+from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
+from storage.store_base import StoreFailed
+
+log = logging.getLogger(__name__)
+
+
+def scan(context: Context) -> Ending:
+    """Sweep, judge and report; no plan."""
+    return finish(context, observe(context), changes_frame(()))
+
+
+def run(context: Context) -> Ending:
+    """Sweep, judge and plan; make the changes unless this is a dry run; report.
+
+    The lock is taken before the sweep: two runs at once would plan the same changes.
+    """
+    with held_lock(context) as lock:
+        resolved = resolve(context, lock)
+        return conclude(context, observe(context), resolved, lock)
+
+
+def held_lock(context: Context, step: Step = "whole") -> AbstractContextManager[RunLock | None]:
+    """Give the lock that a run, or a step of it, holds while it works; none where the run writes nothing."""
+    return RunLock(context.store, context.run_id, step=step) if context.mode == "apply" else nullcontext()
+
+
+def resolve(context: Context, lock: RunLock | None) -> Applied:
+    """Find out what killed runs left open, before anything new is begun."""
+    if lock is None:
+        return Applied(changes_frame(()), None)
+    with context.writing("resolve"):
+        return resolve_open_runs(
+            context.aws,
+            context.configuration.defender,
+            store=context.store,
+            lock=lock,
+            switches=context.switches,
+            stop=context.stop,
+            deadline=context.deadline,
+        )
+
+
+def conclude(
+    context: Context,
+    observed: Observed,
+    resolved: Applied,
+    lock: RunLock | None,
+    stopped: GuardStop | None = None,
+) -> Ending:
+    """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
+    watched = Watched()
+    try:
+        watched = watch(context, observed, lock)
+        observed = observed.after_rollback(watched.changes, watched.protection_before)
+        context = context.with_quarantine_as_it_is()
+        intent = intended(context, observed, watched)
+    except (StoreFailed, BadInput) as error:
+        return _without_plan(context, observed, resolved, watched, error)
+    log.info("%d changes planned", len(intent.plan.changes))
+    made = _made(context, intent, lock, stopped or watched.stopped_by)
+    unkept = None
+    if lock is not None:
+        intent, unkept = intent.kept(context, made)
+    observed = observed.after(made.changes)
+    return finish(
+        context,
+        observed,
+        pd.concat([resolved.changes, watched.changes, made.changes], ignore_index=True),
+        intent.plan,
+        resolved.stopped_by or made.stopped_by or unkept,
+        intent.standing(context, observed),
+        cut_short=resolved.cut_short or watched.cut_short or made.cut_short,
+    )
+
+
+def _without_plan(
+    context: Context, observed: Observed, resolved: Applied, watched: Watched, error: AutoDefenderError
+) -> Ending:
+    """Tell what was done before a plan was out of reach; where that is nothing, the error tells all there is."""
+    done = pd.concat([resolved.changes, watched.changes], ignore_index=True)
+    if done.empty:
+        raise error
+    stopped = resolved.stopped_by or watched.stopped_by or unread(error)
+    return finish(context, observed, done, stopped=stopped, cut_short=resolved.cut_short or watched.cut_short)
+
+
+def _made(context: Context, intent: Intended, lock: RunLock | None, stopped: GuardStop | None) -> Applied:
+    if lock is None:
+        return Applied(preflighted(context, intent), stopped)
+    if stopped is not None:
+        return Applied(put_off(intent.plan, stopped), stopped)
+    return applied_plan(context, intent.plan, lock)
+
+
+def preflighted(context: Context, intent: Intended) -> pd.DataFrame:
+    """Look at every planned change as apply would, so that AWS's refusals show in the dry run."""
+    with context.stage("preflight"):
+        return preflight(
+            intent.plan,
+            context.aws,
+            context.rules,
+            refused=intent.holds.refused,
+            stop=context.stop,
+            deadline=context.deadline,
+            progress=context.display.changed,
+        )
+
+
+def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> Applied:
+    """Make a plan's changes under the lock."""
+    settings = context.configuration
+    with context.writing("apply"):
+        return apply_plan(
+            plan,
+            context.aws,
+            context.rules,
+            settings.rollout,
+            store=context.store,
+            lock=lock,
+            run_id=context.run_id,
+            approved=approved,
+            own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
+            switches=context.switches,
+            stop=context.stop,
+            deadline=context.deadline,
+            progress=context.display.changed,
+        )
+
+
+def finish(
+    context: Context,
+    observed: Observed,
+    changes: pd.DataFrame,
+    plan: Plan | None = None,
+    stopped: GuardStop | None = None,
+    standing: Standing | None = None,
+    *,
+    cut_short: bool = False,
+) -> Ending:
+    """Write the run's files and tell how it ended."""
+    if stopped is not None:
+        log.error("%s", stopped, extra={"guard": stopped.guard})
+    told = tell_security_hub(context, observed)
+    code = exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
+    result = RunResult(
+        run_id=context.run_id,
+        mode=context.mode,
+        started=context.started,
+        ended=datetime.now(UTC),
+        partition=context.aws.partition,
+        accounts=observed.accounts,
+        units=observed.units,
+        functions=observed.functions,
+        changes=changes,
+        exit_code=code,
+        stopped_by=stopped.guard if stopped else None,
+        cut_short=cut_short,
+        plan_json=plan.to_json() if plan else None,
+        optouts=context.optouts.entries,
+        quarantine=[vars(entry) for entry in _quarantine(context)],
+        stages=context.stages,
+        calls=context.aws.calls.as_dict(),
+        version=__version__,
+        standing=standing or Standing(),
+        security_hub=told,
+    )
+    summary = write_run(context.store, result)
+    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.standing.lines())
+    ending = Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
+    if context.mode == "scan":
+        return ending
+    return tell_run(context.configuration.notifications, context.session, ending)
+
+
+def _quarantine(context: Context) -> tuple[Quarantined, ...]:
+    """Read the quarantine again, for a rollback adds to it; where that fails the report tells what it was before."""
+    try:
+        return quarantined(context.store)
+    except AutoDefenderError as error:
+        log.warning("the report tells the quarantine as it was when the run began: %s", error)
+        return context.quarantine

@@ -1,0 +1,157 @@
+"""The AWS Lambda entry point.
+
+{"job": "run"} every hour, {"job": "weekly"} for leadership. Where the hourly job is too much for one invocation, a
+state machine calls it in steps: {"job": "manifest"}, {"job": "batch"} for each batch, {"job": "merge"}.
+
+The configuration's address comes from AUTO_DEFENDER_CONFIG (s3://bucket/key or ssm:NAME).
+"""
+
+import hashlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import boto3
+from rich.console import Console
+
+from auto_defender import logging as logs
+from auto_defender.config import Configuration, read_configuration
+from auto_defender.context import Context, new_run_id, open_context
+from auto_defender.distributed.steps import begin, merge, sweep_batch
+from auto_defender.job_result import Ending
+from auto_defender.jobs.run import run
+from auto_defender.jobs.weekly import report_week
+from auto_defender.modes import mode_of
+from auto_defender.notify.metrics import embedded_metrics
+from auto_defender.notify.sns import tell_failure
+from auto_defender.progress import Display
+from auto_defender.sources import read_source
+from reports.data.run_result import Mode
+from scanner.core.errors import AutoDefenderError, BadInput
+
+log = logging.getLogger(__name__)
+
+Event = Mapping[str, Any]
+# Of the function's remaining time, what settling the changes in flight and writing files may need.
+REPORT_SECONDS = 90.0
+PART_SECONDS = 30.0
+# What the state machine carries on of a run's summary; its payloads are limited to 256 KB.
+BRIEF = (
+    "run_id",
+    "mode",
+    "exit_code",
+    "stopped_by",
+    "units_expected",
+    "units_read",
+    "functions",
+    "changed",
+    "failed",
+)
+
+
+class LambdaContext(Protocol):
+    """The part of Lambda's context object that is used."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Give the milliseconds left until the function is ended."""
+
+
+def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
+    """Do one job and give its summary.
+
+    Raises AutoDefenderError where there is none to give, so that the invocation counts as failed.
+    """
+    run_id = _run_id(event)
+    console = Console(stderr=True, force_terminal=False)
+    logs.set_up(run_id, verbose=False, console=console)
+    try:
+        return _job(event, run_id, Display(console), context.get_remaining_time_in_millis() / 1000)
+    except AutoDefenderError as error:
+        log.error("%s", error)  # noqa: TRY400 - one clear line, no traceback
+        raise
+
+
+def _run_id(event: Event) -> str:
+    """Give the run's id. A run of a state machine has one from its execution, whichever attempt this is."""
+    try:
+        if event.get("job") == "manifest":
+            digest = hashlib.sha256(event["execution"].encode()).hexdigest()
+            return f"{datetime.fromisoformat(event['started']).astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:6]}"
+        if event.get("job") in {"batch", "merge"}:
+            return str(event["run_id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"the event of job {event['job']!r} can't be used: {error!r}") from None
+    return new_run_id(datetime.now(UTC))
+
+
+def _job(event: Event, run_id: str, display: Display, remaining: float) -> dict[str, Any]:
+    session = boto3.Session()
+    address = os.environ.get("AUTO_DEFENDER_CONFIG")
+    if not address:
+        raise BadInput("AUTO_DEFENDER_CONFIG is not set; give it s3://bucket/key or ssm:NAME")
+    settings = read_configuration(read_source(address, session, "configuration"), address, os.environ)
+    try:
+        return _done(event, run_id, settings, session, display, remaining)
+    except AutoDefenderError as error:
+        # A state machine runs a batch again, and its last step tells what is left of that.
+        if event.get("job") != "batch":
+            tell_failure(settings.notifications, session, str(event.get("job")), error)
+        raise
+
+
+def _done(
+    event: Event,
+    run_id: str,
+    settings: Configuration,
+    session: boto3.Session,
+    display: Display,
+    remaining: float,
+) -> dict[str, Any]:
+    def opened(mode: Mode, reserve: float) -> Context:
+        return open_context(
+            settings,
+            session,
+            run_id=run_id,
+            mode=mode,
+            display=display,
+            stop=threading.Event(),
+            seconds=max(1.0, remaining - reserve),
+        )
+
+    match event.get("job"):
+        case "run":
+            return _told(run(opened(mode_of(settings), REPORT_SECONDS)))
+        case "weekly":
+            return report_week(settings, session, event.get("week")).summary
+        case "manifest":
+            return begin(opened(mode_of(settings), PART_SECONDS), _batch_size(event))
+        case "batch":
+            return sweep_batch(opened("scan", PART_SECONDS), str(event.get("batch")))
+        case "merge":
+            summary = _told(merge(opened(mode_of(settings), REPORT_SECONDS), _stopped(event)))
+            return {name: summary[name] for name in BRIEF}
+        case unknown:
+            raise BadInput(f"the event's job is {unknown!r}; expected 'run' or 'weekly'")
+
+
+def _told(ending: Ending) -> dict[str, Any]:
+    """Give a run's summary, and its metrics to the log."""
+    sys.stdout.write(embedded_metrics(ending.summary, datetime.now(UTC)) + "\n")
+    return ending.summary
+
+
+def _batch_size(event: Event) -> int:
+    size = event.get("batch_size")
+    if not isinstance(size, int) or size < 1:
+        raise BadInput(f"batch_size is {size!r}; expected how many accounts a batch has")
+    return size
+
+
+def _stopped(event: Event) -> str:
+    """Say why the state machine gave the batches up: its Error, "" where it did not."""
+    stopped = event.get("stopped")
+    return str(stopped.get("Error")) if isinstance(stopped, Mapping) else ""

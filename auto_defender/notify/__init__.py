@@ -1,0 +1,1 @@
+"""What leaves a run besides its files: SNS, Security Hub, metrics."""

@@ -1,0 +1,1 @@
+"""One change of one function: its delta, its update, its result."""

@@ -1,0 +1,173 @@
+"""Our delta: put into a function's layers and variables, found there again, and taken out exactly. Pure.
+
+What is the owner's stays as it is: other layers and their order, every variable that is set, a newer version of
+our layer. A delta names what was added and holds no value but the wrapper's, so that it may be written to files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scanner.core.arns import LayerVersion
+from scanner.core.errors import AutoDefenderError
+from scanner.settings import EXEC_WRAPPER
+
+# Lambda quotas: "Function layers: five layers", not adjustable.
+MAX_LAYERS = 5
+
+
+class CannotMerge(AutoDefenderError):
+    """Our delta does not fit; str() is one of the risk engine's reason codes."""
+
+
+class NotCarried(AutoDefenderError):
+    """The function does not carry the delta (any more), or not in a way that can be taken out; str() says why."""
+
+
+@dataclass(frozen=True)
+class Defender:
+    """What a protected function carries: a layer version, the wrapper's value, the names of all our variables."""
+
+    layer: LayerVersion
+    wrapper: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a change adds to a function.
+
+    layer: the layer version ARN put in, None where the layers stay; position: its index then, else -1.
+    layer_before: the older version that stood at that position, None where ours was appended.
+    variables_added: names of the variables that were not there, the wrapper's included.
+    wrapper: the value given to AWS_LAMBDA_EXEC_WRAPPER where it is among them, else None.
+    """
+
+    layer: str | None = None
+    position: int = -1
+    layer_before: str | None = None
+    variables_added: tuple[str, ...] = ()
+    wrapper: str | None = None
+
+    def __bool__(self) -> bool:
+        """Tell whether anything changes at all."""
+        return self.layer is not None or bool(self.variables_added)
+
+
+@dataclass(frozen=True)
+class State:
+    """The two things that we touch: layer ARNs in order, and variables; None where they could not be read."""
+
+    layers: tuple[str, ...]
+    variables: Mapping[str, str] | None
+
+
+def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: Defender) -> Delta:
+    """Work out our delta from names alone.
+
+    names: which of our variables are set; wrapper: the present value of AWS_LAMBDA_EXEC_WRAPPER if it is among them.
+    Raises CannotMerge("layers") where no slot is left, CannotMerge("wrapper_conflict") for another's wrapper.
+    """
+    if EXEC_WRAPPER in names and wrapper != ours.wrapper:
+        raise CannotMerge("wrapper_conflict")
+    layer, position, before = _place(layers, ours.layer)
+    added = tuple(name for name in ours.names if name not in names)
+    return Delta(layer, position, before, added, ours.wrapper if EXEC_WRAPPER in added else None)
+
+
+def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, str | None]:
+    """Find where our layer goes: nowhere (it or a newer one is there), over an older version, or at the end."""
+    for position, arn in enumerate(layers):
+        found = LayerVersion.parse(arn)
+        if found is not None and found.same_layer(ours):
+            if found.version >= ours.version:
+                return None, -1, None
+            return str(ours), position, arn
+    if len(layers) >= MAX_LAYERS:
+        raise CannotMerge("layers")
+    return str(ours), len(layers), None
+
+
+def put_in(state: State, delta: Delta, values: Mapping[str, str]) -> State:
+    """Give the state with the delta in it. `values`: our variables with their values.
+
+    Raises CannotMerge("env_unreadable") where variables are to be added to ones that nobody could read.
+    """
+    variables = state.variables
+    if delta.variables_added:
+        if variables is None:
+            raise CannotMerge("env_unreadable")
+        variables = {**variables, **{name: values[name] for name in delta.variables_added}}
+    return State(layers_with(state.layers, delta), variables)
+
+
+def layers_with(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
+    """Give the layers with ours among them: appended, or in the place of the older version."""
+    if delta.layer is None:
+        return layers
+    return (*layers[: delta.position], delta.layer, *layers[delta.position + 1 :])
+
+
+def carries(state: State, delta: Delta) -> bool:
+    """Tell whether the whole delta is in the state."""
+    variables = state.variables if state.variables is not None else {}
+    return (
+        (delta.layer is None or delta.layer in state.layers)
+        and all(name in variables for name in delta.variables_added)
+        and (delta.wrapper is None or variables[EXEC_WRAPPER] == delta.wrapper)
+    )
+
+
+def take_out(state: State, delta: Delta, values: Mapping[str, str]) -> State:
+    """Give the state without the delta, and with everything that came later left alone.
+
+    A variable goes only while it has the value that we gave it (`values`: our variables, rendered again; the
+    wrapper's is the delta's own). Raises NotCarried where the layer is there in another version than ours, where
+    nothing of the delta is left, or where variables would have to go that nobody can read.
+    """
+    layers = _layers_without(state.layers, delta)
+    variables = state.variables
+    if delta.variables_added:
+        if variables is None:
+            raise NotCarried("its environment can't be read, and the wrapper must not stay without the layer")
+        variables = _variables_without(variables, delta, values)
+    after = State(layers, variables)
+    if after == state:
+        raise NotCarried("it no longer carries what was added")
+    return after
+
+
+def is_free_of(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
+    """Tell whether nothing of the delta is left; False where that can't be known."""
+    if delta.variables_added and state.variables is None:
+        return False
+    try:
+        take_out(state, delta, values)
+    except NotCarried:
+        return True
+    return False
+
+
+def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
+    if delta.layer is None:
+        return layers
+    if delta.layer in layers:
+        back = (delta.layer_before,) if delta.layer_before else ()
+        at = layers.index(delta.layer)
+        return (*layers[:at], *back, *layers[at + 1 :])
+    ours = LayerVersion.parse(delta.layer)
+    for arn in layers:
+        found = LayerVersion.parse(arn)
+        if found and ours and found.same_layer(ours):
+            raise NotCarried(
+                f"it carries version {found.version} of the layer now, not version {ours.version}"
+            )
+    return layers
+
+
+def _variables_without(
+    variables: Mapping[str, str], delta: Delta, values: Mapping[str, str]
+) -> dict[str, str]:
+    given = {name: values[name] for name in delta.variables_added if name in values}
+    if delta.wrapper is not None:
+        given[EXEC_WRAPPER] = delta.wrapper
+    return {name: value for name, value in variables.items() if given.get(name) != value}

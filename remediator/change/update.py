@@ -1,0 +1,230 @@
+"""One UpdateFunctionConfiguration, from what was read to knowing what became of it.
+
+`send` and `find_out` are generators: they yield the seconds to wait, and return a Sent.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from remediator.change.api_errors import CALL_ERRORS, ApiError, told_apart
+from remediator.change.delta import State
+from scanner.aws.errors import LostAnswer
+from scanner.core.errors import WrongAccount
+
+log = logging.getLogger(__name__)
+
+Configuration = Mapping[str, Any]
+# Most updates settle within two seconds, those in a VPC within minutes. A settling function costs few calls, for
+# they count against the 15 a second that its owners need too.
+POLL_SECONDS = (2.0, 2.0, 3.0, 5.0, 8.0, 10.0, *([15.0] * 20))
+# After a lost answer: an update that AWS did take shows at once; later reads are for one still on its way.
+FIND_OUT_SECONDS = (1.0, 3.0, 6.0)
+
+
+class Aws(Protocol):
+    """Calls AWS as a member account; scanner.aws.caller.Aws is the real one."""
+
+    def call(
+        self,
+        account_id: str,
+        region: str,
+        service: str,
+        method: str,
+        *,
+        deadline: float | None = None,
+        write: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Call a client's method and give the answer."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function, and how it is called. `deadline`: a time.monotonic() moment, None for none."""
+
+    aws: Aws
+    account_id: str
+    region: str
+    arn: str
+    deadline: float | None = None
+
+    def call(self, method: str, *, write: bool = False, **parameters: object) -> dict[str, Any]:
+        """Call a method of the Lambda client as the function's account."""
+        return self.aws.call(
+            self.account_id, self.region, "lambda", method, deadline=self.deadline, write=write, **parameters
+        )
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Give the fields by which log lines name it."""
+        return {"account_id": self.account_id, "region": self.region, "function_arn": self.arn}
+
+    def read(self) -> Configuration:
+        """Read its configuration; WrongAccount where the answer is about another function."""
+        answer = self.call("get_function_configuration", FunctionName=self.arn)
+        if answer.get("FunctionArn") != self.arn:
+            raise WrongAccount(
+                f"asked for {self.arn}, AWS answered about another function; nothing more is done"
+            )
+        return answer
+
+
+def state_of(configuration: Configuration) -> State:
+    """Take what we touch from a configuration; variables are None where Lambda could not decrypt them."""
+    layers = tuple(str(layer["Arn"]) for layer in configuration.get("Layers") or ())
+    environment = configuration.get("Environment")
+    if environment is None:
+        return State(layers, {})
+    if environment.get("Error") is not None:
+        return State(layers, None)
+    return State(layers, environment.get("Variables"))
+
+
+def revision_of(configuration: Configuration) -> str:
+    """Give its RevisionId; "" from an emulator that knows none."""
+    return str(configuration.get("RevisionId") or "")
+
+
+def busy(configuration: Configuration) -> str | None:
+    """Say why a function can't be updated now, None where it can; one that is Inactive (idle) can."""
+    state = configuration.get("State") or "Active"
+    if state not in {"Active", "Inactive"}:
+        return f"its state is {state}"
+    if configuration.get("LastUpdateStatus") == "InProgress":
+        return "an update of it is under way"
+    return None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How an update is known again: is_done tells whether a state carries what it does, whatever others change.
+
+    on_taken is called once AWS is known to have taken it.
+    """
+
+    function: Function
+    is_done: Callable[[State], bool]
+    on_taken: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is sent: the difference between what was read and `after`, on condition of the revision read."""
+
+    effect: Effect
+    read: Configuration
+    after: State
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the call's parameters: only what changes, and never an environment that could not be read."""
+        before = state_of(self.read)
+        parameters: dict[str, Any] = {"FunctionName": self.effect.function.arn}
+        # AWS always gives a revision; where there is none, nothing can be asked of it.
+        if revision := revision_of(self.read):
+            parameters["RevisionId"] = revision
+        if self.after.layers != before.layers:
+            parameters["Layers"] = list(self.after.layers)
+        if self.after.variables != before.variables and before.variables is not None:
+            parameters["Environment"] = {"Variables": dict(self.after.variables or {})}
+        return parameters
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of an update.
+
+    done: settled, and there. replaced: settled, and someone else's deployment took it away meanwhile.
+    failed: AWS took it and could not carry it out (`configuration` is the last read). refused: AWS said no (`error`).
+    not_done: the answer was lost, and AWS has not done it. unknown: the time ended before it was known.
+    """
+
+    end: Literal["done", "replaced", "failed", "refused", "not_done", "unknown"]
+    configuration: Configuration | None = None
+    error: ApiError | None = None
+    ours: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Give AWS's code for why an update failed, such as EniLimitExceeded."""
+        code = str((self.configuration or {}).get("LastUpdateStatusReasonCode") or "no reason given")
+        return code[:60]
+
+
+Waits = Generator[float, None, Sent]
+
+
+def send(update: Update) -> Waits:
+    """Send an update once and follow it to its end."""
+    parameters = update.parameters()
+    function = update.effect.function
+    try:
+        answer = function.call("update_function_configuration", write=True, **parameters)
+    except LostAnswer:
+        log.warning(
+            "the answer to an update was lost; reading to find out: %s", function.arn, extra=function.named
+        )
+        return (yield from find_out(update.effect))
+    except CALL_ERRORS as error:
+        values = parameters.get("Environment", {}).get("Variables", {}).values()
+        return Sent("refused", error=told_apart(error, values))
+    update.effect.on_taken()
+    return (yield from _settled(update.effect, answer))
+
+
+def find_out(effect: Effect) -> Waits:
+    """Learn by reading whether an update was done, and follow it to its end if so. Nothing is sent again."""
+    read = False
+    for pause in FIND_OUT_SECONDS:
+        yield pause
+        try:
+            configuration = effect.function.read()
+        except CALL_ERRORS as error:
+            meaning = told_apart(error)
+            if meaning.kind == "gone":
+                return Sent("refused", error=meaning)
+            _log_unreadable(effect.function, meaning)
+            continue
+        read = True
+        if effect.is_done(state_of(configuration)):
+            effect.on_taken()
+            return (yield from _settled(effect, configuration))
+    return Sent("not_done" if read else "unknown")
+
+
+def _settled(effect: Effect, first: Configuration) -> Waits:
+    """Wait until LastUpdateStatus is no longer InProgress. `first` is the answer, or the read that found it done."""
+    configuration = first
+    for pause in POLL_SECONDS:
+        if configuration.get("LastUpdateStatus") != "InProgress":
+            return _ended(effect, first, configuration)
+        yield pause
+        try:
+            configuration = effect.function.read()
+        except CALL_ERRORS as error:
+            meaning = told_apart(error)
+            if meaning.kind == "gone":
+                return Sent("refused", error=meaning)
+            _log_unreadable(effect.function, meaning)
+            if meaning.kind == "timed_out":
+                break
+    return Sent("unknown", configuration)
+
+
+def _log_unreadable(function: Function, meaning: ApiError) -> None:
+    log.error("not readable: %s: %s", function.arn, meaning, extra=function.named)
+
+
+def _ended(effect: Effect, first: Configuration, last: Configuration) -> Sent:
+    if last.get("LastUpdateStatus") == "Failed":
+        return Sent("failed", last, ours=_same_update(first, last))
+    return Sent("done" if effect.is_done(state_of(last)) else "replaced", last)
+
+
+def _same_update(first: Configuration, last: Configuration) -> bool:
+    """Tell whether the last deployment is still the first read's: AWS renews RevisionId when an update settles."""
+    return any(
+        first.get(key) is not None and first.get(key) == last.get(key)
+        for key in ("RevisionId", "LastModified")
+    )

@@ -1,0 +1,1 @@
+"""Executes changes: apply, rollback, recovery, preflight."""

@@ -1,0 +1,107 @@
+"""Makes the changes of a plan, all by the write protocol, and stops by itself where it must."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from remediator.change.attach import Protecting, protect
+from remediator.change.recheck import Judge
+from remediator.change.run_context import Run
+from remediator.change.settlement import Steps
+from remediator.change.update import Aws
+from remediator.execution.executor import Collector, Progress
+from remediator.execution.results import changes_frame
+from remediator.journal.drift import count_protected
+from remediator.journal.failures import remember
+from remediator.journal.journal import Journal
+from remediator.journal.store import Store
+from remediator.plan.plan import Plan
+from remediator.rollout.guards import Guards, check_kill_switch, keep
+from remediator.rollout.lock import RunLock
+from remediator.rollout.waves import count_changes
+from remediator.settings import RolloutSettings
+from scanner.core.errors import GuardStop
+from scanner.risk.rules import Rules
+
+# The guards that only spread the work over runs.
+LIMITS = ("max_changes_per_run", "max_changes_per_account")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a plan: the changes frame, one row a planned change; the guard that stopped it, if any; and
+    whether it was told to stop, or its time was up, before all was tried.
+    """  # noqa: D205
+
+    changes: pd.DataFrame
+    stopped_by: GuardStop | None
+    cut_short: bool = False
+
+
+def apply_plan(
+    plan: Plan,
+    aws: Aws,
+    rules: Rules,
+    rollout: RolloutSettings,
+    *,
+    store: Store,
+    lock: RunLock,
+    run_id: str,
+    approved: bool = False,
+    own_function: str | None = None,
+    switches: Sequence[Callable[[], None]] = (),
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+) -> Applied:
+    """Apply a plan.
+
+    approved: it is a saved plan, judged when it was made: what it holds back stops nothing; a function that has another
+    revision than the plan's is dropped.
+    own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
+    switches: kill switches besides state/stop; each raises GuardStop.
+    stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
+    deadline: the time.monotonic() moment by which this returns; what is not settled then stays open in the
+    journal. progress(done, total). Raises Defect (WrongAccount) after what is in flight has settled.
+    """
+    stopping = threading.Event()
+    journal = Journal(store, run_id)
+    judge = Judge(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
+    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
+    run = Run(aws, rules.defender, guards, stopping, deadline)
+    # What an attempt of this run that was broken off has written keeps its ids.
+    earlier = len(journal.take_up())
+    protecting = Protecting(run, judge, journal, own_function)
+
+    def begin(number: int) -> Steps:
+        return protect(protecting, plan.changes[number], f"{earlier}.{number}")
+
+    collector = Collector(
+        {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
+    )
+    rows = collector.run(plan.changes, begin)
+    journal.close()
+    now = datetime.now(UTC)
+    unkept = keep(
+        lambda: remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now),
+        lambda: count_protected(store, rows, run_id=run_id, now=now),
+        lambda: count_changes(store, rows),
+    )
+    limit = None if approved else limit_stop(plan)
+    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit, collector.cut_short)
+
+
+def limit_stop(plan: Plan) -> GuardStop | None:
+    """Give the stop that the limits on changes amount to, None where nothing had to wait."""
+    for guard in LIMITS:
+        waiting = plan.held_back.get(guard, 0)
+        if waiting:
+            return GuardStop(
+                guard,
+                f"{waiting} more functions are eligible and wait",
+                f"The next run goes on by itself; to go faster, raise rollout.{guard}",
+            )
+    return None

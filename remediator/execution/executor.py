@@ -1,0 +1,219 @@
+"""Starts changes and takes their ends: the one thread that decides that no more may begin."""
+
+import gc
+import logging
+import threading
+import time
+import traceback
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from remediator.change.settlement import Ended, Steps
+from remediator.execution.results import Item, Row, log_end
+from remediator.execution.scheduler import Finished, Scheduler
+from remediator.journal.journal import Journal, Settled
+from remediator.rollout.guards import BREAKER_FROM, Guards
+from scanner.core.errors import AutoDefenderError, Defect, GuardStop
+
+log = logging.getLogger(__name__)
+
+Lane = tuple[str, str]
+Progress = Callable[[int, int], None]  # done, total
+# At 15 calls a second an account-region begins 7 changes a second (a read and an update each), and each is in flight
+# for some four seconds.
+IN_FLIGHT_IN_A_LANE = 32
+# What is in flight when the time is nearly up needs so long to settle.
+SETTLE_SECONDS = 60.0
+# The journal is written once for all that end within a tick: a write is a disk's flush, or a request to S3.
+_TICK_SECONDS = 0.03
+
+
+class Collector:
+    """Runs changes to their ends, as many at once as the answers so far allow. For one use."""
+
+    def __init__(
+        self,
+        journals: Mapping[str, Journal],
+        guards: Guards,
+        stopping: threading.Event,
+        *,
+        stop: threading.Event | None = None,
+        deadline: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Take the run's parts.
+
+        journals: by run id, where outcomes go. stopping: set here once nothing more may be sent; stop: set from
+        outside (SIGTERM). deadline: the time.monotonic() moment by which `run` returns.
+        """
+        self._journals = journals
+        self._guards = guards
+        self._stopping = stopping
+        self._stop = stop or threading.Event()
+        self._deadline = deadline
+        self._start_until = _start_until(deadline)
+        self._progress = progress
+        self._items: Sequence[Item] = ()
+        self._waiting: dict[Lane, deque[int]] = defaultdict(deque)
+        self._ready: deque[Lane] = deque()
+        self._in_flight: Counter[Lane] = Counter()
+        self._started = 0
+        self._untried = 0
+        self._rows: dict[int, Row] = {}
+        self._why = ""
+        self._defect: Defect | None = None
+        self.stopped_by: GuardStop | None = None
+
+    def run(self, items: Sequence[Item], begin: Callable[[int], Steps]) -> list[Row]:
+        """Run all items, and give a row each, in their order. `begin(number)` gives an item's generator.
+
+        Raises Defect (WrongAccount) once what is in flight has settled.
+        """
+        self._items = items
+        for number, item in enumerate(items):
+            self._waiting[_lane(item)].append(number)
+        self._ready.extend(self._waiting)
+        with _frozen(), Scheduler[int, Ended]() as scheduler:
+            while self._goes_on():
+                while self._ready and self._may_begin():
+                    number = self._next()
+                    scheduler.start(number, _lane(items[number]), begin(number))
+                self._take(scheduler.finished(_TICK_SECONDS))
+        for number in range(len(items)):
+            if number not in self._rows:
+                self._end(number, self._not_ended(number))
+        if self._defect:
+            raise self._defect
+        return [self._rows[number] for number in range(len(items))]
+
+    @property
+    def cut_short(self) -> bool:
+        """Tell whether items were put off because the run was told to stop or its time was up, by no guard."""
+        put_off = any(row.ended.outcome == "deferred" for row in self._rows.values())
+        return self._stopping.is_set() and self.stopped_by is None and put_off
+
+    def _goes_on(self) -> bool:
+        """Look whether to stop, and tell whether anything is left to begin or to wait for."""
+        now = time.monotonic()
+        if self._stop.is_set():
+            self._halt("the run was told to stop")
+        if self._start_until is not None and now >= self._start_until:
+            self._halt("the run's time was up")
+        if self._deadline is not None and now >= self._deadline:
+            return False
+        in_flight = self._started - len(self._rows)
+        return in_flight > 0 or (not self._stopping.is_set() and self._started < len(self._items))
+
+    def _may_begin(self) -> bool:
+        """Ask the guards. No more are unanswered than were answered: a refusal of everything shows after a few."""
+        answered = self._guards.tried + self._untried
+        if self._stopping.is_set() or self._started - answered >= max(BREAKER_FROM, answered):
+            return False
+        try:
+            self._guards.check()
+        except GuardStop as stop:
+            self._stop_by(stop)
+            return False
+        return True
+
+    def _next(self) -> int:
+        """Take the next number; the lanes take turns, those with room."""
+        lane = self._ready.popleft()
+        number = self._waiting[lane].popleft()
+        self._started += 1
+        self._in_flight[lane] += 1
+        if self._waiting[lane] and self._in_flight[lane] < IN_FLIGHT_IN_A_LANE:
+            self._ready.append(lane)
+        return number
+
+    def _take(self, finished: Sequence[Finished[int, Ended]]) -> None:
+        """Take what has ended: count it, free its lane, and write the journal in one append."""
+        ends = {f.key: f.result if f.result is not None else self._of_error(f) for f in finished}
+        for number, ended in ends.items():
+            lane = _lane(self._items[number])
+            if self._waiting[lane] and self._in_flight[lane] == IN_FLIGHT_IN_A_LANE:
+                self._ready.append(lane)
+            self._in_flight[lane] -= 1
+            failed = ended.outcome == "failed"
+            self._guards.count(tried=failed and not ended.taken, failed=failed)
+            self._untried += not failed and not ended.taken
+        self._write(list(ends.values()))
+        for number, ended in ends.items():
+            self._end(number, ended)
+
+    def _end(self, number: int, ended: Ended) -> None:
+        self._rows[number] = row = Row(self._items[number], ended)
+        log_end(row)
+        if self._progress:
+            self._progress(len(self._rows), len(self._items))
+
+    def _write(self, ends: Sequence[Ended]) -> None:
+        lines: dict[str, list[Settled]] = defaultdict(list)
+        for end in ends:
+            if end.intent is not None and not end.unsettled:
+                settled = Settled(end.intent.id, end.outcome, end.detail, end.attempts, end.left)
+                lines[end.intent.run_id].append(settled)
+        try:
+            for run_id, settled_ones in lines.items():
+                self._journals[run_id].settle(settled_ones)
+        except AutoDefenderError as error:
+            self._stop_by(_journal_stop(error))
+
+    def _of_error(self, finished: Finished[int, Ended]) -> Ended:
+        """Give the end of a change that an error broke off; what its journal entry says, if anything, stays open."""
+        error = finished.error
+        if isinstance(error, Defect):
+            self._defect = error
+            self._halt("AWS answered for another account")
+            return Ended("failed", str(error))
+        if isinstance(error, AutoDefenderError):
+            self._stop_by(_journal_stop(error))
+            return Ended("deferred", f"its journal entry could not be written: {error}")
+        # Neither the message nor the traceback's values: they may hold variables.
+        place = traceback.extract_tb(error.__traceback__)[-1] if error else None
+        where = (
+            f"{type(error).__name__} at {place.filename}:{place.lineno}" if place else type(error).__name__
+        )
+        return Ended("failed", f"a defect of Auto-Defender: {where}")
+
+    def _not_ended(self, number: int) -> Ended:
+        if number in self._waiting[_lane(self._items[number])]:
+            return Ended("deferred", self._why)
+        return Ended(
+            "deferred", "not settled before the run's time was up; the next run finds out", unsettled=True
+        )
+
+    def _stop_by(self, stop: GuardStop) -> None:
+        self.stopped_by = self.stopped_by or stop
+        self._halt(f"stopped by the guard '{stop.guard}'")
+
+    def _halt(self, why: str) -> None:
+        if not self._stopping.is_set():
+            log.warning("no further change begins: %s", self.stopped_by or why)
+            self._why = why
+            self._stopping.set()
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Let the garbage collector pass over all that is there already: botocore's models and pandas are a million objects."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _lane(item: Item) -> Lane:
+    return item.account_id, item.region
+
+
+def _start_until(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    return deadline - min(SETTLE_SECONDS, max(0.0, deadline - time.monotonic()) / 2)
+
+
+def _journal_stop(error: AutoDefenderError) -> GuardStop:
+    return GuardStop("journal", f"it can't be written: {error}", "Mend access to the output, then run again")

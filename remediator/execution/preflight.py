@@ -1,0 +1,145 @@
+"""The dry run's last look: what AWS would refuse, before a change board approves it. Nothing is written."""
+
+import threading
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from remediator.change.api_errors import CALL_ERRORS, ApiError, told_apart
+from remediator.change.attach import tags_of
+from remediator.change.batcher import result_of
+from remediator.change.recheck import Judge, Refusal
+from remediator.change.run_context import Run
+from remediator.change.settlement import Ended, Steps
+from remediator.change.update import Aws, Function
+from remediator.execution.executor import Collector, Progress
+from remediator.execution.results import Row, changes_frame, planned_detail
+from remediator.journal.failures import Failure
+from remediator.journal.journal import Outcome
+from remediator.plan.plan import Action, Change, Plan
+from remediator.rollout.guards import Guards
+from scanner.core.arns import FunctionArn
+from scanner.core.errors import BadInput
+from scanner.risk.rules import Rules
+
+
+def preflight(
+    plan: Plan,
+    aws: Aws,
+    rules: Rules,
+    *,
+    refused: Mapping[str, Failure] | None = None,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Look at every change of a plan as apply would, and give the changes frame of the dry run.
+
+    Each function is read again and judged again, which also shows whether its KMS key can be used; whether a code
+    signing policy stands over it; and once an account-region, whether the layer can be had there. A change that
+    would not be made is `dropped` or `deferred`, its detail begins with "preflight: "; the others are `planned`.
+    refused: by function ARN, what AWS has refused before and the plan therefore holds back; told in the same way.
+    """
+    stopping = threading.Event()
+    guards = Guards(())
+    looking = _Looking(
+        Run(aws, rules.defender, guards, stopping, deadline),
+        Judge(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
+    )
+    collector = Collector({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    looked = collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]))
+    return changes_frame([*looked, *map(_refused_before, (refused or {}).values())])
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A function whose change AWS refused for good."""
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    action: Action
+
+
+def _refused_before(failure: Failure) -> Row:
+    function = FunctionArn.parse(failure.function_arn)
+    if function is None:
+        raise BadInput(f"state/failures.json names '{failure.function_arn}', which is no function ARN")
+    of = _Refused(function.account_id, function.region, function.name, failure.function_arn, failure.action)
+    return Row(of, _would_not(f"{failure.detail}; so AWS said to run {failure.run_id}"))
+
+
+@dataclass(frozen=True)
+class _Looking:
+    run: Run
+    judge: Judge
+    layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
+
+    def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
+        """Say why a layer version can't be had in an account, None where it can; AWS is asked once."""
+        key = (function.account_id, layer)
+        told = self.layers.get(key)
+        if told is None:
+            told = self.layers[key] = Future()
+            try:
+                told.set_result(_layer_refusal(function, layer))
+            except BaseException as error:
+                told.set_exception(error)
+                raise
+        return (yield from result_of(told))
+
+
+def _layer_refusal(function: Function, layer: str) -> ApiError | None:
+    name, _, version = layer.rpartition(":")
+    try:
+        function.call("get_layer_version", LayerName=name, VersionNumber=int(version))
+    except CALL_ERRORS as error:
+        meaning = told_apart(error)
+        if meaning.kind == "gone":
+            meaning = ApiError(
+                "layer_unavailable", "the layer version does not exist in this region", "failed"
+            )
+        return meaning
+    return None
+
+
+def _look(looking: _Looking, change: Change) -> Steps:
+    function = looking.run.function(change)
+    try:
+        refusal = yield from looking.layer_refusal(function, change.layer)
+        if refusal:
+            return _not_looked(refusal)
+        configuration = function.read()
+        tags = tags_of(function) if looking.judge.needs_tags else {}
+        decision = yield from looking.judge.ask(change, "", configuration, tags)
+        if isinstance(decision, Refusal):
+            return Ended(decision.outcome, f"preflight: {decision.detail}")
+    except CALL_ERRORS as error:
+        return _not_looked(told_apart(error))
+    return _signing(function, planned_detail(change))
+
+
+def _signing(function: Function, detail: str) -> Ended:
+    """Look whether a code signing policy stands over a function; where nobody may look, say so and let it be."""
+    try:
+        answer = function.call("get_function_code_signing_config", FunctionName=function.arn)
+    except CALL_ERRORS as error:
+        return Ended(
+            "planned", f"{detail}; not known whether a code signing policy refuses it: {told_apart(error)}"
+        )
+    if answer.get("CodeSigningConfigArn"):
+        return _would_not("signature: a code signing policy stands over it and may refuse the layer")
+    return Ended("planned", detail)
+
+
+def _would_not(why: str, outcome: Outcome = "dropped") -> Ended:
+    return Ended(outcome, f"preflight: {why}")
+
+
+def _not_looked(error: ApiError) -> Ended:
+    """Tell a refusal; one that may pass by itself puts the change off."""
+    return _would_not(str(error), "deferred" if error.ending == "deferred" else "dropped")

@@ -1,0 +1,71 @@
+"""What killed runs left open: each change is found out by reading, brought to its end, and its journal closed."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from remediator.change.attach import resume
+from remediator.change.detach import resume_take_back
+from remediator.change.run_context import Run
+from remediator.change.settlement import Steps
+from remediator.change.update import Aws
+from remediator.execution.apply import Applied
+from remediator.execution.executor import Collector
+from remediator.execution.results import changes_frame
+from remediator.journal.drift import count_protected
+from remediator.journal.journal import Journal, open_runs
+from remediator.journal.store import Store
+from remediator.rollout.guards import Guards, check_kill_switch, keep
+from remediator.rollout.lock import RunLock
+from remediator.rollout.waves import count_changes
+from scanner.settings import DefenderSettings
+
+log = logging.getLogger(__name__)
+
+
+def resolve_open_runs(
+    aws: Aws,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    lock: RunLock,
+    switches: Sequence[Callable[[], None]] = (),
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+) -> Applied:
+    """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
+
+    Gives the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
+    AWS did is followed to its end and tagged, one that it did not do is closed. What can't be found out now stays
+    open. Raises BadInput for a journal that can't be understood.
+    """
+    journals = {run_id: Journal(store, run_id) for run_id in open_runs(store)}
+    intents = []
+    for run_id, journal in journals.items():
+        found = [entry.intent for entry in journal.take_up() if entry.settled is None]
+        log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
+        intents += found
+    stopping = threading.Event()
+    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches))
+    run = Run(aws, defender, guards, stopping, deadline)
+
+    def begin(number: int) -> Steps:
+        intent = intents[number]
+        return resume_take_back(run, store, intent) if intent.action == "rollback" else resume(run, intent)
+
+    collector = Collector(journals, guards, stopping, stop=stop, deadline=deadline)
+    rows = collector.run(intents, begin)
+    for journal in journals.values():
+        journal.close()
+    rows_of = {
+        run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
+        for run_id in journals
+    }
+    now = datetime.now(UTC)
+    unkept = keep(
+        *(partial(count_protected, store, rows_of[run_id], run_id=run_id, now=now) for run_id in journals),
+        lambda: count_changes(store, rows),
+    )
+    return Applied(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

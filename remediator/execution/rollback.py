@@ -1,0 +1,76 @@
+"""Takes changes back: exactly what a run, or all runs, added to a function, and nothing that came later."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from remediator.change.detach import TakingBack, take_back
+from remediator.change.run_context import Run
+from remediator.change.settlement import Steps
+from remediator.change.update import Aws
+from remediator.execution.executor import Collector, Progress
+from remediator.execution.results import changes_frame
+from remediator.journal.drift import forget
+from remediator.journal.history import Undo
+from remediator.journal.journal import Journal
+from remediator.journal.quarantine import Quarantined, put_in_quarantine
+from remediator.journal.store import Store
+from remediator.rollout.guards import Guards, keep
+from remediator.rollout.lock import RunLock
+from scanner.core.errors import GuardStop
+from scanner.settings import DefenderSettings
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The changes frame, one row a function; the guard that stopped it, if any; and whether it was told to stop, or
+    its time was up, before all was tried.
+    """  # noqa: D205
+
+    changes: pd.DataFrame
+    stopped_by: GuardStop | None
+    cut_short: bool = False
+
+
+def rollback(
+    undos: Sequence[Undo],
+    aws: Aws,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    run_id: str,
+    lock: RunLock | None,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+) -> RolledBack:
+    """Take changes back; `undos` is what history.select gives.
+
+    lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
+    What is taken back is put in quarantine first, so that the next run does not put it on again. The kill switch
+    and the failure breaker stop protecting, not taking back. stop, deadline, progress: as for apply_plan.
+    """
+    stopping = threading.Event()
+    journal = Journal(store, run_id)
+    guards = Guards((lock.check,) if lock else ())
+    taking = TakingBack(Run(aws, defender, guards, stopping, deadline), store, journal, dry_run=lock is None)
+    if lock:
+        since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
+        going = [undo.function_arn for undo in undos if undo.entries]
+        put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
+
+    earlier = len(journal.take_up()) if lock else 0
+
+    def begin(number: int) -> Steps:
+        return take_back(taking, undos[number], f"{earlier}.{number}")
+
+    collector = Collector(
+        {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
+    )
+    rows = collector.run(undos, begin)
+    journal.close()
+    unkept = keep(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
+    return RolledBack(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

@@ -1,0 +1,85 @@
+"""What the remediator keeps between runs, and the little it asks of the store for that.
+
+Paths: state/lock/N.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
+state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from scanner.core.errors import BadInput
+
+STOP = "state/stop"
+QUARANTINE = "state/quarantine.json"
+FAILURES = "state/failures.json"
+WAVES = "state/waves.json"
+
+_JSON = "application/json"
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """Files by relative path; all methods may be called from any thread."""
+
+    def write(self, path: str, body: bytes, content_type: str) -> None:
+        """Write one whole file; a reader sees the old one or the new one."""
+
+    def read(self, path: str) -> bytes | None:
+        """Give a file's bytes, or None if there is no such file."""
+
+    def append(self, path: str, line: bytes) -> None:
+        """Add lines and return once they are durable."""
+
+    def create_exclusive(self, path: str, body: bytes) -> bool:
+        """Create a file; False if it is there already."""
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is not there is no error."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Give the sorted paths of all files below a prefix."""
+
+    def url(self, path: str) -> str:
+        """Give what a person can open."""
+
+
+def started_at(run_id: str) -> datetime:
+    """Give when a run started (UTC): its id begins with that. Raises BadInput for what is no run id."""
+    try:
+        started = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadInput(f"'{run_id}' is no run id; expected one such as 20261124T034232Z-1a2b3c") from None
+    if not run_id.replace("-", "").isalnum() or not run_id.isascii():
+        raise BadInput(f"'{run_id}' is no run id; expected one such as 20261124T034232Z-1a2b3c")
+    return started
+
+
+def run_folder(run_id: str) -> str:
+    """Give the folder of a run's files. Raises BadInput for what is no run id."""
+    return f"runs/{started_at(run_id):%Y/%m/%d}/{run_id}"
+
+
+def load(store: Store, path: str, shape: type[T], empty: T) -> T:
+    """Read a state file; `empty` where there is none yet.
+
+    Raises BadInput where it can't be understood: a broken quarantine must never read as an empty one.
+    """
+    text = store.read(path)
+    if text is None:
+        return empty
+    try:
+        return TypeAdapter(shape).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; mend it or restore an older version"
+        ) from None
+
+
+def save(store: Store, path: str, value: object) -> None:
+    """Write a state file."""
+    store.write(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n", _JSON)

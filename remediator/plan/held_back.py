@@ -1,0 +1,71 @@
+"""Which eligible functions a plan keeps its hands off: Auto-Defender itself, what regressed, failures that stand, drift."""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from remediator.journal.drift import Protected, lost_again
+from remediator.journal.failures import Failure, failures, still_failing
+from remediator.journal.store import Store
+from scanner.core.arns import function_arns
+from scanner.settings import DefenderSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holds:
+    """hold: function ARN -> guard, for make_plan.
+
+    lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
+    refusals that stand.
+    """
+
+    hold: Mapping[str, str]
+    lost: Mapping[str, Protected]
+    refused: Mapping[str, Failure]
+
+
+def holds_on(
+    assessed: pd.DataFrame,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    partition: str,
+    config_digest: str,
+    own_function: str | None,
+    regressed: Collection[str] = (),
+) -> Holds:
+    """Find what is held back, from the assessed frame and from what earlier runs have kept in the store.
+
+    regressed: ARNs of functions that the health watch has found worse off since their last change.
+    """
+    lost = lost_again(store, _lacking(assessed), partition)
+    for arn, protected in lost.items():
+        log.warning(
+            "drift: it lost the Defender that run %s gave it (time %d): %s",
+            protected.run_id,
+            protected.times,
+            arn,
+            extra={"function_arn": arn},
+        )
+    eligible = assessed[assessed["verdict"] == "eligible"]
+    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
+    known = failures(store)
+    refused = {arn: known[arn] for arn in still_failing(known, eligible, defender, config_digest)}
+    hold = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
+    hold |= dict.fromkeys(refused, "failed_before")
+    hold |= dict.fromkeys(regressed, "regressed")
+    if own_function:
+        hold[own_function] = "own_function"
+    return Holds(hold, lost, refused)
+
+
+def _lacking(assessed: pd.DataFrame) -> pd.DataFrame:
+    """Find what has no Defender and was not left out by decision."""
+    return assessed[
+        assessed["verdict"].isin(["eligible", "skipped"])
+        & assessed["protection"].isin(["unprotected", "partial"])
+    ]

@@ -1,0 +1,117 @@
+"""What stops a run before it does harm. Each stop is a GuardStop: which guard, why, and how to go on."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from remediator.journal.store import STOP, Store
+from remediator.settings import RolloutSettings
+from scanner.core.errors import AutoDefenderError, GuardStop
+
+# Functions that AWS's own landing zones run on; their stacks break when something else changes them.
+BUILT_IN_EXCLUSIONS = (
+    "aws-controltower-*",  # AWS Control Tower: notification forwarder
+    "AWSControlTower*",  # AWS Control Tower, Customizations and Account Factory
+    "CustomControlTower*",  # Customizations for AWS Control Tower
+    "aft-*",  # Account Factory for Terraform
+    "AWSAccelerator-*",  # Landing Zone Accelerator on AWS
+    "AWSLandingZone*",  # AWS Landing Zone
+    "LandingZone*",
+    "StackSet-*",  # helpers that StackSets deploy for other tools, these included
+)
+# "stop when more than stop_after_failure_pct of at least 20 changes failed": fewer prove nothing.
+BREAKER_FROM = 20
+# The kill switch and the lock are read before each batch: all changes that begin within one second.
+BATCH_SECONDS = 1.0
+
+
+def exclusions(rollout: RolloutSettings) -> tuple[str, ...]:
+    """Give the globs of all function names that are never touched, for Rules.exclusion_list."""
+    return (*BUILT_IN_EXCLUSIONS, *rollout.exclusion_list)
+
+
+def own_function(environ: Mapping[str, str], partition: str, account_id: str) -> str | None:
+    """Give the ARN of the Lambda function that this code runs in, None elsewhere: it must never change itself."""
+    name, region = environ.get("AWS_LAMBDA_FUNCTION_NAME"), environ.get("AWS_REGION")
+    return f"arn:{partition}:lambda:{region}:{account_id}:function:{name}" if name and region else None
+
+
+class Guards:
+    """What is asked before each change, and the failure breaker; any thread may count."""
+
+    def __init__(self, checks: Sequence[Callable[[], None]], stop_after_failure_pct: float = 100.0) -> None:
+        """Take what is read before each batch (each raises GuardStop), and the breaker's threshold (100: none)."""
+        self._checks = checks
+        self._failure_pct = stop_after_failure_pct
+        self._counting = threading.Lock()
+        self.tried = 0
+        self._failed = 0
+        self._next_look = 0.0
+
+    def count(self, *, tried: int = 0, failed: int = 0) -> None:
+        """Count changes that AWS has answered for, and changes that failed, then or later.
+
+        A refusal is known at once and a success only seconds later: counted when they end, the first refusals of
+        a large run would look like a run of nothing else.
+        """
+        with self._counting:
+            self.tried += tried
+            self._failed += failed
+
+    def check(self) -> None:
+        """Raise GuardStop if no further change may begin. Called before each."""
+        self._check_breaker()
+        if time.monotonic() >= self._next_look:
+            for check in self._checks:
+                check()
+            self._next_look = time.monotonic() + BATCH_SECONDS
+
+    def _check_breaker(self) -> None:
+        with self._counting:
+            tried, failed = self.tried, self._failed
+        if tried >= BREAKER_FROM and 100 * failed > self._failure_pct * tried:
+            raise GuardStop(
+                "stop_after_failure_pct",
+                f"{failed} of {tried} changes failed, more than {self._failure_pct:g} %",
+                "See changes.csv for what failed and why, mend that, then run again",
+            )
+
+
+def check_kill_switch(store: Store) -> None:
+    """Raise GuardStop while state/stop is there, or where nobody can tell whether it is."""
+    try:
+        note = store.read(STOP)
+    except AutoDefenderError as error:
+        raise GuardStop(
+            "kill_switch", f"it could not be read ({error})", "Restore access to it, then run again"
+        ) from error
+    if note is not None:
+        why = " ".join(note[:200].decode(errors="replace").split())
+        raise GuardStop(
+            "kill_switch",
+            f"{store.url(STOP)} is there" + (f" and says: {why}" if why.isprintable() and why else ""),
+            "Delete it to go on",
+        )
+
+
+def keep(*memories: Callable[[], None]) -> GuardStop | None:
+    """Write down what the next run is to know; give a stop where that failed: the changes are made, and are told."""
+    try:
+        for memory in memories:
+            memory()
+    except AutoDefenderError as error:
+        return GuardStop(
+            "memory",
+            f"what the run has learnt can't be kept: {error}",
+            "Mend access to the output, then run again",
+        )
+    return None
+
+
+def unread(error: AutoDefenderError) -> GuardStop:
+    """Give the stop of a run that has made changes, and then can't read what earlier runs have kept."""
+    return GuardStop(
+        "memory",
+        f"what earlier runs have kept can't be read, and nothing new is begun: {error}",
+        "Mend the output or access to it, then run again",
+    )

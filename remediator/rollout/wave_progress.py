@@ -1,0 +1,151 @@
+"""The waves in one run: where they stand, whose functions may be changed, and what the run has done to that."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from remediator.journal.store import Store
+from remediator.plan.plan import Plan
+from remediator.rollout.health_watch import Health
+from remediator.rollout.wave_membership import UNKNOWN, Tagged, accounts_of, read_tags, wave_numbers
+from remediator.rollout.waves import Seen, WaveStanding, WaveState, advance, keep, stand, states, under_way
+from remediator.settings import WaveSettings
+from scanner.aws.caller import Aws
+from scanner.core.arns import function_arns
+from scanner.inventory.ledger import UNREAD
+from scanner.settings import SweepSettings
+
+
+@dataclass(frozen=True)
+class WavesNow:
+    """The waves, each with what it has been through and what this run sees of it; and each function's wave.
+
+    numbers: as wave_members.wave_numbers gives them, a row of the assessed frame each.
+    """
+
+    waves: tuple[WaveSettings, ...]
+    states: tuple[WaveState, ...]
+    seen: tuple[Seen, ...]
+    numbers: npt.NDArray[np.intp]
+    now: datetime
+
+    @property
+    def standing(self) -> tuple[WaveStanding, ...]:
+        """Tell where each wave stands."""
+        return stand(self.waves, self.states, self.seen, self.now)
+
+    def marked(self, assessed: pd.DataFrame) -> pd.DataFrame:
+        """Give the assessed frame as make_plan wants it: with wave (name, "" for none) and wave_waits (bool)."""
+        if not self.waves:
+            return assessed
+        current = under_way(self.states)
+        # UNKNOWN takes the last place, by its number.
+        names = np.array([*(wave.name for wave in self.waves), "", ""], dtype=object)
+        waits = ((self.numbers > current) | (self.numbers == UNKNOWN)) & (current < len(self.waves))
+        return assessed.assign(wave=names[self.numbers], wave_waits=waits)
+
+    def after(self, plan: Plan, changes: pd.DataFrame, *, stopped: bool) -> "WavesNow":
+        """Note when the wave under way was done: all that can be changed of it was planned, nothing stopped it, and
+        nothing of it was put off. Changed again once it was done, it soaks anew. changes: what became of the plan.
+        """  # noqa: D205
+        current = under_way(self.states)
+        if current == len(self.waves):
+            return self
+        planned = [change.function_arn for change in plan.changes if change.wave == self.waves[current].name]
+        ends = set(changes.loc[changes["function_arn"].isin(planned), "outcome"])
+        seen, state = self.seen[current], self.states[current]
+        complete = seen.functions and not seen.units_unread and len(planned) >= seen.eligible
+        through = complete and not stopped and "deferred" not in ends
+        if not ("changed" in ends if state.done else through):
+            return self
+        done = replace(state, done=self.now.isoformat(timespec="seconds"))
+        return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))
+
+    def keep(self, store: Store, taken_back: Sequence[Health]) -> "WavesNow":
+        """Write what this run has found out, beside the changes that were counted meanwhile, and give what stands."""
+        gone = Counter(health.wave for health in taken_back)
+        kept = tuple(
+            replace(
+                counted,
+                healthy=state.healthy,
+                done=state.done,
+                passed=state.passed,
+                regressed=counted.regressed + gone[state.name],
+            )
+            for counted, state in zip(states(store, self.waves), self.states, strict=True)
+        )
+        if self.waves:
+            keep(store, kept)
+        return replace(self, states=kept)
+
+
+def waves_now(
+    assessed: pd.DataFrame,
+    accounts: pd.DataFrame,
+    units: pd.DataFrame,
+    waves: tuple[WaveSettings, ...],
+    aws: Aws,
+    sweep: SweepSettings,
+    *,
+    store: Store,
+    health: Sequence[Health],
+    held: Collection[str],
+    now: datetime,
+    deadline: float | None = None,
+) -> WavesNow:
+    """See how the waves fare, and let those pass that may. Reads only.
+
+    assessed, accounts, units: the frames of this run's sweep. held: ARNs of what other guards keep their hands off.
+    Raises BadInput where state/waves.json is malformed.
+    """
+    before = tuple(states(store, waves))
+    if all(state.passed for state in before):
+        nobody = np.full(len(assessed), len(waves), dtype=np.intp)
+        return WavesNow(waves, before, tuple(Seen() for _ in waves), nobody, now)
+    tagged = read_tags(assessed, waves, aws, sweep, deadline)
+    numbers = wave_numbers(assessed, accounts, waves, tagged)
+    free = (assessed["verdict"] == "eligible").to_numpy() & ~_named(assessed, held, aws.partition)
+    unread = units[units["outcome"].isin(UNREAD)]
+    seen = tuple(
+        Seen(
+            functions=int((numbers == number).sum()),
+            eligible=int(((numbers == number) & free).sum()),
+            units_unread=_unread_of(wave, accounts, unread, assessed, tagged),
+            healthy=_faring(wave, health, "healthy"),
+            regressed=_faring(wave, health, "regressed"),
+            unread=_faring(wave, health, "unread"),
+        )
+        for number, wave in enumerate(waves)
+    )
+    return WavesNow(waves, tuple(advance(waves, before, seen, now)), seen, numbers, now)
+
+
+def _named(assessed: pd.DataFrame, arns: Collection[str], partition: str) -> npt.NDArray[np.bool_]:
+    """Tell of each row whether it is one of these functions."""
+    found = np.zeros(len(assessed), dtype=bool)
+    rows = np.flatnonzero(assessed["function_name"].isin([arn.rpartition(":")[2] for arn in arns]))
+    found[rows] = function_arns(assessed.iloc[rows], partition).isin(list(arns))
+    return found
+
+
+def _unread_of(
+    wave: WaveSettings,
+    accounts: pd.DataFrame,
+    unread: pd.DataFrame,
+    assessed: pd.DataFrame,
+    tagged: Tagged,
+) -> int:
+    """Count the units that may hold functions of a wave and were not read; a tag may be anywhere."""
+    if wave.tag is None:
+        return int(unread["account_id"].isin(accounts_of(wave, accounts)).sum())
+    tags_unread = assessed.loc[~tagged.read, ["account_id", "region"]].drop_duplicates()
+    return len(unread) + len(tags_unread)
+
+
+def _faring(wave: WaveSettings, health: Sequence[Health], verdict: str) -> int:
+    return sum(one.wave == wave.name and one.verdict == verdict for one in health)

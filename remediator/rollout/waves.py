@@ -1,0 +1,186 @@
+"""Waves: who goes first, and what must be well before the next may go. Pure, but for the state that is kept.
+
+Only one wave is under way: the first that has not passed. Its functions are changed, and those of the waves before it;
+all others wait. It is done changing once a sweep that read all of its units leaves nothing of it waiting; then it soaks,
+and passes if it is in good health. Functions that no wave names come after the last. state/waves.json has what a wave
+has been through; nothing there means that it is all still to come.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from remediator.execution.results import Row
+from remediator.journal.journal import Intent
+from remediator.journal.store import WAVES, Store, load, save
+from remediator.plan.plan import Change
+from remediator.settings import WaveSettings
+
+Stage = Literal["passed", "open", "soaking", "held", "waiting"]
+
+
+@dataclass(frozen=True)
+class WaveState:
+    """What a wave has been through: how many of its changes were made, failed and regressed; the most of its functions
+    that were seen healthy at once; when it was done changing and when it passed (ISO 8601, UTC; "" not yet).
+    """  # noqa: D205
+
+    name: str
+    changed: int = 0
+    failed: int = 0
+    regressed: int = 0
+    healthy: int = 0
+    done: str = ""
+    passed: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run sees of a wave: its functions, those of them that can be changed, its unread units, and how those that
+    are watched fare: healthy, regressed, unread (their metrics could not be read).
+    """  # noqa: D205
+
+    functions: int = 0
+    eligible: int = 0
+    units_unread: int = 0
+    healthy: int = 0
+    regressed: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True)
+class WaveStanding:
+    """Where a wave stands, with the counts of its state; `says`: in words what it waits for."""
+
+    name: str
+    stage: Stage
+    says: str
+    functions: int
+    eligible: int
+    changed: int
+    failed: int
+    regressed: int
+    healthy: int
+
+
+def states(store: Store, waves: Sequence[WaveSettings]) -> list[WaveState]:
+    """Read what the configured waves have been through; BadInput where state/waves.json is malformed."""
+    known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
+    return [known.get(wave.name, WaveState(wave.name)) for wave in waves]
+
+
+def keep(store: Store, changed: Iterable[WaveState]) -> None:
+    """Write states; those of waves that are no longer configured stay, should they come back."""
+    known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
+    known |= {state.name: state for state in changed}
+    save(store, WAVES, [asdict(state) for state in known.values()])
+
+
+def advance(
+    waves: Sequence[WaveSettings], before: Sequence[WaveState], seen: Sequence[Seen], now: datetime
+) -> list[WaveState]:
+    """Let waves pass that have soaked and are well, in their order. before, seen: one a wave."""
+    after = []
+    open_yet = True
+    for wave, was, found in zip(waves, before, seen, strict=True):
+        state = replace(was, healthy=max(was.healthy, found.healthy))
+        if open_yet and not state.passed and not _waits_for(wave, state, found, now):
+            state = replace(state, passed=now.isoformat(timespec="seconds"))
+        open_yet = open_yet and bool(state.passed)
+        after.append(state)
+    return after
+
+
+def under_way(after: Sequence[WaveState]) -> int:
+    """Give the number of the wave that is under way; how many there are once all have passed."""
+    return next((number for number, state in enumerate(after) if not state.passed), len(after))
+
+
+def stand(
+    waves: Sequence[WaveSettings], after: Sequence[WaveState], seen: Sequence[Seen], now: datetime
+) -> tuple[WaveStanding, ...]:
+    """Tell where each wave stands."""
+    current = under_way(after)
+    return tuple(
+        _standing(number - current, waves[number], after[number], seen[number], now)
+        for number in range(len(waves))
+    )
+
+
+def _standing(place: int, wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) -> WaveStanding:
+    stage, says = _stage(place, wave, state, seen, now)
+    return WaveStanding(
+        wave.name,
+        stage,
+        says,
+        seen.functions,
+        seen.eligible,
+        state.changed,
+        state.failed,
+        state.regressed,
+        state.healthy,
+    )
+
+
+def _stage(place: int, wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) -> tuple[Stage, str]:
+    if place < 0:
+        return "passed", f"passed on {state.passed}"
+    if place > 0:
+        return "waiting", "waits for the waves before it"
+    if not state.done:
+        return "open", _waits_for(wave, state, seen, now)
+    return ("soaking" if now < _soaked(wave, state) else "held"), _waits_for(wave, state, seen, now)
+
+
+def _waits_for(wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) -> str:
+    """Say what keeps a wave from passing, "" where nothing does."""
+    if not state.done:
+        return _not_done(seen)
+    if now < _soaked(wave, state):
+        return f"soaks until {_soaked(wave, state).isoformat(timespec='minutes')}"
+    return _unwell(wave, state, seen)
+
+
+def _not_done(seen: Seen) -> str:
+    if not seen.functions and not seen.units_unread:
+        return "no function of it was seen; mend rollout.waves"
+    if seen.units_unread:
+        return f"{seen.units_unread} of its account-regions could not be read"
+    return f"{seen.eligible} of its functions are to be changed"
+
+
+def _soaked(wave: WaveSettings, state: WaveState) -> datetime:
+    return datetime.fromisoformat(state.done) + timedelta(hours=wave.soak_hours)
+
+
+def _unwell(wave: WaveSettings, state: WaveState, seen: Seen) -> str:
+    tried = state.changed + state.failed
+    if 100 * state.failed > wave.max_failed_pct * tried:
+        return f"{state.failed} of {tried} changes failed, more than {wave.max_failed_pct:g} %"
+    regressed = state.regressed + seen.regressed
+    if 100 * regressed > wave.max_regressed_pct * state.changed:
+        return f"{regressed} of {state.changed} functions regressed, more than {wave.max_regressed_pct:g} %"
+    if seen.unread:
+        return f"the metrics of {seen.unread} of its functions could not be read"
+    if state.changed and state.healthy < wave.min_healthy:
+        return (
+            f"{state.healthy} of its functions were seen healthy, fewer than {wave.min_healthy}; "
+            "where they have too little traffic to tell, lower its min_healthy"
+        )
+    return ""
+
+
+def count_changes(store: Store, rows: Iterable[Row]) -> None:
+    """Add the ends of changes to the states of their waves."""
+    known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
+    counted: dict[str, WaveState] = {}
+    for row in rows:
+        wave = row.of.wave if isinstance(row.of, Change | Intent) else ""
+        if not wave or row.ended.outcome not in {"changed", "failed"}:
+            continue
+        state = counted.get(wave) or known.get(wave) or WaveState(wave)
+        made = row.ended.outcome == "changed"
+        counted[wave] = replace(state, changed=state.changed + made, failed=state.failed + (not made))
+    if counted:
+        keep(store, counted.values())

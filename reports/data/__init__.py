@@ -1,0 +1,1 @@
+"""The numbers of the reports: frames in, small frames and view models out."""

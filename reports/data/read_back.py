@@ -1,0 +1,127 @@
+"""Files of earlier runs, read back. Anyone may have touched them: one that is not as it was written is a ValueError."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import pandas as pd
+from pydantic import AwareDatetime, BaseModel, ValidationError
+
+from storage.store import Store
+
+
+class _Share(BaseModel):
+    covered: int
+    total: int
+    assumed_unread: int
+    pct: float | None
+    worst_pct: float | None
+    best_pct: float | None
+
+
+class _Shares(BaseModel):
+    of_all: _Share
+    of_coverable: _Share
+
+
+class _Effective(BaseModel):
+    on_latest: _Share
+    where_traffic_goes: _Share
+    left_behind: int
+    unknown: int
+
+
+class _OptOut(BaseModel):
+    expires: date | None
+
+
+class _TagsUnread(BaseModel):
+    functions: int = 0
+
+
+class _Summary(BaseModel):
+    """What reports take from a run's summary.json; docs/schema.md has all of it."""
+
+    run_id: str
+    started: AwareDatetime
+    ended: AwareDatetime
+    units_expected: int
+    units_read: int
+    units_unread: int
+    tags_unread: _TagsUnread = _TagsUnread()  # runs of earlier versions have none
+    functions: int
+    protected: int
+    eligible: int
+    skipped: int
+    excluded: int
+    changed: int
+    failed: int
+    stopped_by: str | None
+    coverage: _Shares
+    effective_coverage: _Effective | None = None  # not measured, or by an earlier version
+    changes_by_outcome: dict[str, int]
+    optouts: list[_OptOut]
+
+
+class _WeekEnd(BaseModel):
+    coverage: _Shares
+
+
+class _MeasuredLast(BaseModel):
+    end: _Effective
+
+
+class _Weekly(BaseModel):
+    """What the trend takes from an earlier week's summary.json."""
+
+    end: _WeekEnd
+    effective_coverage: _MeasuredLast | None = None  # as in a run's
+
+
+def read_summary(store: Store, folder: str) -> Mapping[str, Any] | None:
+    """Read a run's summary.json; None if there is none. ValueError, in one line, if it is not what a run writes."""
+    return _read(store, f"{folder}/summary.json", _Summary)
+
+
+def read_weekly(store: Store, week: str) -> Mapping[str, Any] | None:
+    """Read a week's summary.json; as read_summary()."""
+    return _read(store, f"weekly/{week}/summary.json", _Weekly)
+
+
+def read_csv(store: Store, folder: str, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+    """Read one of a run's CSV files, plain or zipped; None if the run has none. Every text stays text.
+
+    columns: those to read, None for all. Raises ValueError, in one line, for a file that is broken or lacks a column.
+    """
+    # An account id is text: its leading zeros count. 'NA' and the like are names here, not absent values.
+    text = {"account_id": "str", "account_name": "str", "ou_path": "str"}
+    try:
+        body = store.read(f"{folder}/{name}.csv")
+        if body is None:
+            packed = store.read(f"{folder}/{name}.csv.gz")
+            if packed is None:
+                return None
+            body = gzip.decompress(packed)
+        return pd.read_csv(io.BytesIO(body), dtype=text, keep_default_na=False, usecols=columns)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{store.url(folder)}: {name}.csv is broken: {str(error).strip()}") from error
+
+
+def _read(store: Store, path: str, shape: type[BaseModel]) -> Mapping[str, Any] | None:
+    body = store.read(path)
+    if body is None:
+        return None
+    try:
+        found: Mapping[str, Any] = json.loads(body)
+        shape.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{store.url(path)} is broken: {place}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{store.url(path)} is broken: {error}") from error
+    return found

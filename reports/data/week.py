@@ -1,0 +1,200 @@
+"""What the runs of one ISO week left behind, read back from the store and compared."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from reports.data.coverage import READ, UNREAD
+from reports.data.read_back import read_csv, read_summary
+from reports.render.csv import ACCOUNTS
+from scanner.core.errors import BadInput
+from scanner.inventory.ledger import ANY_REGION
+from storage.store import Store
+
+log = logging.getLogger(__name__)
+
+_RUN = re.compile(r"^(runs/\d{4}/\d{2}/\d{2}/[^/]+)/summary\.json$")
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Week:
+    """An ISO week: Monday 00:00 to Monday 00:00, UTC."""
+
+    name: str
+
+    @property
+    def monday(self) -> date:
+        """Give its first day."""
+        year, number = self.name.split("-W")
+        return date.fromisocalendar(int(year), int(number), 1)
+
+    @property
+    def sunday(self) -> date:
+        """Give its last day."""
+        return self.monday + timedelta(days=6)
+
+    @property
+    def begin(self) -> datetime:
+        """Give the moment it begins."""
+        return datetime(self.monday.year, self.monday.month, self.monday.day, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """Give the moment after it."""
+        return self.begin + timedelta(days=7)
+
+    def before(self, weeks: int) -> "Week":
+        """Give the week so many weeks earlier."""
+        year, number, _ = (self.monday - timedelta(weeks=weeks)).isocalendar()
+        return Week(f"{year}-W{number:02}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the week: its folder in the store and its summary.json."""
+
+    folder: str
+    summary: Mapping[str, Any]
+
+    @property
+    def started(self) -> datetime:
+        """Give the moment it started."""
+        return datetime.fromisoformat(str(self.summary["started"]))
+
+    @property
+    def swept(self) -> bool:
+        """Tell whether it read the organization (a rollback does not)."""
+        return int(self.summary["units_expected"]) > 0
+
+    @property
+    def incomplete(self) -> bool:
+        """Tell whether units, or the tags that a rule needs, were not read."""
+        tags = self.summary.get("tags_unread", {})  # runs of earlier versions have none
+        return bool(self.summary["units_unread"] or tags.get("functions"))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Hours in a row in which no sweep started."""
+
+    begin: datetime
+    hours: int
+
+    @property
+    def end(self) -> datetime:
+        """Give the moment after the last of them."""
+        return self.begin + self.hours * _HOUR
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What differs between the week's first and last sweep, function by function and unit by unit.
+
+    protected: covered at the end and not at the start. lost: covered at the start, and at the end still there and not.
+    deleted: covered at the start, and gone from a unit that was read. unknown: covered at the start, in a unit that was
+    not read at the end, for whatever reason. unreachable: units read at the start that could not be read at the end.
+    Frames: account_id, region, and for functions function_name.
+    """
+
+    protected: pd.DataFrame
+    lost: pd.DataFrame
+    deleted: pd.DataFrame
+    unknown: pd.DataFrame
+    unreachable: pd.DataFrame
+
+
+def runs_of(store: Store, week: Week) -> tuple[list[Run], list[str]]:
+    """Read the summaries of all runs that started in a week, oldest first; and the folders of those that are broken."""
+    days = [week.monday + timedelta(days=day) for day in range(7)]
+    paths = [path for day in days for path in store.list(f"runs/{day:%Y/%m/%d}/")]
+    runs, broken = [], []
+    for folder in (match[1] for path in paths if (match := _RUN.match(path))):
+        try:
+            summary = read_summary(store, folder)
+        except ValueError as error:
+            log.warning("a run of week %s is left out: %s", week.name, error)
+            broken.append(folder)
+            continue
+        if summary is not None:
+            runs.append(Run(folder, summary))
+    return sorted(runs, key=lambda run: run.started), broken
+
+
+def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
+    """Find the hours of the week, as far as it has passed, in which no sweep started."""
+    swept = {int((run.started - week.begin) / _HOUR) for run in runs if run.swept}
+    passed = max(0, int((min(now, week.end) - week.begin) / _HOUR))
+    found: list[Gap] = []
+    for hour in sorted(set(range(passed)) - swept):
+        begin = week.begin + hour * _HOUR
+        if found and found[-1].end == begin:
+            found[-1] = Gap(found[-1].begin, found[-1].hours + 1)
+        else:
+            found.append(Gap(begin, 1))
+    return found
+
+
+def moved(store: Store, first: Run, last: Run) -> Moved:
+    """Compare the functions and units of two sweeps."""
+    before, after = (_csv(store, run, "functions", ["function_arn", "verdict"]) for run in (first, last))
+    was = before.loc[before["verdict"] == "protected", "function_arn"]
+    now = after.loc[after["verdict"] == "protected", "function_arn"]
+    gone = was[~was.isin(now)]
+    there = gone.isin(after["function_arn"])
+    absent = _parts(gone[~there])
+    place = ["account_id", "region"]
+    units_before, units_after = (_csv(store, run, "units", [*place, "outcome"]) for run in (first, last))
+    read = units_after[units_after["outcome"] == READ]
+    looked = pd.MultiIndex.from_frame(absent[place]).isin(pd.MultiIndex.from_frame(read[place]))
+    return Moved(
+        protected=_parts(now[~now.isin(was)]),
+        lost=_parts(gone[there]),
+        deleted=absent[looked],
+        unknown=absent[~looked],
+        unreachable=_unreachable(
+            units_before[units_before["outcome"] == READ], units_after[units_after["outcome"].isin(UNREAD)]
+        ),
+    )
+
+
+def _unreachable(read: pd.DataFrame, unread: pd.DataFrame) -> pd.DataFrame:
+    """Give the units that were read and no longer are, with what became of them."""
+    place = ["account_id", "region"]
+    # The unit "*" is an account whose regions could not be listed: nothing of it was read.
+    blind = unread[unread["region"] == ANY_REGION].set_index("account_id")["outcome"]
+    units = read[place].merge(unread, on=place, how="left")
+    of_account = units["account_id"].map(blind).astype(units["outcome"].dtype)
+    units["outcome"] = units["outcome"].fillna(of_account)
+    return units.dropna(subset=["outcome"])
+
+
+def _parts(arns: "pd.Series[str]") -> pd.DataFrame:
+    """Take function ARNs apart: account_id, region, function_name."""
+    parts = [arn.split(":", 6) for arn in arns]
+    rows = [(account_id, region, name) for _, _, _, region, account_id, _, name in parts]
+    return pd.DataFrame(rows, columns=["account_id", "region", "function_name"], dtype="str")
+
+
+def accounts_of(store: Store, run: Run) -> pd.DataFrame:
+    """Read a run's accounts.csv."""
+    return _csv(store, run, "accounts", list(ACCOUNTS))
+
+
+def _csv(store: Store, run: Run, name: str, columns: list[str]) -> pd.DataFrame:
+    """Read a file that the report can't do without; BadInput says what is wrong with it and what to do."""
+    how = "put it back, or move this run's folder out of runs/"
+    try:
+        frame = read_csv(store, run.folder, name, columns)
+    except ValueError as error:
+        raise BadInput(f"{error}; {how}") from error
+    if frame is None:
+        raise BadInput(
+            f"{store.url(run.folder)}: {name}.csv is missing, although summary.json is there; {how}"
+        )
+    return frame

@@ -1,0 +1,1 @@
+"""The reports as HTML, charts, CSV and mail."""

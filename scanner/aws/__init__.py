@@ -1,0 +1,1 @@
+"""Calls to AWS as any account of the organization: signed, paced, retried."""

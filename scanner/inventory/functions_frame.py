@@ -1,0 +1,265 @@
+"""From Lambda's answers to the functions frame: facts only, one row a function, no secrets.
+
+Columns (categories unless said otherwise): account_id, region, function_name (str), runtime, package_type,
+architecture, memory_mb (int32, MB), timeout_sec (int32, seconds), code_size_bytes (int64), layers (ARNs joined
+by a space, in the order Lambda loads them), layer_count (int8), exec_wrapper (the value of
+AWS_LAMBDA_EXEC_WRAPPER, "" where absent), env_names (which of the variables that we would set are there,
+joined by ";"), env_bytes (int32), env_readable (bool), revision_id (str), state, last_update_status ("" where the
+answer does not say), edge_replica (bool), signed (bool), kinds (joined by ";").
+
+A field that Lambda always gives and that is missing or of another type reads as -1 or "?": no check passes on
+those. What can be derived (the ARN, the account's name) is not stored: a million rows must stay small.
+"""
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from scanner.core.errors import AutoDefenderError, WrongAccount
+from scanner.settings import EXEC_WRAPPER
+
+UNREADABLE = "?"
+EMPTY_ENVIRONMENT_BYTES = len("{}")
+# FunctionConfiguration, Lambda API reference: kinds of function that a layer and a wrapper were never tried on.
+KIND_FIELDS = {
+    "DurableConfig": "durable",
+    "CapacityProviderConfig": "capacity_provider",
+    "TenancyConfig": "tenant_isolation",
+    "AcceleratorConfig": "accelerator",
+}
+# The other members of FunctionConfiguration that were looked at and say nothing against a layer.
+KNOWN_FIELDS = frozenset(
+    "FunctionName FunctionArn Runtime Role Handler CodeSize Description Timeout MemorySize LastModified CodeSha256 "
+    "Version VpcConfig DeadLetterConfig Environment KMSKeyArn TracingConfig MasterArn RevisionId Layers State "
+    "StateReason StateReasonCode LastUpdateStatus LastUpdateStatusReason LastUpdateStatusReasonCode FileSystemConfigs "
+    "SigningProfileVersionArn SigningJobArn PackageType ImageConfigResponse Architectures EphemeralStorage SnapStart "
+    "RuntimeVersionConfig LoggingConfig ConfigSha256 RuntimeConfig ResponseMetadata".split()
+)
+
+
+_MOST_LAYERS = 127
+_TEXT = {str}
+
+
+class BrokenAnswer(AutoDefenderError):
+    """An answer that lacks what its operation always carries; it counts as unread, never as empty."""
+
+
+class _Codes:
+    """A categorical column while it grows: each distinct string is kept once."""
+
+    def __init__(self) -> None:
+        self.book: dict[str, int] = {}
+        self.codes = array("i")
+
+    def extend(self, values: Iterable[str]) -> None:
+        book = self.book
+        values = tuple(values)
+        for value in dict.fromkeys(values):
+            book.setdefault(value, len(book))
+        self.codes.extend(map(book.__getitem__, values))
+
+    def finish(self) -> pd.Categorical:
+        dtype = pd.CategoricalDtype(pd.Index(list(self.book), dtype="str"))
+        return pd.Categorical.from_codes(np.frombuffer(self.codes, dtype="i4"), dtype=dtype)
+
+
+_Column = Union[_Codes, "array[Any]", list[str]]
+_CATEGORIES = (
+    "account_id", "region", "runtime", "package_type", "architecture", "layers", "exec_wrapper", "env_names", "state",
+    "last_update_status", "kinds",
+)  # fmt: skip
+_NUMBERS = {
+    "memory_mb": "i",
+    "timeout_sec": "i",
+    "code_size_bytes": "q",
+    "layer_count": "b",
+    "env_bytes": "i",
+}
+_FLAGS = ("env_readable", "edge_replica", "signed")
+_TEXTS = ("function_name", "revision_id")
+COLUMNS = (
+    "account_id", "region", "function_name", "runtime", "package_type", "architecture", "memory_mb", "timeout_sec",
+    "code_size_bytes", "layers", "layer_count", "exec_wrapper", "env_names", "env_bytes", "env_readable", "revision_id",
+    "state", "last_update_status", "edge_replica", "signed", "kinds",
+)  # fmt: skip
+
+
+class FunctionsFrame:
+    """Collects pages of Lambda's answers, column by column; one thread adds to it."""
+
+    def __init__(self, partition: str, watched_variables: Iterable[str]) -> None:
+        """Take the partition that every ARN must belong to, and the names of the variables that we would set."""
+        self._partition = partition
+        self._watched = tuple(watched_variables)
+        self._columns: dict[str, _Column] = {
+            name: _Codes()
+            if name in _CATEGORIES
+            else array(_NUMBERS.get(name, "b"))
+            if name not in _TEXTS
+            else []
+            for name in COLUMNS
+        }
+        self._extends: list[Callable[[Iterable[Any]], None]] = [c.extend for c in self._columns.values()]
+
+    def __len__(self) -> int:
+        """Count the functions so far."""
+        return len(self._columns["function_name"])  # type: ignore[arg-type]
+
+    def add(self, account_id: str, region: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add the rows that `facts` made of one unit."""
+        if not rows:
+            return
+        unit = ((account_id,) * len(rows), (region,) * len(rows))
+        for extend, values in zip(self._extends, (*unit, *zip(*rows, strict=True)), strict=True):
+            extend(values)
+
+    def finish(self) -> pd.DataFrame:
+        """Build the frame, rows in the order they were added."""
+        return pd.DataFrame({name: _finished(name, column) for name, column in self._columns.items()})
+
+
+def _finished(name: str, column: _Column) -> Any:
+    if isinstance(column, _Codes):
+        return column.finish()
+    if isinstance(column, list):
+        return pd.array(column, dtype="str")
+    values = np.frombuffer(column, dtype=column.typecode)
+    return values.astype(bool) if name in _FLAGS else values
+
+
+def facts(
+    configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
+) -> list[tuple[Any, ...]]:
+    """Take the facts from FunctionConfiguration structures: a tuple a function, in the order of COLUMNS[2:].
+
+    Raises WrongAccount where an ARN belongs to another account or region than the one asked, and
+    BrokenAnswer where an item is no function.
+    """
+    prefix = f"arn:{partition}:lambda:{region}:{account_id}:function:"
+    rows = []
+    for configuration in configurations:
+        try:
+            name, arn = configuration["FunctionName"], configuration["FunctionArn"]
+            expected = prefix + name
+        except (KeyError, TypeError):
+            raise BrokenAnswer("an item without FunctionName or FunctionArn") from None
+        if arn != expected:
+            raise WrongAccount(
+                f"asked for {expected}, AWS answered with {str(arn)[:200]!r}; nothing more is done"
+            )
+        rows.append((name, *_facts_of(configuration, watched)))
+    return rows
+
+
+def _facts_of(c: Mapping[str, Any], watched: tuple[str, ...]) -> tuple[Any, ...]:
+    get = c.get
+    layers, layer_count = _layers(get("Layers"))
+    wrapper, names, env_bytes, readable = _environment(get("Environment"), watched)
+    return (
+        _text(get("Runtime"), ""),
+        _text(get("PackageType"), "Zip"),
+        _architecture(get("Architectures")),
+        _number(get("MemorySize"), 1, 2**31),
+        _number(get("Timeout"), 1, 2**31),
+        _number(get("CodeSize"), 0, 2**63),
+        layers,
+        layer_count,
+        wrapper,
+        names,
+        env_bytes,
+        readable,
+        _text(get("RevisionId"), ""),
+        _text(get("State"), ""),
+        _text(get("LastUpdateStatus"), ""),
+        get("MasterArn") is not None or c["FunctionName"].startswith("us-east-1."),
+        get("SigningJobArn") is not None or get("SigningProfileVersionArn") is not None,
+        _kinds(c),
+    )
+
+
+def _text(value: Any, default: str) -> str:
+    if value is None:
+        return default
+    return value if isinstance(value, str) else UNREADABLE
+
+
+def _all_text(values: Iterable[Any]) -> bool:
+    return {*map(type, values)} <= _TEXT
+
+
+def _number(value: Any, least: int, limit: int) -> int:
+    return value if type(value) is int and least <= value < limit else -1
+
+
+def _architecture(value: Any) -> str:
+    if value is None:
+        return "x86_64"
+    if isinstance(value, list) and value and _all_text(value):
+        return ";".join(value)
+    return UNREADABLE
+
+
+def _layers(value: Any) -> tuple[str, int]:
+    if value is None:
+        return "", 0
+    try:
+        text = " ".join([layer["Arn"] for layer in value])
+    except (KeyError, TypeError):
+        return UNREADABLE, -1
+    # The count is an int8, and an ARN with a space in it would read as two.
+    if not isinstance(value, list) or len(value) > _MOST_LAYERS or text.count(" ") != max(0, len(value) - 1):
+        return UNREADABLE, -1
+    return text, len(value)
+
+
+def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, bool]:
+    """Give the wrapper, the watched names that are set, Lambda's measure of the whole, and whether it could be read.
+
+    Lambda measures the variables as a JSON object against its 4 KB quota: its refusal shows the string it measured.
+    """
+    if value is None:
+        return "", "", EMPTY_ENVIRONMENT_BYTES, True
+    variables = value.get("Variables") if isinstance(value, dict) and value.get("Error") is None else None
+    if not isinstance(variables, dict) or not _all_text(variables.values()):
+        return "", "", -1, False
+    names = ";".join([name for name in watched if name in variables])
+    return variables.get(EXEC_WRAPPER, ""), names, measured_bytes(variables), True
+
+
+# Made once: json.dumps makes an encoder a call where separators are given.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def measured_bytes(variables: Mapping[str, str]) -> int:
+    """Measure an environment as Lambda does: compact JSON in UTF-8."""
+    try:
+        return len(orjson.dumps(variables))
+    except orjson.JSONEncodeError:  # a lone surrogate, which it refuses; the standard library counts it
+        return len(_compact(variables).encode("utf-8", "surrogatepass"))
+
+
+def _kinds(c: Mapping[str, Any]) -> str:
+    if KNOWN_FIELDS.issuperset(c):
+        return ""
+    unusual = c.keys() - KNOWN_FIELDS
+    return ";".join(sorted(_kind(str(field)) for field in unusual if c[field] is not None))
+
+
+def _kind(field: str) -> str:
+    """Name a kind; a field that has no name, or one that would read as two, is no kind that anybody allowed."""
+    return KIND_FIELDS.get(field, field).replace(";", UNREADABLE) or UNREADABLE
+
+
+def frame_of(
+    configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
+) -> pd.DataFrame:
+    """Make a functions frame of some configurations of one unit, such as a GetFunctionConfiguration answer."""
+    frame = FunctionsFrame(partition, watched)
+    frame.add(account_id, region, facts(configurations, partition, account_id, region, watched))
+    return frame.finish()

@@ -1,0 +1,1 @@
+"""The organization: its accounts, their regions, their opt-outs."""

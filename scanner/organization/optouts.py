@@ -1,0 +1,78 @@
+"""The opt-out file: who asked to be left alone, why, and until when."""
+
+import fnmatch
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from scanner.core.errors import BadInput
+from scanner.core.strict_yaml import read_yaml
+from scanner.settings import AccountId, Many, RegionName, Settings, validated
+
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class OptOut(Settings):
+    """One entry: an account ("*" for all), optionally some regions, optionally some functions (globs)."""
+
+    account: AccountId | Literal["*"]
+    regions: Annotated[Many[RegionName], Field(min_length=1)] | None = None
+    functions: Annotated[Many[_Text], Field(min_length=1)] | None = None
+    reason: _Text
+    owner: _Text
+    expires: date | None = None
+
+    def in_force(self, today: date) -> bool:
+        """Tell whether the entry still counts; its last day is the day it expires on."""
+        return self.expires is None or today <= self.expires
+
+    def covers_unit(self, account_id: str, region: str) -> bool:
+        """Tell whether the entry speaks of this account and region."""
+        return self.account in ("*", account_id) and (self.regions is None or region in self.regions)
+
+
+class _File(Settings):
+    optouts: Many[OptOut]
+
+
+@dataclass(frozen=True)
+class OptOuts:
+    """All entries of the file, the expired ones included (reports show them)."""
+
+    entries: tuple[OptOut, ...] = ()
+
+    def unit(self, account_id: str, region: str, today: date) -> OptOut | None:
+        """Give the entry that takes a whole unit out of the sweep, if there is one."""
+        for entry in self.entries:
+            if entry.functions is None and entry.in_force(today) and entry.covers_unit(account_id, region):
+                return entry
+        return None
+
+    def patterns(self, account_id: str, region: str, today: date) -> tuple[str, ...]:
+        """Give the globs of function names that are opted out in a unit ('*' for a whole unit)."""
+        return tuple(
+            pattern
+            for entry in self.entries
+            if entry.in_force(today) and entry.covers_unit(account_id, region)
+            for pattern in entry.functions or ("*",)
+        )
+
+
+def glob_regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Compile globs into one expression for fullmatch; names are compared with their case."""
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+
+
+def read_optouts(text: bytes, source: str) -> OptOuts:
+    """Read an opt-out file.
+
+    Raises BadInput where it is empty or malformed: an opt-out file that can't be read never means
+    "nobody opted out". `optouts: []` says in so many words that nobody did.
+    """
+    document = read_yaml(text, source)
+    if document.data is None:
+        raise BadInput(f"{source}: empty; write 'optouts: []' if nobody has opted out")
+    return OptOuts(validated(_File, document).optouts)

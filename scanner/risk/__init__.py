@@ -1,0 +1,1 @@
+"""The risk engine: the catalogue of checks, and the verdict on each function."""
