@@ -22,9 +22,9 @@ from auto_defender import __version__
 from auto_defender import logging as logs
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from auto_defender.modes import mode_of
-from auto_defender.notify.sns import tell_failure
+from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from reports.data.run_result import Mode
@@ -168,14 +168,14 @@ def rollback(
     verbose: VerboseOption = False,
 ) -> None:
     """Take back exactly what we added, and keep whatever came later."""
-    from auto_defender.jobs.rollback import take_back
+    from auto_defender.jobs.rollback import roll_back
 
     if not run_ids and not functions:
         _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
     _run(
         _Call(config, as_json, verbose),
         lambda settings: "rollback",
-        lambda context: take_back(context, run_ids or [], functions or [], apply),
+        lambda context: roll_back(context, run_ids or [], functions or [], apply),
     )
 
 
@@ -257,7 +257,7 @@ def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOpt
     _finish(ending, as_json)
 
 
-def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Context], Ending]) -> None:
+def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Context], JobResult]) -> None:
     """Open the context, do the job, tell its ending."""
     with _opened(call.verbose) as (run_id, display, stop):
         settings, session = _configured(call.config)
@@ -274,7 +274,7 @@ def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Cont
             ending = job(context)
         except AutoDefenderError as error:
             if call.notify:
-                tell_failure(settings.notifications, session, "run", error)
+                notify_failure(settings.notifications, session, "run", error)
             raise
     _finish(ending, call.json)
 
@@ -317,7 +317,7 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _finish(ending: Ending, as_json: bool) -> None:
+def _finish(ending: JobResult, as_json: bool) -> None:
     typer.echo(json.dumps(ending.summary, indent=2) if as_json else ending.text)
     raise typer.Exit(ending.exit_code)
 

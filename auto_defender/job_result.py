@@ -12,7 +12,7 @@ from scanner.inventory.ledger import UNREAD
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobResult:
     """The end of a job. summary: what --json prints; text: what is printed otherwise."""
 
     summary: dict[str, Any]

@@ -22,12 +22,12 @@ from auto_defender import logging as logs
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.distributed.steps import begin, merge, sweep_batch
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from auto_defender.jobs.run import run
 from auto_defender.jobs.weekly import report_week
 from auto_defender.modes import mode_of
 from auto_defender.notify.metrics import embedded_metrics
-from auto_defender.notify.sns import tell_failure
+from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from reports.data.run_result import Mode
@@ -99,7 +99,7 @@ def _job(event: Event, run_id: str, display: Display, remaining: float) -> dict[
     except AutoDefenderError as error:
         # A state machine runs a batch again, and its last step tells what is left of that.
         if event.get("job") != "batch":
-            tell_failure(settings.notifications, session, str(event.get("job")), error)
+            notify_failure(settings.notifications, session, str(event.get("job")), error)
         raise
 
 
@@ -138,7 +138,7 @@ def _done(
             raise BadInput(f"the event's job is {unknown!r}; expected 'run' or 'weekly'")
 
 
-def _told(ending: Ending) -> dict[str, Any]:
+def _told(ending: JobResult) -> dict[str, Any]:
     """Give a run's summary, and its metrics to the log."""
     sys.stdout.write(embedded_metrics(ending.summary, datetime.now(UTC)) + "\n")
     return ending.summary

@@ -28,7 +28,7 @@ import boto3
 
 from benchmarks.control_plane import RATE, SETTLES_IN_SECONDS
 from remediator.execution.apply import apply_plan
-from remediator.plan.plan import Carried, Change, Plan
+from remediator.plan.plan import Change, FunctionState, Plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
 from scanner.aws.caller import Aws
@@ -84,8 +84,8 @@ def change(account: str, region: str, name: str) -> Change:
         action="protect",
         family="python",
         layer=layer,
-        before=Carried((), "", ()),
-        after=Carried((layer,), DEFENDER.wrapper_for("python"), (EXEC_WRAPPER,)),
+        before=FunctionState((), "", ()),
+        after=FunctionState((layer,), DEFENDER.wrapper_for("python"), (EXEC_WRAPPER,)),
         revision_id="0",
         why="",
     )

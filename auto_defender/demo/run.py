@@ -17,7 +17,7 @@ from auto_defender.demo.function_kinds import CURRENT, OPTOUT_TAG, ROLLOUT_TAG, 
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import simulated_aws
-from auto_defender.job_result import Ending, run_text
+from auto_defender.job_result import JobResult, run_text
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.run import run
 from auto_defender.logging import name_run
@@ -31,7 +31,7 @@ from storage.store import Store, open_store
 _UNITS_UNREAD = 3
 
 
-def run_demo(accounts: int, output: str, display: Display, stop: threading.Event) -> Ending:
+def run_demo(accounts: int, output: str, display: Display, stop: threading.Event) -> JobResult:
     """Build an organization of `accounts` accounts, run over it twice, and leave both runs' files in `output`.
 
     The exit code is 0 although an account refuses its role on purpose, which a real run tells by 3.
@@ -61,7 +61,7 @@ class _Demo:
     def output(self) -> Path:
         return self.folder / "out"
 
-    def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[Ending], int | None]:
+    def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[JobResult], int | None]:
         """Do the dry run and the run; give how they ended, and how many functions a further run would change."""
         settings = self._configuration(organization)
         since = (datetime.now(UTC) - timedelta(days=9)).isoformat(timespec="seconds")
@@ -161,7 +161,7 @@ def optouts_text(organization: Organization) -> str:
     return yaml.safe_dump({"optouts": accounts + functions}, allow_unicode=True)
 
 
-def _deliver(folder: Path, store: Store, endings: list[Ending]) -> None:
+def _deliver(folder: Path, store: Store, endings: list[JobResult]) -> None:
     """Copy the runs to where the user wants them; `latest` is the last one."""
     for path in sorted((folder / "runs").rglob("*")):
         if path.is_file():
@@ -174,7 +174,9 @@ def _deliver(folder: Path, store: Store, endings: list[Ending]) -> None:
     store.publish(last, LATEST, names)
 
 
-def _told(accounts: int, store: Store, endings: list[Ending], left: int | None, *, stopped: bool) -> Ending:
+def _told(
+    accounts: int, store: Store, endings: list[JobResult], left: int | None, *, stopped: bool
+) -> JobResult:
     last = endings[-1]
     parts = [
         f"a simulated organization of {accounts} accounts in {len(REGIONS)} regions; nothing in it is real"
@@ -188,4 +190,4 @@ def _told(accounts: int, store: Store, endings: list[Ending], left: int | None, 
     if expected:
         parts.append("one account refuses its role on purpose: outside of a demo, the exit code would be 3")
     parts.append(f"open           {store.url(f'{LATEST}/report.html')}")
-    return Ending(last.summary, "\n\n".join(parts), 0 if expected else last.exit_code)
+    return JobResult(last.summary, "\n\n".join(parts), 0 if expected else last.exit_code)

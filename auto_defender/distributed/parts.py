@@ -14,8 +14,8 @@ import orjson
 import pandas as pd
 
 from auto_defender.distributed.frames import packed, unpacked
-from auto_defender.jobs.observe import Observed
-from remediator.execution.apply import Applied
+from auto_defender.jobs.observe import Observation
+from remediator.execution.apply import ApplyResult
 from reports.data.run_result import Mode
 from scanner.core.errors import BadInput, GuardStop
 from storage.store import Store
@@ -39,7 +39,7 @@ class Begun:
     config_digest: str
     accounts: pd.DataFrame
     batches: Mapping[str, list[str]]
-    resolved: Applied
+    resolved: ApplyResult
     work: Work
 
     def accounts_of(self, batch: str) -> pd.DataFrame:
@@ -53,7 +53,7 @@ class Begun:
 class Part:
     """What a batch saw."""
 
-    observed: Observed
+    observed: Observation
     work: Work
 
 
@@ -105,7 +105,7 @@ class Parts:
             config_digest=data["config_digest"],
             accounts=unpacked(data["accounts"]),
             batches=data["batches"],
-            resolved=Applied(unpacked(data["resolved"]), stopped, data["cut_short"]),
+            resolved=ApplyResult(unpacked(data["resolved"]), stopped, data["cut_short"]),
             work=Work(**data["work"]),
         )
 
@@ -119,7 +119,7 @@ class Parts:
         data = self._read(f"{batch}.json.gz")
         if data is None:
             return None
-        observed = Observed(accounts, unpacked(data["units"]), unpacked(data["functions"]))
+        observed = Observation(accounts, unpacked(data["units"]), unpacked(data["functions"]))
         return Part(observed, Work(**data["work"]))
 
     def write_failed(self, batch: str, failed: Failed) -> None:

@@ -15,16 +15,16 @@ import pandas as pd
 from auto_defender.context import Context
 from auto_defender.distributed.frames import joined
 from auto_defender.distributed.parts import Begun, Failed, Part, Parts, Work
-from auto_defender.job_result import Ending
-from auto_defender.jobs.observe import Observed, nothing_observed, observe_accounts, organization_accounts
+from auto_defender.job_result import JobResult
+from auto_defender.jobs.observe import Observation, nothing_observed, observe_accounts, organization_accounts
 from auto_defender.jobs.run import conclude, held_lock, resolve
 from remediator.plan.plan import configuration_digest
 from remediator.rollout.lock import RunLock, Step
-from scanner.core.errors import AutoDefenderError, BadInput, Defect, GuardStop
+from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
 
 log = logging.getLogger(__name__)
-_DEFECTS = ("Defect", "WrongAccount")
+_DEFECTS = ("InternalError", "WrongAccount")
 _AFTER_FAILURES = (
     "See the failed batches in the state machine's map run, mend that; the next run starts afresh"
 )
@@ -73,7 +73,7 @@ def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
     return {"batch": batch, "units": len(observed.units), "functions": len(observed.functions)}
 
 
-def merge(context: Context, stopped: str) -> Ending:
+def merge(context: Context, stopped: str) -> JobResult:
     """Put together what the batches saw, then go on as a run of one process does after its sweep.
 
     stopped: why the state machine gave the batches up, "" where it did not; then nothing is changed. Units of a batch
@@ -92,7 +92,7 @@ def merge(context: Context, stopped: str) -> Ending:
     return ending
 
 
-def _observed(context: Context, begun: Begun, parts: Parts) -> Observed:
+def _observed(context: Context, begun: Begun, parts: Parts) -> Observation:
     """Put the batches together; what they took and called counts as the run's."""
     _include(context, begun.work)
     units, functions = [], []
@@ -106,13 +106,13 @@ def _observed(context: Context, begun: Begun, parts: Parts) -> Observed:
         units.append(part.observed.units)
         functions.append(part.observed.functions)
     seen = joined(functions) if functions else nothing_observed(context).functions
-    return Observed(begun.accounts, joined(units), seen)
+    return Observation(begun.accounts, joined(units), seen)
 
 
 def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> pd.DataFrame:
     """Give the ledger of a batch that has seen nothing: none of its units is missing, none is called empty."""
     if failed is not None and failed.error in _DEFECTS:
-        raise Defect(f"a batch met a defect, nothing is changed: {failed.detail}")
+        raise InternalError(f"a batch met a defect, nothing is changed: {failed.detail}")
     outcome: Outcome = "timed_out" if failed is None else "error"
     detail = f"its batch failed: {failed.detail}" if failed else "its batch never came back"
     log.error("%d accounts not read: %s", len(accounts), detail)

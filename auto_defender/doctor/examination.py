@@ -10,19 +10,19 @@ from auto_defender.doctor.layers import layers
 from auto_defender.doctor.members import Roles, organization
 from auto_defender.doctor.rollout import state
 from auto_defender.doctor.stack_set import stack_set
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from scanner.core.errors import AutoDefenderError
 from scanner.organization.accounts import list_accounts
 
 
-def examine(context: Context) -> Ending:
+def examine(context: Context) -> JobResult:
     """Look at everything a run needs. Exit code 0 without problems, 3 with some (they would leave units unread)."""
     findings = [*surroundings(context), *state(context), *_accounts_and_layers(context)]
     problems = [finding for finding in findings if finding.level == "problem"]
     lines = [
         f"{f.level:<8} {f.what}: {f.found}" + (f"\n         {f.remedy}" if f.remedy else "") for f in findings
     ]
-    return Ending(
+    return JobResult(
         {"findings": [asdict(finding) for finding in findings], "problems": len(problems)},
         "\n".join([*lines, f"{len(problems)} problems"]),
         3 if problems else 0,

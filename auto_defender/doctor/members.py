@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe
-from scanner.core.worker_pool import Workers
+from scanner.core.worker_pool import WorkerPool
 from scanner.organization.accounts import ACTIVE
 
 
@@ -56,7 +56,7 @@ class Roles:
         aws, sweep = self._context.aws, self._context.configuration.sweep
         to_sweep = accounts[accounts["in_scope"] & (accounts["state"] == ACTIVE)]["account_id"].tolist()
         members = [account for account in to_sweep if account != aws.central_account_id]
-        workers: Workers[str, object] = Workers(
+        workers: WorkerPool[str, object] = WorkerPool(
             lambda account: aws.call(account, aws.home_region, "sts", "get_caller_identity"),
             sweep.workers,
             sweep.unit_timeout_sec,

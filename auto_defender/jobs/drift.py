@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import pandas as pd
 
 from auto_defender.jobs.iac_snippets import snippet, tool_of
-from remediator.change.api_errors import CALL_ERRORS, told_apart
+from remediator.change.api_errors import CALL_ERRORS, classify_error
 from remediator.change.attach import tags_of
 from remediator.change.update import Function
-from remediator.journal.drift import Protected
-from remediator.plan.plan import defender_for
+from remediator.journal.drift import ProtectionCount
+from remediator.plan.plan import desired_state
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Workers
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import WorkerPool
 from scanner.settings import DefenderSettings, SweepSettings
 
 
 @dataclass(frozen=True)
-class Drifted:
+class DriftedFunction:
     """One function that lost the Defender since a run gave it.
 
     times: how often that happened. given_up: it is no longer protected again. tool: what deploys it, told from its
@@ -36,14 +36,14 @@ class Drifted:
     detail: str = ""
 
 
-def tell_drift(
-    lost: Mapping[str, Protected],
+def report_drift(
+    lost: Mapping[str, ProtectionCount],
     assessed: pd.DataFrame,
     aws: Aws,
     defender: DefenderSettings,
     sweep: SweepSettings,
     deadline: float | None = None,
-) -> tuple[Drifted, ...]:
+) -> tuple[DriftedFunction, ...]:
     """Tell of every function that was lost, those given up first. Only the tags of those given up are read."""
     given_up = [arn for arn, one in lost.items() if one.given_up]
     rows = assessed[assessed["function_name"].isin([arn.rpartition(":")[2] for arn in given_up])]
@@ -59,7 +59,7 @@ def tell_drift(
         for arn, tags in _tags(functions, aws, sweep, deadline).items()
     }
     told = [
-        Drifted(arn, one.times, one.run_id, one.at, one.given_up, *advice.get(arn, ("", "", "")))
+        DriftedFunction(arn, one.times, one.run_id, one.at, one.given_up, *advice.get(arn, ("", "", "")))
         for arn, one in lost.items()
     ]
     return tuple(sorted(told, key=lambda one: (-one.times, one.function_arn)))
@@ -69,12 +69,12 @@ def _tags(
     functions: Mapping[str, Function], aws: Aws, sweep: SweepSettings, deadline: float | None
 ) -> dict[str, Mapping[str, str] | str]:
     """Read functions' tags, in parallel; a text in their place says why they could not be read."""
-    workers: Workers[str, Mapping[str, str]] = Workers(
+    workers: WorkerPool[str, Mapping[str, str]] = WorkerPool(
         lambda arn: tags_of(functions[arn]), sweep.workers, sweep.unit_timeout_sec
     )
     found: dict[str, Mapping[str, str] | str] = {}
     for done in workers.run(list(functions), deadline, aws.stop):
-        if isinstance(done.error, Defect):
+        if isinstance(done.error, InternalError):
             raise done.error
         found[done.task] = _why(done.error) if done.error is not None else done.result or {}
     return found
@@ -82,7 +82,7 @@ def _tags(
 
 def _why(error: BaseException) -> str:
     if isinstance(error, CALL_ERRORS):
-        return str(told_apart(error))
+        return str(classify_error(error))
     return "not read in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
@@ -94,5 +94,5 @@ def _advice(
     if family not in defender.layers:
         return "", "", "its runtime has no layer in the configuration"
     tool = tool_of(tags)
-    ours = defender_for(defender, family, function.region, function.account_id)
+    ours = desired_state(defender, family, function.region, function.account_id)
     return tool, snippet(tool, ours), ""

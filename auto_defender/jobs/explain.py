@@ -8,14 +8,14 @@ import pandas as pd
 from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
-from auto_defender.job_result import Ending
-from auto_defender.jobs.drift import Drifted, tell_drift
+from auto_defender.job_result import JobResult
+from auto_defender.jobs.drift import DriftedFunction, report_drift
 from auto_defender.jobs.explain_aliases import served_lines, tell_served
-from remediator.plan.held_back import Holds, holds_on
+from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import configuration_digest, make_plan
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
-from remediator.rollout.wave_progress import WavesNow
+from remediator.rollout.wave_progress import WaveProgress
 from remediator.rollout.waves import states
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.core.arns import FunctionArn
@@ -29,7 +29,7 @@ from scanner.risk.explain import Finding, explain
 from scanner.settings import OrganizationSettings
 
 
-def explain_function(context: Context, text: str) -> Ending:
+def explain_function(context: Context, text: str) -> JobResult:
     """Read one function and explain its verdict; BadInput where it can't be read."""
     arn = _parsed(context, text)
     settings, today = context.configuration, datetime.now(UTC).date()
@@ -46,7 +46,7 @@ def explain_function(context: Context, text: str) -> Ending:
     served = tell_served(context, assessed, configuration)
     row = assessed.iloc[0]
     digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
-    holds = holds_on(
+    holds = hold_back(
         assessed,
         settings.defender,
         store=context.store,
@@ -69,7 +69,7 @@ def explain_function(context: Context, text: str) -> Ending:
     )
     held_back = hold.get(text) or next(iter(plan.held_back), None)
     change = asdict(plan.changes[0]) if plan.changes else None
-    drift = tell_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
+    drift = report_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
     summary = {
         "function_arn": text,
         "protection": row["protection"],
@@ -86,7 +86,7 @@ def explain_function(context: Context, text: str) -> Ending:
     traffic = served_lines(served, row["protection"]) if served else []
     would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
     held = [_held_back(held_back, outside, holds, text)] if held_back else []
-    return Ending(
+    return JobResult(
         summary, "\n".join([head, *map(_line, findings), *traffic, *would, *held, *map(_drift, drift)])
     )
 
@@ -124,12 +124,12 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     waves = settings.rollout.waves
     tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
-    return WavesNow(waves, tuple(states(context.store, waves)), (), numbers, datetime.now(UTC)).marked(
+    return WaveProgress(waves, tuple(states(context.store, waves)), (), numbers, datetime.now(UTC)).marked(
         assessed
     )
 
 
-def _held_back(guard: str, outside: str, holds: Holds, arn: str) -> str:
+def _held_back(guard: str, outside: str, holds: HeldBack, arn: str) -> str:
     why = {
         "out_of_scope": f"out of scope: {outside}",
         "own_function": "Auto-Defender itself runs in it",
@@ -140,7 +140,7 @@ def _held_back(guard: str, outside: str, holds: Holds, arn: str) -> str:
     return f"held back, {why.get(guard, guard)}"
 
 
-def _drift(drifted: Drifted) -> str:
+def _drift(drifted: DriftedFunction) -> str:
     times = "once" if drifted.times == 1 else f"{drifted.times} times"
     lost = f"it lost the Defender that a run gave it, {times}; last given by run {drifted.run_id}"
     if not drifted.given_up:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from remediator.change.delta import Defender
+from remediator.change.delta import DesiredState
 from scanner.settings import EXEC_WRAPPER
 
 Tool = Literal["CloudFormation/SAM", "CDK", "Serverless Framework", "Terraform"]
@@ -24,7 +24,7 @@ def tool_of(tags: Mapping[str, str]) -> Tool:
     return "CDK" if re.fullmatch(r"\w+[0-9A-F]{8}", logical_id) else "CloudFormation/SAM"
 
 
-def snippet(tool: Tool, ours: Defender) -> str:
+def snippet(tool: Tool, ours: DesiredState) -> str:
     """Write the lines for a tool. Values other than the wrapper's are secrets: their names stand in their place."""
     variables = {name: ours.wrapper if name == EXEC_WRAPPER else f"<{name}>" for name in ours.names}
     return _WRITERS[tool](str(ours.layer), variables)

@@ -10,7 +10,7 @@ import pandas as pd
 from auto_defender.context import Context
 from auto_defender.logging import SKIPS
 from scanner.core.arns import function_arns
-from scanner.inventory.effective_coverage import add_served
+from scanner.inventory.effective_coverage import add_effective_coverage
 from scanner.inventory.functions_frame import FunctionsFrame
 from scanner.inventory.ledger import Ledger
 from scanner.inventory.sweep import Sweep
@@ -29,18 +29,18 @@ _ROLLED_BACK = {"verdict": "excluded", "reasons": "quarantined"}
 
 
 @dataclass(frozen=True)
-class Observed:
+class Observation:
     """What was seen: accounts (accounts.py), units (units.py) and assessed functions (risk.py)."""
 
     accounts: pd.DataFrame
     units: pd.DataFrame
     functions: pd.DataFrame
 
-    def after(self, changes: pd.DataFrame) -> "Observed":
+    def after(self, changes: pd.DataFrame) -> "Observation":
         """Give the same with the functions protected that were changed."""
         return self._with(changes[changes["outcome"] == "changed"], _CHANGED)
 
-    def after_rollback(self, changes: pd.DataFrame, protection_before: Mapping[str, str]) -> "Observed":
+    def after_rollback(self, changes: pd.DataFrame, protection_before: Mapping[str, str]) -> "Observation":
         """Give the same with what was rolled back in quarantine, as protected as it was before. protection_before: by
         function ARN.
         """  # noqa: D205
@@ -50,7 +50,7 @@ class Observed:
             seen = seen._with(back[protection == before], {"protection": before, **_ROLLED_BACK})
         return seen
 
-    def _with(self, changes: pd.DataFrame, columns: Mapping[str, str]) -> "Observed":
+    def _with(self, changes: pd.DataFrame, columns: Mapping[str, str]) -> "Observation":
         if changes.empty:
             return self
         place = ["account_id", "region", "function_name"]
@@ -66,7 +66,7 @@ class Observed:
         return replace(self, functions=functions)
 
 
-def observe(context: Context) -> Observed:
+def observe(context: Context) -> Observation:
     """Sweep the organization and judge every function that was read."""
     return observe_accounts(context, organization_accounts(context))
 
@@ -79,7 +79,7 @@ def organization_accounts(context: Context) -> pd.DataFrame:
     return accounts
 
 
-def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observed:
+def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
     """Sweep some accounts and judge every function that was read."""
     settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
     watched = settings.defender.variable_names
@@ -98,15 +98,15 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observed:
             assessed = assess_risk(functions, context.rules, today)
     if settings.risk.effective_coverage:
         with context.stage("versions"):
-            assessed = add_served(assessed, aws, context.rules, settings.sweep, context.deadline)
+            assessed = add_effective_coverage(assessed, aws, context.rules, settings.sweep, context.deadline)
     log_verdicts(assessed, aws.partition)
-    return Observed(accounts, swept.units, assessed)
+    return Observation(accounts, swept.units, assessed)
 
 
-def nothing_observed(context: Context) -> Observed:
+def nothing_observed(context: Context) -> Observation:
     """Give empty frames, for a job that changes functions without a sweep."""
     functions = FunctionsFrame(context.aws.partition, ()).finish()
-    return Observed(
+    return Observation(
         accounts=pd.DataFrame(columns=list(ACCOUNT_COLUMNS)),
         units=Ledger().frame(),
         functions=assess_risk(functions, context.rules, datetime.now(UTC).date()),

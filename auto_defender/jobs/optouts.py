@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 
 from auto_defender.config import Configuration
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from auto_defender.sources import read_source
 from scanner.core.errors import BadInput
 from scanner.organization.optouts import OptOut, read_optouts
@@ -14,7 +14,7 @@ from scanner.organization.optouts import OptOut, read_optouts
 SOON = timedelta(days=30)
 
 
-def check_optouts(settings: Configuration, session: boto3.Session) -> Ending:
+def check_optouts(settings: Configuration, session: boto3.Session) -> JobResult:
     """Read the opt-out file; BadInput where it is missing or malformed."""
     if settings.optouts is None:
         raise BadInput("optouts: the configuration names no opt-out file")
@@ -25,7 +25,7 @@ def check_optouts(settings: Configuration, session: boto3.Session) -> Ending:
         f"{row['status']:<14} {row['account']:<13} {row['functions']}  {row['reason']} ({row['owner']}, {row['expires']})"
         for row in rows
     ]
-    return Ending({"optouts": rows}, "\n".join([f"{settings.optouts}: {len(rows)} entries", *lines]))
+    return JobResult({"optouts": rows}, "\n".join([f"{settings.optouts}: {len(rows)} entries", *lines]))
 
 
 def _row(entry: OptOut, today: date) -> dict[str, Any]:

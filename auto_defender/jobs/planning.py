@@ -6,32 +6,32 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from auto_defender.context import Context
-from auto_defender.jobs.drift import tell_drift
-from auto_defender.jobs.observe import Observed
-from remediator.execution.apply import LIMITS, Applied
-from remediator.plan.held_back import Holds, holds_on
+from auto_defender.jobs.drift import report_drift
+from auto_defender.jobs.observe import Observation
+from remediator.execution.apply import LIMITS, ApplyResult
+from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import Plan, configuration_digest, make_plan
-from remediator.rollout.guards import keep, own_function
-from remediator.rollout.health_watch import Health, Watched
-from remediator.rollout.wave_progress import WavesNow, waves_now
-from reports.data.rollout_status import Standing
+from remediator.rollout.guards import own_function, save_state
+from remediator.rollout.health_watch import FunctionHealth, HealthReport
+from remediator.rollout.wave_progress import WaveProgress, observe_waves
+from reports.data.rollout_status import RolloutStatus
 from scanner.core.errors import GuardStop
 
 
 @dataclass(frozen=True)
-class Intended:
+class PlannedRun:
     """The plan, within the limits; what it leaves out; the waves; and the health watch that they rest on."""
 
     plan: Plan
-    holds: Holds
-    waves: WavesNow
-    watched: Watched
+    holds: HeldBack
+    waves: WaveProgress
+    watched: HealthReport
 
-    def standing(self, context: Context, observed: Observed) -> Standing:
+    def standing(self, context: Context, observed: Observation) -> RolloutStatus:
         """Tell where the rollout stands."""
         settings = context.configuration
         with context.stage("drift"):
-            drift = tell_drift(
+            drift = report_drift(
                 self.holds.lost,
                 observed.functions,
                 context.aws,
@@ -39,24 +39,24 @@ class Intended:
                 settings.sweep,
                 context.deadline,
             )
-        return Standing(self.waves.standing, self.watched.functions, drift)
+        return RolloutStatus(self.waves.standing, self.watched.functions, drift)
 
-    def kept(self, context: Context, made: Applied) -> "tuple[Intended, GuardStop | None]":
+    def kept(self, context: Context, made: ApplyResult) -> "tuple[PlannedRun, GuardStop | None]":
         """Write what the run has found out of the waves, once its changes are made; a stop where that failed."""
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
         waves = self.waves.after(self.plan, made.changes, stopped=stopped)
-        written: list[WavesNow] = []
-        unkept = keep(lambda: written.append(waves.keep(context.store, self.watched.taken_back)))
+        written: list[WaveProgress] = []
+        unkept = save_state(lambda: written.append(waves.keep(context.store, self.watched.taken_back)))
         return replace(self, waves=written[0] if written else waves), unkept
 
 
-def intended(context: Context, observed: Observed, watched: Watched) -> Intended:
+def plan_run(context: Context, observed: Observation, watched: HealthReport) -> PlannedRun:
     """Plan a change for every eligible function that may be changed now."""
     settings, partition = context.configuration, context.aws.partition
     digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
     now = datetime.now(UTC).replace(microsecond=0)
     with context.stage("plan"):
-        holds = holds_on(
+        holds = hold_back(
             observed.functions,
             settings.defender,
             store=context.store,
@@ -76,14 +76,14 @@ def intended(context: Context, observed: Observed, watched: Watched) -> Intended
             config_digest=digest,
             hold=holds.hold,
         )
-    return Intended(plan, holds, waves, watched)
+    return PlannedRun(plan, holds, waves, watched)
 
 
 def _waves(
-    context: Context, observed: Observed, health: Sequence[Health], holds: Holds, now: datetime
-) -> WavesNow:
+    context: Context, observed: Observation, health: Sequence[FunctionHealth], holds: HeldBack, now: datetime
+) -> WaveProgress:
     settings = context.configuration
-    return waves_now(
+    return observe_waves(
         observed.functions,
         observed.accounts,
         observed.units,

@@ -5,7 +5,7 @@ from datetime import timedelta
 import boto3
 
 from auto_defender.config import Configuration
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from auto_defender.output import open_output
 from remediator.journal.store import run_folder
 from reports.data.read_back import read_summary
@@ -17,7 +17,7 @@ from storage.store_base import StoreFailed
 _REPORT = "report.html"
 
 
-def link_report(settings: Configuration, session: boto3.Session, run_id: str | None, hours: int) -> Ending:
+def link_report(settings: Configuration, session: boto3.Session, run_id: str | None, hours: int) -> JobResult:
     """Link to a run's report, or to the newest complete run's (None). Raises BadInput where there is none.
 
     The link is to the run's own folder: it goes on showing that run when `latest` has moved.
@@ -31,7 +31,7 @@ def link_report(settings: Configuration, session: boto3.Session, run_id: str | N
     except StoreFailed as error:
         raise BadInput(f"output: {error}") from error
     link = store.link(path, int(timedelta(hours=hours).total_seconds()))
-    return Ending({"run_id": chosen, "link": link, "hours": hours}, link)
+    return JobResult({"run_id": chosen, "link": link, "hours": hours}, link)
 
 
 def _latest(store: Store) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from auto_defender.context import Context
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
 from remediator.execution.rollback import rollback
@@ -12,7 +12,9 @@ from remediator.journal.history import select
 from remediator.rollout.lock import RunLock
 
 
-def take_back(context: Context, run_ids: Sequence[str], function_arns: Sequence[str], apply: bool) -> Ending:
+def roll_back(
+    context: Context, run_ids: Sequence[str], function_arns: Sequence[str], apply: bool
+) -> JobResult:
     """Take changes back, or show in a dry run what would be taken back."""
     settings = context.configuration
     undos = select(context.store, run_ids, function_arns)

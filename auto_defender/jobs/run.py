@@ -9,22 +9,22 @@ import pandas as pd
 
 from auto_defender import __version__
 from auto_defender.context import Context
-from auto_defender.job_result import Ending, exit_code, run_text
+from auto_defender.job_result import JobResult, exit_code, run_text
 from auto_defender.jobs.health import watch
-from auto_defender.jobs.observe import Observed, observe
-from auto_defender.jobs.planning import Intended, intended
-from auto_defender.notify.security_hub import tell_security_hub
-from auto_defender.notify.sns import tell_run
-from remediator.execution.apply import Applied, apply_plan
+from auto_defender.jobs.observe import Observation, observe
+from auto_defender.jobs.planning import PlannedRun, plan_run
+from auto_defender.notify.security_hub import update_security_hub
+from auto_defender.notify.sns import notify_run
+from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.preflight import preflight
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.results import changes_frame, put_off
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.plan.plan import Plan
-from remediator.rollout.guards import own_function, unread
-from remediator.rollout.health_watch import Watched
+from remediator.rollout.guards import own_function, state_unreadable
+from remediator.rollout.health_watch import HealthReport
 from remediator.rollout.lock import RunLock, Step
-from reports.data.rollout_status import Standing
+from reports.data.rollout_status import RolloutStatus
 from reports.data.run_result import RunResult
 from reports.run_files import write_run
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
@@ -33,12 +33,12 @@ from storage.store_base import StoreFailed
 log = logging.getLogger(__name__)
 
 
-def scan(context: Context) -> Ending:
+def scan(context: Context) -> JobResult:
     """Sweep, judge and report; no plan."""
     return finish(context, observe(context), changes_frame(()))
 
 
-def run(context: Context) -> Ending:
+def run(context: Context) -> JobResult:
     """Sweep, judge and plan; make the changes unless this is a dry run; report.
 
     The lock is taken before the sweep: two runs at once would plan the same changes.
@@ -53,10 +53,10 @@ def held_lock(context: Context, step: Step = "whole") -> AbstractContextManager[
     return RunLock(context.store, context.run_id, step=step) if context.mode == "apply" else nullcontext()
 
 
-def resolve(context: Context, lock: RunLock | None) -> Applied:
+def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
     """Find out what killed runs left open, before anything new is begun."""
     if lock is None:
-        return Applied(changes_frame(()), None)
+        return ApplyResult(changes_frame(()), None)
     with context.writing("resolve"):
         return resolve_open_runs(
             context.aws,
@@ -71,18 +71,18 @@ def resolve(context: Context, lock: RunLock | None) -> Applied:
 
 def conclude(
     context: Context,
-    observed: Observed,
-    resolved: Applied,
+    observed: Observation,
+    resolved: ApplyResult,
     lock: RunLock | None,
     stopped: GuardStop | None = None,
-) -> Ending:
+) -> JobResult:
     """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
-    watched = Watched()
+    watched = HealthReport()
     try:
         watched = watch(context, observed, lock)
         observed = observed.after_rollback(watched.changes, watched.protection_before)
         context = context.with_quarantine_as_it_is()
-        intent = intended(context, observed, watched)
+        intent = plan_run(context, observed, watched)
     except (StoreFailed, BadInput) as error:
         return _without_plan(context, observed, resolved, watched, error)
     log.info("%d changes planned", len(intent.plan.changes))
@@ -103,25 +103,31 @@ def conclude(
 
 
 def _without_plan(
-    context: Context, observed: Observed, resolved: Applied, watched: Watched, error: AutoDefenderError
-) -> Ending:
+    context: Context,
+    observed: Observation,
+    resolved: ApplyResult,
+    watched: HealthReport,
+    error: AutoDefenderError,
+) -> JobResult:
     """Tell what was done before a plan was out of reach; where that is nothing, the error tells all there is."""
     done = pd.concat([resolved.changes, watched.changes], ignore_index=True)
     if done.empty:
         raise error
-    stopped = resolved.stopped_by or watched.stopped_by or unread(error)
+    stopped = resolved.stopped_by or watched.stopped_by or state_unreadable(error)
     return finish(context, observed, done, stopped=stopped, cut_short=resolved.cut_short or watched.cut_short)
 
 
-def _made(context: Context, intent: Intended, lock: RunLock | None, stopped: GuardStop | None) -> Applied:
+def _made(
+    context: Context, intent: PlannedRun, lock: RunLock | None, stopped: GuardStop | None
+) -> ApplyResult:
     if lock is None:
-        return Applied(preflighted(context, intent), stopped)
+        return ApplyResult(preflighted(context, intent), stopped)
     if stopped is not None:
-        return Applied(put_off(intent.plan, stopped), stopped)
+        return ApplyResult(put_off(intent.plan, stopped), stopped)
     return applied_plan(context, intent.plan, lock)
 
 
-def preflighted(context: Context, intent: Intended) -> pd.DataFrame:
+def preflighted(context: Context, intent: PlannedRun) -> pd.DataFrame:
     """Look at every planned change as apply would, so that AWS's refusals show in the dry run."""
     with context.stage("preflight"):
         return preflight(
@@ -135,7 +141,7 @@ def preflighted(context: Context, intent: Intended) -> pd.DataFrame:
         )
 
 
-def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> Applied:
+def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> ApplyResult:
     """Make a plan's changes under the lock."""
     settings = context.configuration
     with context.writing("apply"):
@@ -158,18 +164,18 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
 
 def finish(
     context: Context,
-    observed: Observed,
+    observed: Observation,
     changes: pd.DataFrame,
     plan: Plan | None = None,
     stopped: GuardStop | None = None,
-    standing: Standing | None = None,
+    standing: RolloutStatus | None = None,
     *,
     cut_short: bool = False,
-) -> Ending:
+) -> JobResult:
     """Write the run's files and tell how it ended."""
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
-    told = tell_security_hub(context, observed)
+    told = update_security_hub(context, observed)
     code = exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
     result = RunResult(
         run_id=context.run_id,
@@ -190,15 +196,15 @@ def finish(
         stages=context.stages,
         calls=context.aws.calls.as_dict(),
         version=__version__,
-        standing=standing or Standing(),
+        standing=standing or RolloutStatus(),
         security_hub=told,
     )
     summary = write_run(context.store, result)
     text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.standing.lines())
-    ending = Ending(summary, f"{text}\n{stopped}" if stopped else text, code)
+    ending = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
     if context.mode == "scan":
         return ending
-    return tell_run(context.configuration.notifications, context.session, ending)
+    return notify_run(context.configuration.notifications, context.session, ending)
 
 
 def _quarantine(context: Context) -> tuple[Quarantined, ...]:

@@ -6,14 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 import boto3
 
 from auto_defender.config import Configuration
-from auto_defender.job_result import Ending
-from auto_defender.notify.sns import tell_week
+from auto_defender.job_result import JobResult
+from auto_defender.notify.sns import notify_week
 from auto_defender.output import open_output
 from reports.weekly import write_weekly
 from scanner.core.errors import BadInput
 
 
-def report_week(settings: Configuration, session: boto3.Session, week: str | None) -> Ending:
+def report_week(settings: Configuration, session: boto3.Session, week: str | None) -> JobResult:
     """Write the report of an ISO week (2026-W48; the last complete one if None) from the runs' files."""
     now = datetime.now(UTC)
     chosen = _checked(week, now.date()) if week else _last_week(now.date())
@@ -21,7 +21,7 @@ def report_week(settings: Configuration, session: boto3.Session, week: str | Non
     summary = write_weekly(store, chosen, now)
     text = f"week {chosen}\nreport  {store.url(f'weekly/{chosen}/report.html')}"
     mail = store.read(f"weekly/{chosen}/mail.txt") or b""
-    return tell_week(settings.notifications, session, Ending(summary, text), mail.decode())
+    return notify_week(settings.notifications, session, JobResult(summary, text), mail.decode())
 
 
 def _last_week(today: date) -> str:

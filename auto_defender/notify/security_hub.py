@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.context import Context
-from auto_defender.jobs.observe import Observed
+from auto_defender.jobs.observe import Observation
 from remediator.journal.store import load, save
 from reports.data.summary import utc
 from scanner.aws.errors import describe
@@ -36,7 +36,7 @@ SECONDS = 30.0
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
 
 
-def tell_security_hub(context: Context, observed: Observed) -> dict[str, Any] | None:
+def update_security_hub(context: Context, observed: Observation) -> dict[str, Any] | None:
     """Import what is new or grew old, close what is over; None where that is not wanted, or nothing was swept.
 
     Gives open (findings now), imported, closed, failed, waiting (for the next run) and error (one line, or None).
@@ -54,7 +54,7 @@ def tell_security_hub(context: Context, observed: Observed) -> dict[str, Any] | 
     return told
 
 
-def _import(context: Context, observed: Observed, region: str | None, told: dict[str, Any]) -> None:
+def _import(context: Context, observed: Observation, region: str | None, told: dict[str, Any]) -> None:
     now = datetime.now(UTC)
     state = load(context.store, STATE, State, {})
     told["open"] = len(state)
@@ -82,7 +82,7 @@ def _import(context: Context, observed: Observed, region: str | None, told: dict
         save(context.store, STATE, state)
 
 
-def _work(state: State, observed: Observed, partition: str, old: str) -> list[tuple[str, bool]]:
+def _work(state: State, observed: Observation, partition: str, old: str) -> list[tuple[str, bool]]:
     """List what to import, as ARN and whether it is over; those that are over first.
 
     A finding in a unit that was not read stays as it is: nobody knows whether it is over.

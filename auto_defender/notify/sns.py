@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import StringConstraints
 
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from scanner.aws.errors import describe
 from scanner.core.errors import AutoDefenderError
 from scanner.settings import Settings
@@ -36,7 +36,7 @@ class NotificationSettings(Settings):
     always: bool = False
 
 
-def tell_run(settings: NotificationSettings, session: boto3.Session, ending: Ending) -> Ending:
+def notify_run(settings: NotificationSettings, session: boto3.Session, ending: JobResult) -> JobResult:
     """Tell of a run that failed, was incomplete or stopped by a guard; give its ending, with a line where that failed."""
     if ending.exit_code == 0 and not settings.always:
         return ending
@@ -44,28 +44,30 @@ def tell_run(settings: NotificationSettings, session: boto3.Session, ending: End
     return _told(settings, session, f"run {end}", ending)
 
 
-def _missing(ending: Ending) -> str:
+def _missing(ending: JobResult) -> str:
     """Say what exit code 3 stands for."""
     if ending.summary["units_unread"]:
         return "units were not read"
     return "tags were not read" if ending.summary["tags_unread"]["functions"] else "cut short"
 
 
-def tell_week(settings: NotificationSettings, session: boto3.Session, ending: Ending, mail: str) -> Ending:
+def notify_week(
+    settings: NotificationSettings, session: boto3.Session, ending: JobResult, mail: str
+) -> JobResult:
     """Tell of a weekly report, with its short text for mail."""
     return _told(settings, session, f"report of week {ending.summary['week']}", ending, mail)
 
 
-def tell_failure(
+def notify_failure(
     settings: NotificationSettings, session: boto3.Session, job: str, error: AutoDefenderError
 ) -> None:
     """Tell of a job that has no ending to give."""
-    _told(settings, session, f"job '{job}' failed", Ending({}, str(error)))
+    _told(settings, session, f"job '{job}' failed", JobResult({}, str(error)))
 
 
 def _told(
-    settings: NotificationSettings, session: boto3.Session, subject: str, ending: Ending, mail: str = ""
-) -> Ending:
+    settings: NotificationSettings, session: boto3.Session, subject: str, ending: JobResult, mail: str = ""
+) -> JobResult:
     """Publish an ending's text, after the mail's if there is one. What keeps it from being published is reported, and fails nothing."""
     if settings.topic_arn is None:
         return ending

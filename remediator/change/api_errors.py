@@ -123,7 +123,7 @@ _BY_TYPE: tuple[tuple[type[Exception], ApiError], ...] = (
 CALL_ERRORS: tuple[type[Exception], ...] = (ClientError, *(kind for kind, _ in _BY_TYPE))
 
 
-def told_apart(error: Exception, values: Iterable[str] = ()) -> ApiError:
+def classify_error(error: Exception, values: Iterable[str] = ()) -> ApiError:
     """Tell what one of CALL_ERRORS means. `values`: variables' values that were sent and must not come back in it."""
     if isinstance(error, ClientError):
         return _refusal(error, values)

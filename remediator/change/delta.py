@@ -15,16 +15,16 @@ from scanner.settings import EXEC_WRAPPER
 MAX_LAYERS = 5
 
 
-class CannotMerge(AutoDefenderError):
+class DeltaConflict(AutoDefenderError):
     """Our delta does not fit; str() is one of the risk engine's reason codes."""
 
 
-class NotCarried(AutoDefenderError):
+class DeltaAbsent(AutoDefenderError):
     """The function does not carry the delta (any more), or not in a way that can be taken out; str() says why."""
 
 
 @dataclass(frozen=True)
-class Defender:
+class DesiredState:
     """What a protected function carries: a layer version, the wrapper's value, the names of all our variables."""
 
     layer: LayerVersion
@@ -61,14 +61,14 @@ class State:
     variables: Mapping[str, str] | None
 
 
-def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: Defender) -> Delta:
+def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: DesiredState) -> Delta:
     """Work out our delta from names alone.
 
     names: which of our variables are set; wrapper: the present value of AWS_LAMBDA_EXEC_WRAPPER if it is among them.
     Raises CannotMerge("layers") where no slot is left, CannotMerge("wrapper_conflict") for another's wrapper.
     """
     if EXEC_WRAPPER in names and wrapper != ours.wrapper:
-        raise CannotMerge("wrapper_conflict")
+        raise DeltaConflict("wrapper_conflict")
     layer, position, before = _place(layers, ours.layer)
     added = tuple(name for name in ours.names if name not in names)
     return Delta(layer, position, before, added, ours.wrapper if EXEC_WRAPPER in added else None)
@@ -83,11 +83,11 @@ def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, 
                 return None, -1, None
             return str(ours), position, arn
     if len(layers) >= MAX_LAYERS:
-        raise CannotMerge("layers")
+        raise DeltaConflict("layers")
     return str(ours), len(layers), None
 
 
-def put_in(state: State, delta: Delta, values: Mapping[str, str]) -> State:
+def add_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     """Give the state with the delta in it. `values`: our variables with their values.
 
     Raises CannotMerge("env_unreadable") where variables are to be added to ones that nobody could read.
@@ -95,7 +95,7 @@ def put_in(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     variables = state.variables
     if delta.variables_added:
         if variables is None:
-            raise CannotMerge("env_unreadable")
+            raise DeltaConflict("env_unreadable")
         variables = {**variables, **{name: values[name] for name in delta.variables_added}}
     return State(layers_with(state.layers, delta), variables)
 
@@ -107,7 +107,7 @@ def layers_with(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
     return (*layers[: delta.position], delta.layer, *layers[delta.position + 1 :])
 
 
-def carries(state: State, delta: Delta) -> bool:
+def has_delta(state: State, delta: Delta) -> bool:
     """Tell whether the whole delta is in the state."""
     variables = state.variables if state.variables is not None else {}
     return (
@@ -117,7 +117,7 @@ def carries(state: State, delta: Delta) -> bool:
     )
 
 
-def take_out(state: State, delta: Delta, values: Mapping[str, str]) -> State:
+def remove_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     """Give the state without the delta, and with everything that came later left alone.
 
     A variable goes only while it has the value that we gave it (`values`: our variables, rendered again; the
@@ -128,21 +128,23 @@ def take_out(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     variables = state.variables
     if delta.variables_added:
         if variables is None:
-            raise NotCarried("its environment can't be read, and the wrapper must not stay without the layer")
+            raise DeltaAbsent(
+                "its environment can't be read, and the wrapper must not stay without the layer"
+            )
         variables = _variables_without(variables, delta, values)
     after = State(layers, variables)
     if after == state:
-        raise NotCarried("it no longer carries what was added")
+        raise DeltaAbsent("it no longer carries what was added")
     return after
 
 
-def is_free_of(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
+def lacks_delta(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
     """Tell whether nothing of the delta is left; False where that can't be known."""
     if delta.variables_added and state.variables is None:
         return False
     try:
-        take_out(state, delta, values)
-    except NotCarried:
+        remove_delta(state, delta, values)
+    except DeltaAbsent:
         return True
     return False
 
@@ -158,7 +160,7 @@ def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
     for arn in layers:
         found = LayerVersion.parse(arn)
         if found and ours and found.same_layer(ours):
-            raise NotCarried(
+            raise DeltaAbsent(
                 f"it carries version {found.version} of the layer now, not version {ours.version}"
             )
     return layers

@@ -3,20 +3,20 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from remediator.change.api_errors import CALL_ERRORS, told_apart
-from remediator.change.delta import NotCarried, State, is_free_of, take_out
-from remediator.change.run_context import Run
-from remediator.change.settlement import Ended, Steps, refused, remove_tag
+from remediator.change.api_errors import CALL_ERRORS, classify_error
+from remediator.change.delta import DeltaAbsent, State, lacks_delta, remove_delta
+from remediator.change.run_context import ChangeContext
+from remediator.change.settlement import ChangeResult, Steps, refused, remove_tag
 from remediator.change.update import (
     Configuration,
     Effect,
-    Sent,
     Update,
+    UpdateResult,
     busy,
-    find_out,
     revision_of,
     send,
     state_of,
+    verify_outcome,
 )
 from remediator.journal.history import Undo
 from remediator.journal.journal import Entry, Intent, Journal
@@ -25,10 +25,10 @@ from scanner.settings import EXEC_WRAPPER
 
 
 @dataclass(frozen=True)
-class TakingBack:
+class DetachContext:
     """What all rollbacks of a run share. journal: the rollback's own; dry_run: tell, and send nothing."""
 
-    run: Run
+    run: ChangeContext
     store: Store
     journal: Journal
     dry_run: bool
@@ -58,50 +58,50 @@ class _Way:
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
 
 
-def take_back(taking: TakingBack, undo: Undo, intent_id: str) -> Steps:
+def detach(taking: DetachContext, undo: Undo, intent_id: str) -> Steps:
     """Take the entries of one function back in one update, on condition of the revision read."""
     way = _way(taking, undo)
-    if isinstance(way, Ended):
+    if isinstance(way, ChangeResult):
         return way
     if taking.dry_run:
-        return Ended("planned", way.detail)
+        return ChangeResult("planned", way.detail)
     if taking.run.stopping.is_set():
-        return Ended("deferred", "the run was stopped before it was sent")
+        return ChangeResult("deferred", "the run was stopped before it was sent")
     intent = _intent(taking.journal.run_id, intent_id, way)
     taking.journal.intend([intent])
     sent = yield from send(Update(_effect(taking.run, intent), way.read, way.after))
     return _end(taking.run, taking.store, intent, sent, way.detail)
 
 
-def resume_take_back(run: Run, store: Store, intent: Intent) -> Steps:
+def resume_detach(run: ChangeContext, store: Store, intent: Intent) -> Steps:
     """Find out what became of a rollback whose run was killed. Nothing is sent again."""
-    sent = yield from find_out(_effect(run, intent))
+    sent = yield from verify_outcome(_effect(run, intent))
     return _end(run, store, intent, sent, "")
 
 
-def _effect(run: Run, intent: Intent) -> Effect:
+def _effect(run: ChangeContext, intent: Intent) -> Effect:
     values = run.values(intent)
-    return Effect(run.function(intent), lambda state: is_free_of(state, intent.delta, values), run.taken)
+    return Effect(run.function(intent), lambda state: lacks_delta(state, intent.delta, values), run.taken)
 
 
-def _way(taking: TakingBack, undo: Undo) -> _Way | Ended:
+def _way(taking: DetachContext, undo: Undo) -> _Way | ChangeResult:
     if undo.refusal:
-        return Ended("dropped", undo.refusal)
+        return ChangeResult("dropped", undo.refusal)
     try:
         read = taking.run.function(undo).read()
     except CALL_ERRORS as error:
-        return refused(told_apart(error))
+        return refused(classify_error(error))
     why = busy(read)
     if why:
-        return Ended("deferred", why)
+        return ChangeResult("deferred", why)
     state, going, reason = state_of(read), [], ""
     for entry in undo.entries:
         try:
-            state = take_out(state, entry.intent.delta, taking.run.values(entry.intent))
+            state = remove_delta(state, entry.intent.delta, taking.run.values(entry.intent))
             going.append(entry)
-        except NotCarried as error:
+        except DeltaAbsent as error:
             reason = reason or str(error)
-    return _Way(read, state, tuple(going)) if going else Ended("dropped", reason)
+    return _Way(read, state, tuple(going)) if going else ChangeResult("dropped", reason)
 
 
 def _intent(run_id: str, intent_id: str, way: _Way) -> Intent:
@@ -125,26 +125,28 @@ def _intent(run_id: str, intent_id: str, way: _Way) -> Intent:
     )
 
 
-def _end(run: Run, store: Store, intent: Intent, sent: Sent, detail: str) -> Ended:
+def _end(run: ChangeContext, store: Store, intent: Intent, sent: UpdateResult, detail: str) -> ChangeResult:
     if sent.error is not None:
         return refused(sent.error, 1, intent)
     if sent.end == "done":
         return _taken_back(run, store, intent, detail)
     if sent.end == "failed":
         why = f"AWS took the update and could not carry it out ({sent.reason})"
-        return Ended("failed", why, 1, intent, taken=True)
+        return ChangeResult("failed", why, 1, intent, taken=True)
     if sent.end == "replaced":
-        return Ended("deferred", "replaced by another deployment while it settled", 1, intent, taken=True)
+        return ChangeResult(
+            "deferred", "replaced by another deployment while it settled", 1, intent, taken=True
+        )
     if sent.end == "not_done":
-        return Ended("deferred", "lost_answer: read again, AWS has not done it", 1, intent)
-    return Ended("deferred", "not settled in time; the next run finds out", 1, intent, unsettled=True)
+        return ChangeResult("deferred", "lost_answer: read again, AWS has not done it", 1, intent)
+    return ChangeResult("deferred", "not settled in time; the next run finds out", 1, intent, unsettled=True)
 
 
-def _taken_back(run: Run, store: Store, intent: Intent, detail: str) -> Ended:
+def _taken_back(run: ChangeContext, store: Store, intent: Intent, detail: str) -> ChangeResult:
     untagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
     ids: defaultdict[str, list[str]] = defaultdict(list)
     for run_id, entry_id in intent.undoes:
         ids[run_id].append(entry_id)
     for run_id, entries in ids.items():
         Journal(store, run_id).undone(entries, by=intent.run_id)
-    return Ended("rolled_back", "; ".join(filter(None, (detail, untagged))), 1, intent, taken=True)
+    return ChangeResult("rolled_back", "; ".join(filter(None, (detail, untagged))), 1, intent, taken=True)

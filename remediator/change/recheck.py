@@ -6,10 +6,10 @@ from datetime import date
 from typing import Any
 
 from remediator.change.batcher import Batches
-from remediator.change.delta import CannotMerge, State, plan_delta, put_in
+from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
 from remediator.change.update import Configuration, busy, revision_of, state_of
 from remediator.journal.journal import Intent, Outcome
-from remediator.plan.plan import Change, defender_for
+from remediator.plan.plan import Change, desired_state
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
@@ -41,7 +41,7 @@ class _Question:
     tags: Mapping[str, str]
 
 
-class Judge:
+class ChangeValidator:
     """Decides over fresh reads, in batches: one frame, one assessment and one journal write for all that wait."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Judge:
             why = f" ({row['reasons']})" if row["reasons"] else ""
             return Refusal("dropped", f"on a fresh read its verdict is {row['verdict']}{why}")
         family = row["family"]
-        ours = defender_for(self._rules.defender, family, change.region, change.account_id)
+        ours = desired_state(self._rules.defender, family, change.region, change.account_id)
         if family != change.family or str(ours.layer) != change.layer:
             return Refusal("dropped", "its runtime has changed since the plan was made")
         values = self._rules.defender.variables_for(
@@ -131,8 +131,8 @@ class Judge:
         names = [name for name in row["env_names"].split(";") if name]
         try:
             delta = plan_delta(before.layers, row["exec_wrapper"], names, ours)
-            after = put_in(before, delta, values)
-        except CannotMerge as error:
+            after = add_delta(before, delta, values)
+        except DeltaConflict as error:
             return Refusal("dropped", f"on a fresh read it does not fit ({error})")
         intent = Intent(
             id=question.intent_id,

@@ -12,7 +12,7 @@ from scanner.settings import DefenderSettings
 
 
 @dataclass(frozen=True)
-class Run:
+class ChangeContext:
     """Who calls AWS, what a protected function carries, who counts, and until when.
 
     stopping: set once no further update may be sent. deadline: a time.monotonic() moment, None for none.

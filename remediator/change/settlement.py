@@ -3,14 +3,14 @@
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
-from remediator.change.api_errors import CALL_ERRORS, ApiError, told_apart
-from remediator.change.delta import NotCarried, is_free_of, take_out
+from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
+from remediator.change.delta import DeltaAbsent, lacks_delta, remove_delta
 from remediator.change.update import (
     Configuration,
     Effect,
     Function,
-    Sent,
     Update,
+    UpdateResult,
     revision_of,
     send,
     state_of,
@@ -20,7 +20,7 @@ from scanner.settings import Tag
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChangeResult:
     """How a change ended.
 
     intent: its journal entry, None where nothing was about to be sent. unsettled: the entry stays open.
@@ -39,16 +39,16 @@ class Ended:
     free_at: str = ""
 
 
-Steps = Generator[float, None, Ended]
+Steps = Generator[float, None, ChangeResult]
 
 
-def refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) -> Ended:
+def refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) -> ChangeResult:
     """Give the end of a change that AWS refused, at the read or at the update."""
-    return Ended(error.ending, str(error), attempts, intent, error=error)
+    return ChangeResult(error.ending, str(error), attempts, intent, error=error)
 
 
 @dataclass(frozen=True)
-class Sending:
+class Settlement:
     """A change whose update is under way. `values`: our variables, `tag`: what a protected function gets."""
 
     function: Function
@@ -57,7 +57,7 @@ class Sending:
     tag: Tag | None
     attempts: int
 
-    def end(self, sent: Sent) -> Steps:
+    def end(self, sent: UpdateResult) -> Steps:
         """Bring the change to its end."""
         if sent.end == "failed":
             return (yield from self._take_back(sent))
@@ -65,7 +65,7 @@ class Sending:
             return self._ended("changed", set_tag(self.function, self.tag), taken=True)
         return self._not_made(sent)
 
-    def _not_made(self, sent: Sent) -> Ended:
+    def _not_made(self, sent: UpdateResult) -> ChangeResult:
         if sent.error is not None:
             return refused(sent.error, self.attempts, self.intent)
         if sent.end == "replaced":
@@ -76,24 +76,24 @@ class Sending:
             "deferred", "not settled in time; the next run finds out", unsettled=True, taken=True
         )
 
-    def _take_back(self, sent: Sent) -> Steps:
+    def _take_back(self, sent: UpdateResult) -> Steps:
         """Put our delta back after LastUpdateStatus Failed, while the deployment is still ours."""
         failed = f"AWS took the update and could not carry it out ({sent.reason})"
         if not sent.ours or sent.configuration is None:
             detail = f"{failed}; someone else has deployed since: left as it is"
             return self._ended("failed", detail, taken=True, left=True)
         try:
-            after = take_out(state_of(sent.configuration), self.intent.delta, self.values)
-        except NotCarried as error:
+            after = remove_delta(state_of(sent.configuration), self.intent.delta, self.values)
+        except DeltaAbsent as error:
             return self._gone(f"{failed}; nothing to take back: {error}", sent.configuration)
-        effect = Effect(self.function, lambda state: is_free_of(state, self.intent.delta, self.values))
+        effect = Effect(self.function, lambda state: lacks_delta(state, self.intent.delta, self.values))
         back = yield from send(Update(effect, sent.configuration, after))
         if back.configuration and effect.is_done(state_of(back.configuration)):
             return self._gone(f"{failed}; it was taken back", back.configuration)
         why = str(back.error) if back.error else back.end
         return self._ended("failed", f"{failed}; it could not be taken back ({why})", taken=True, left=True)
 
-    def _gone(self, detail: str, configuration: Configuration) -> Ended:
+    def _gone(self, detail: str, configuration: Configuration) -> ChangeResult:
         return replace(self._ended("failed", detail, taken=True), free_at=revision_of(configuration))
 
     def _ended(
@@ -104,8 +104,10 @@ class Sending:
         taken: bool = False,
         left: bool = False,
         unsettled: bool = False,
-    ) -> Ended:
-        return Ended(outcome, detail, self.attempts, self.intent, taken=taken, left=left, unsettled=unsettled)
+    ) -> ChangeResult:
+        return ChangeResult(
+            outcome, detail, self.attempts, self.intent, taken=taken, left=left, unsettled=unsettled
+        )
 
 
 def set_tag(function: Function, tag: Tag | None) -> str:
@@ -115,7 +117,7 @@ def set_tag(function: Function, tag: Tag | None) -> str:
     try:
         function.call("tag_resource", write=True, Resource=function.arn, Tags={tag.key: tag.value})
     except CALL_ERRORS as error:
-        return f"not tagged: {told_apart(error)}"
+        return f"not tagged: {classify_error(error)}"
     return ""
 
 
@@ -128,5 +130,5 @@ def remove_tag(function: Function, tag: Tag | None) -> str:
         if tags.get(tag.key) == tag.value:
             function.call("untag_resource", write=True, Resource=function.arn, TagKeys=[tag.key])
     except CALL_ERRORS as error:
-        return f"still tagged: {told_apart(error)}"
+        return f"still tagged: {classify_error(error)}"
     return ""

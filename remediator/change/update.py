@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from remediator.change.api_errors import CALL_ERRORS, ApiError, told_apart
+from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.delta import State
 from scanner.aws.errors import LostAnswer
 from scanner.core.errors import WrongAccount
@@ -20,7 +20,7 @@ Configuration = Mapping[str, Any]
 # they count against the 15 a second that its owners need too.
 POLL_SECONDS = (2.0, 2.0, 3.0, 5.0, 8.0, 10.0, *([15.0] * 20))
 # After a lost answer: an update that AWS did take shows at once; later reads are for one still on its way.
-FIND_OUT_SECONDS = (1.0, 3.0, 6.0)
+VERIFY_SECONDS = (1.0, 3.0, 6.0)
 
 
 class Aws(Protocol):
@@ -132,7 +132,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Sent:
+class UpdateResult:
     """What became of an update.
 
     done: settled, and there. replaced: settled, and someone else's deployment took it away meanwhile.
@@ -152,7 +152,7 @@ class Sent:
         return code[:60]
 
 
-Waits = Generator[float, None, Sent]
+Waits = Generator[float, None, UpdateResult]
 
 
 def send(update: Update) -> Waits:
@@ -165,32 +165,32 @@ def send(update: Update) -> Waits:
         log.warning(
             "the answer to an update was lost; reading to find out: %s", function.arn, extra=function.named
         )
-        return (yield from find_out(update.effect))
+        return (yield from verify_outcome(update.effect))
     except CALL_ERRORS as error:
         values = parameters.get("Environment", {}).get("Variables", {}).values()
-        return Sent("refused", error=told_apart(error, values))
+        return UpdateResult("refused", error=classify_error(error, values))
     update.effect.on_taken()
     return (yield from _settled(update.effect, answer))
 
 
-def find_out(effect: Effect) -> Waits:
+def verify_outcome(effect: Effect) -> Waits:
     """Learn by reading whether an update was done, and follow it to its end if so. Nothing is sent again."""
     read = False
-    for pause in FIND_OUT_SECONDS:
+    for pause in VERIFY_SECONDS:
         yield pause
         try:
             configuration = effect.function.read()
         except CALL_ERRORS as error:
-            meaning = told_apart(error)
+            meaning = classify_error(error)
             if meaning.kind == "gone":
-                return Sent("refused", error=meaning)
+                return UpdateResult("refused", error=meaning)
             _log_unreadable(effect.function, meaning)
             continue
         read = True
         if effect.is_done(state_of(configuration)):
             effect.on_taken()
             return (yield from _settled(effect, configuration))
-    return Sent("not_done" if read else "unknown")
+    return UpdateResult("not_done" if read else "unknown")
 
 
 def _settled(effect: Effect, first: Configuration) -> Waits:
@@ -203,23 +203,23 @@ def _settled(effect: Effect, first: Configuration) -> Waits:
         try:
             configuration = effect.function.read()
         except CALL_ERRORS as error:
-            meaning = told_apart(error)
+            meaning = classify_error(error)
             if meaning.kind == "gone":
-                return Sent("refused", error=meaning)
+                return UpdateResult("refused", error=meaning)
             _log_unreadable(effect.function, meaning)
             if meaning.kind == "timed_out":
                 break
-    return Sent("unknown", configuration)
+    return UpdateResult("unknown", configuration)
 
 
 def _log_unreadable(function: Function, meaning: ApiError) -> None:
     log.error("not readable: %s: %s", function.arn, meaning, extra=function.named)
 
 
-def _ended(effect: Effect, first: Configuration, last: Configuration) -> Sent:
+def _ended(effect: Effect, first: Configuration, last: Configuration) -> UpdateResult:
     if last.get("LastUpdateStatus") == "Failed":
-        return Sent("failed", last, ours=_same_update(first, last))
-    return Sent("done" if effect.is_done(state_of(last)) else "replaced", last)
+        return UpdateResult("failed", last, ours=_same_update(first, last))
+    return UpdateResult("done" if effect.is_done(state_of(last)) else "replaced", last)
 
 
 def _same_update(first: Configuration, last: Configuration) -> bool:

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from remediator.change.attach import Protecting, protect
-from remediator.change.recheck import Judge
-from remediator.change.run_context import Run
+from remediator.change.attach import AttachContext, attach
+from remediator.change.recheck import ChangeValidator
+from remediator.change.run_context import ChangeContext
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
-from remediator.execution.executor import Collector, Progress
+from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
-from remediator.journal.drift import count_protected
+from remediator.journal.drift import count_protections
 from remediator.journal.failures import remember
 from remediator.journal.journal import Journal
 from remediator.journal.store import Store
 from remediator.plan.plan import Plan
-from remediator.rollout.guards import Guards, check_kill_switch, keep
+from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
 from remediator.rollout.waves import count_changes
 from remediator.settings import RolloutSettings
@@ -31,7 +31,7 @@ LIMITS = ("max_changes_per_run", "max_changes_per_account")
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyResult:
     """What became of a plan: the changes frame, one row a planned change; the guard that stopped it, if any; and
     whether it was told to stop, or its time was up, before all was tried.
     """  # noqa: D205
@@ -56,7 +56,7 @@ def apply_plan(
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
-) -> Applied:
+) -> ApplyResult:
     """Apply a plan.
 
     approved: it is a saved plan, judged when it was made: what it holds back stops nothing; a function that has another
@@ -69,29 +69,27 @@ def apply_plan(
     """
     stopping = threading.Event()
     journal = Journal(store, run_id)
-    judge = Judge(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
+    judge = ChangeValidator(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
-    run = Run(aws, rules.defender, guards, stopping, deadline)
+    run = ChangeContext(aws, rules.defender, guards, stopping, deadline)
     # What an attempt of this run that was broken off has written keeps its ids.
     earlier = len(journal.take_up())
-    protecting = Protecting(run, judge, journal, own_function)
+    protecting = AttachContext(run, judge, journal, own_function)
 
     def begin(number: int) -> Steps:
-        return protect(protecting, plan.changes[number], f"{earlier}.{number}")
+        return attach(protecting, plan.changes[number], f"{earlier}.{number}")
 
-    collector = Collector(
-        {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
-    )
+    collector = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = collector.run(plan.changes, begin)
     journal.close()
     now = datetime.now(UTC)
-    unkept = keep(
+    unkept = save_state(
         lambda: remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now),
-        lambda: count_protected(store, rows, run_id=run_id, now=now),
+        lambda: count_protections(store, rows, run_id=run_id, now=now),
         lambda: count_changes(store, rows),
     )
     limit = None if approved else limit_stop(plan)
-    return Applied(changes_frame(rows), collector.stopped_by or unkept or limit, collector.cut_short)
+    return ApplyResult(changes_frame(rows), collector.stopped_by or unkept or limit, collector.cut_short)
 
 
 def limit_stop(plan: Plan) -> GuardStop | None:

@@ -9,12 +9,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from remediator.change.settlement import Ended, Steps
-from remediator.execution.results import Item, Row, log_end
+from remediator.change.settlement import ChangeResult, Steps
+from remediator.execution.results import ChangeRow, Item, log_end
 from remediator.execution.scheduler import Finished, Scheduler
-from remediator.journal.journal import Journal, Settled
+from remediator.journal.journal import Journal, OutcomeRecord
 from remediator.rollout.guards import BREAKER_FROM, Guards
-from scanner.core.errors import AutoDefenderError, Defect, GuardStop
+from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ SETTLE_SECONDS = 60.0
 _TICK_SECONDS = 0.03
 
 
-class Collector:
+class Executor:
     """Runs changes to their ends, as many at once as the answers so far allow. For one use."""
 
     def __init__(
@@ -60,12 +60,12 @@ class Collector:
         self._in_flight: Counter[Lane] = Counter()
         self._started = 0
         self._untried = 0
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, ChangeRow] = {}
         self._why = ""
-        self._defect: Defect | None = None
+        self._defect: InternalError | None = None
         self.stopped_by: GuardStop | None = None
 
-    def run(self, items: Sequence[Item], begin: Callable[[int], Steps]) -> list[Row]:
+    def run(self, items: Sequence[Item], begin: Callable[[int], Steps]) -> list[ChangeRow]:
         """Run all items, and give a row each, in their order. `begin(number)` gives an item's generator.
 
         Raises Defect (WrongAccount) once what is in flight has settled.
@@ -74,7 +74,7 @@ class Collector:
         for number, item in enumerate(items):
             self._waiting[_lane(item)].append(number)
         self._ready.extend(self._waiting)
-        with _frozen(), Scheduler[int, Ended]() as scheduler:
+        with _frozen(), Scheduler[int, ChangeResult]() as scheduler:
             while self._goes_on():
                 while self._ready and self._may_begin():
                     number = self._next()
@@ -127,7 +127,7 @@ class Collector:
             self._ready.append(lane)
         return number
 
-    def _take(self, finished: Sequence[Finished[int, Ended]]) -> None:
+    def _take(self, finished: Sequence[Finished[int, ChangeResult]]) -> None:
         """Take what has ended: count it, free its lane, and write the journal in one append."""
         ends = {f.key: f.result if f.result is not None else self._of_error(f) for f in finished}
         for number, ended in ends.items():
@@ -142,17 +142,17 @@ class Collector:
         for number, ended in ends.items():
             self._end(number, ended)
 
-    def _end(self, number: int, ended: Ended) -> None:
-        self._rows[number] = row = Row(self._items[number], ended)
+    def _end(self, number: int, ended: ChangeResult) -> None:
+        self._rows[number] = row = ChangeRow(self._items[number], ended)
         log_end(row)
         if self._progress:
             self._progress(len(self._rows), len(self._items))
 
-    def _write(self, ends: Sequence[Ended]) -> None:
-        lines: dict[str, list[Settled]] = defaultdict(list)
+    def _write(self, ends: Sequence[ChangeResult]) -> None:
+        lines: dict[str, list[OutcomeRecord]] = defaultdict(list)
         for end in ends:
             if end.intent is not None and not end.unsettled:
-                settled = Settled(end.intent.id, end.outcome, end.detail, end.attempts, end.left)
+                settled = OutcomeRecord(end.intent.id, end.outcome, end.detail, end.attempts, end.left)
                 lines[end.intent.run_id].append(settled)
         try:
             for run_id, settled_ones in lines.items():
@@ -160,27 +160,27 @@ class Collector:
         except AutoDefenderError as error:
             self._stop_by(_journal_stop(error))
 
-    def _of_error(self, finished: Finished[int, Ended]) -> Ended:
+    def _of_error(self, finished: Finished[int, ChangeResult]) -> ChangeResult:
         """Give the end of a change that an error broke off; what its journal entry says, if anything, stays open."""
         error = finished.error
-        if isinstance(error, Defect):
+        if isinstance(error, InternalError):
             self._defect = error
             self._halt("AWS answered for another account")
-            return Ended("failed", str(error))
+            return ChangeResult("failed", str(error))
         if isinstance(error, AutoDefenderError):
             self._stop_by(_journal_stop(error))
-            return Ended("deferred", f"its journal entry could not be written: {error}")
+            return ChangeResult("deferred", f"its journal entry could not be written: {error}")
         # Neither the message nor the traceback's values: they may hold variables.
         place = traceback.extract_tb(error.__traceback__)[-1] if error else None
         where = (
             f"{type(error).__name__} at {place.filename}:{place.lineno}" if place else type(error).__name__
         )
-        return Ended("failed", f"a defect of Auto-Defender: {where}")
+        return ChangeResult("failed", f"a defect of Auto-Defender: {where}")
 
-    def _not_ended(self, number: int) -> Ended:
+    def _not_ended(self, number: int) -> ChangeResult:
         if number in self._waiting[_lane(self._items[number])]:
-            return Ended("deferred", self._why)
-        return Ended(
+            return ChangeResult("deferred", self._why)
+        return ChangeResult(
             "deferred", "not settled before the run's time was up; the next run finds out", unsettled=True
         )
 

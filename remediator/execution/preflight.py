@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from remediator.change.api_errors import CALL_ERRORS, ApiError, told_apart
+from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.attach import tags_of
 from remediator.change.batcher import result_of
-from remediator.change.recheck import Judge, Refusal
-from remediator.change.run_context import Run
-from remediator.change.settlement import Ended, Steps
+from remediator.change.recheck import ChangeValidator, Refusal
+from remediator.change.run_context import ChangeContext
+from remediator.change.settlement import ChangeResult, Steps
 from remediator.change.update import Aws, Function
-from remediator.execution.executor import Collector, Progress
-from remediator.execution.results import Row, changes_frame, planned_detail
+from remediator.execution.executor import Executor, Progress
+from remediator.execution.results import ChangeRow, changes_frame, planned_detail
 from remediator.journal.failures import Failure
 from remediator.journal.journal import Outcome
 from remediator.plan.plan import Action, Change, Plan
@@ -46,10 +46,10 @@ def preflight(
     stopping = threading.Event()
     guards = Guards(())
     looking = _Looking(
-        Run(aws, rules.defender, guards, stopping, deadline),
-        Judge(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
+        ChangeContext(aws, rules.defender, guards, stopping, deadline),
+        ChangeValidator(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
     )
-    collector = Collector({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    collector = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     looked = collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]))
     return changes_frame([*looked, *map(_refused_before, (refused or {}).values())])
 
@@ -65,18 +65,18 @@ class _Refused:
     action: Action
 
 
-def _refused_before(failure: Failure) -> Row:
+def _refused_before(failure: Failure) -> ChangeRow:
     function = FunctionArn.parse(failure.function_arn)
     if function is None:
         raise BadInput(f"state/failures.json names '{failure.function_arn}', which is no function ARN")
     of = _Refused(function.account_id, function.region, function.name, failure.function_arn, failure.action)
-    return Row(of, _would_not(f"{failure.detail}; so AWS said to run {failure.run_id}"))
+    return ChangeRow(of, _would_not(f"{failure.detail}; so AWS said to run {failure.run_id}"))
 
 
 @dataclass(frozen=True)
 class _Looking:
-    run: Run
-    judge: Judge
+    run: ChangeContext
+    judge: ChangeValidator
     layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
 
     def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
@@ -98,7 +98,7 @@ def _layer_refusal(function: Function, layer: str) -> ApiError | None:
     try:
         function.call("get_layer_version", LayerName=name, VersionNumber=int(version))
     except CALL_ERRORS as error:
-        meaning = told_apart(error)
+        meaning = classify_error(error)
         if meaning.kind == "gone":
             meaning = ApiError(
                 "layer_unavailable", "the layer version does not exist in this region", "failed"
@@ -117,29 +117,30 @@ def _look(looking: _Looking, change: Change) -> Steps:
         tags = tags_of(function) if looking.judge.needs_tags else {}
         decision = yield from looking.judge.ask(change, "", configuration, tags)
         if isinstance(decision, Refusal):
-            return Ended(decision.outcome, f"preflight: {decision.detail}")
+            return ChangeResult(decision.outcome, f"preflight: {decision.detail}")
     except CALL_ERRORS as error:
-        return _not_looked(told_apart(error))
+        return _not_looked(classify_error(error))
     return _signing(function, planned_detail(change))
 
 
-def _signing(function: Function, detail: str) -> Ended:
+def _signing(function: Function, detail: str) -> ChangeResult:
     """Look whether a code signing policy stands over a function; where nobody may look, say so and let it be."""
     try:
         answer = function.call("get_function_code_signing_config", FunctionName=function.arn)
     except CALL_ERRORS as error:
-        return Ended(
-            "planned", f"{detail}; not known whether a code signing policy refuses it: {told_apart(error)}"
+        return ChangeResult(
+            "planned",
+            f"{detail}; not known whether a code signing policy refuses it: {classify_error(error)}",
         )
     if answer.get("CodeSigningConfigArn"):
         return _would_not("signature: a code signing policy stands over it and may refuse the layer")
-    return Ended("planned", detail)
+    return ChangeResult("planned", detail)
 
 
-def _would_not(why: str, outcome: Outcome = "dropped") -> Ended:
-    return Ended(outcome, f"preflight: {why}")
+def _would_not(why: str, outcome: Outcome = "dropped") -> ChangeResult:
+    return ChangeResult(outcome, f"preflight: {why}")
 
 
-def _not_looked(error: ApiError) -> Ended:
+def _not_looked(error: ApiError) -> ChangeResult:
     """Tell a refusal; one that may pass by itself puts the change off."""
     return _would_not(str(error), "deferred" if error.ending == "deferred" else "dropped")

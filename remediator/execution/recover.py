@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from functools import partial
 
 from remediator.change.attach import resume
-from remediator.change.detach import resume_take_back
-from remediator.change.run_context import Run
+from remediator.change.detach import resume_detach
+from remediator.change.run_context import ChangeContext
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
-from remediator.execution.apply import Applied
-from remediator.execution.executor import Collector
+from remediator.execution.apply import ApplyResult
+from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
-from remediator.journal.drift import count_protected
+from remediator.journal.drift import count_protections
 from remediator.journal.journal import Journal, open_runs
 from remediator.journal.store import Store
-from remediator.rollout.guards import Guards, check_kill_switch, keep
+from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
 from remediator.rollout.waves import count_changes
 from scanner.settings import DefenderSettings
@@ -34,7 +34,7 @@ def resolve_open_runs(
     switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
-) -> Applied:
+) -> ApplyResult:
     """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
 
     Gives the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
@@ -49,13 +49,13 @@ def resolve_open_runs(
         intents += found
     stopping = threading.Event()
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches))
-    run = Run(aws, defender, guards, stopping, deadline)
+    run = ChangeContext(aws, defender, guards, stopping, deadline)
 
     def begin(number: int) -> Steps:
         intent = intents[number]
-        return resume_take_back(run, store, intent) if intent.action == "rollback" else resume(run, intent)
+        return resume_detach(run, store, intent) if intent.action == "rollback" else resume(run, intent)
 
-    collector = Collector(journals, guards, stopping, stop=stop, deadline=deadline)
+    collector = Executor(journals, guards, stopping, stop=stop, deadline=deadline)
     rows = collector.run(intents, begin)
     for journal in journals.values():
         journal.close()
@@ -64,8 +64,8 @@ def resolve_open_runs(
         for run_id in journals
     }
     now = datetime.now(UTC)
-    unkept = keep(
-        *(partial(count_protected, store, rows_of[run_id], run_id=run_id, now=now) for run_id in journals),
+    unkept = save_state(
+        *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in journals),
         lambda: count_changes(store, rows),
     )
-    return Applied(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)
+    return ApplyResult(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

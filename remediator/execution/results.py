@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from remediator.change.settlement import Ended
+from remediator.change.settlement import ChangeResult
 from remediator.journal.journal import Action
 from remediator.plan.plan import Change, Plan
 from scanner.core.errors import GuardStop
@@ -53,14 +53,14 @@ class Item(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
+class ChangeRow:
     """One row: what it is about, and how it ended."""
 
     of: Item
-    ended: Ended
+    ended: ChangeResult
 
 
-def changes_frame(rows: Iterable[Row]) -> pd.DataFrame:
+def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
     """Give the changes frame: account_id, region, function_name, function_arn, action, outcome, detail (all str),
     attempts (int: how many updates were sent).
     """  # noqa: D205
@@ -89,7 +89,7 @@ def planned_detail(change: Change) -> str:
     return " and ".join(parts + ([f"variables {', '.join(added)}"] if added else []))
 
 
-def log_end(row: Row) -> None:
+def log_end(row: ChangeRow) -> None:
     """Log how a change ended, with the function's ARN and without anything secret."""
     ended = row.ended
     log.log(
@@ -113,4 +113,4 @@ def log_end(row: Row) -> None:
 def put_off(plan: Plan, stop: GuardStop) -> pd.DataFrame:
     """Give the changes frame of a plan that a guard stopped before its first change."""
     why = f"stopped by the guard '{stop.guard}'"
-    return changes_frame(Row(change, Ended("deferred", why)) for change in plan.changes)
+    return changes_frame(ChangeRow(change, ChangeResult("deferred", why)) for change in plan.changes)

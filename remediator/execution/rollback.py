@@ -7,25 +7,25 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from remediator.change.detach import TakingBack, take_back
-from remediator.change.run_context import Run
+from remediator.change.detach import DetachContext, detach
+from remediator.change.run_context import ChangeContext
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
-from remediator.execution.executor import Collector, Progress
+from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import forget
 from remediator.journal.history import Undo
 from remediator.journal.journal import Journal
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import Store
-from remediator.rollout.guards import Guards, keep
+from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
 from scanner.core.errors import GuardStop
 from scanner.settings import DefenderSettings
 
 
 @dataclass(frozen=True)
-class RolledBack:
+class RollbackResult:
     """The changes frame, one row a function; the guard that stopped it, if any; and whether it was told to stop, or
     its time was up, before all was tried.
     """  # noqa: D205
@@ -46,7 +46,7 @@ def rollback(
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
-) -> RolledBack:
+) -> RollbackResult:
     """Take changes back; `undos` is what history.select gives.
 
     lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
@@ -56,7 +56,9 @@ def rollback(
     stopping = threading.Event()
     journal = Journal(store, run_id)
     guards = Guards((lock.check,) if lock else ())
-    taking = TakingBack(Run(aws, defender, guards, stopping, deadline), store, journal, dry_run=lock is None)
+    taking = DetachContext(
+        ChangeContext(aws, defender, guards, stopping, deadline), store, journal, dry_run=lock is None
+    )
     if lock:
         since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
         going = [undo.function_arn for undo in undos if undo.entries]
@@ -65,12 +67,10 @@ def rollback(
     earlier = len(journal.take_up()) if lock else 0
 
     def begin(number: int) -> Steps:
-        return take_back(taking, undos[number], f"{earlier}.{number}")
+        return detach(taking, undos[number], f"{earlier}.{number}")
 
-    collector = Collector(
-        {run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress
-    )
+    collector = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = collector.run(undos, begin)
     journal.close()
-    unkept = keep(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
-    return RolledBack(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)
+    unkept = save_state(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
+    return RollbackResult(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)

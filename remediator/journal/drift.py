@@ -12,7 +12,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from remediator.execution.results import Item, Row
+from remediator.execution.results import ChangeRow, Item
 from remediator.journal.store import Store, load, save
 from scanner.core.arns import function_arns
 
@@ -24,7 +24,7 @@ _READERS = 16
 
 
 @dataclass(frozen=True)
-class Protected:
+class ProtectionCount:
     """How often a function was protected, by which run and when (ISO 8601, UTC) last."""
 
     function_arn: str
@@ -38,14 +38,14 @@ class Protected:
         return self.times >= GIVE_UP_AFTER
 
 
-def lost_again(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str, Protected]:
+def find_drift(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str, ProtectionCount]:
     """Give those that lost the Defender since a run protected them, by function ARN.
 
     lacking: rows of the assessed frame that have no Defender, or a part of it; an outdated layer is no loss.
     """
     counted = {path.removeprefix(_FOLDER).removesuffix(".json") for path in store.list(_FOLDER)}
     accounts = sorted(counted & set(lacking["account_id"].unique()))
-    known: dict[str, Protected] = {}
+    known: dict[str, ProtectionCount] = {}
     with ThreadPoolExecutor(_READERS) as pool:
         for found in pool.map(lambda account_id: _protected(store, account_id), accounts):
             known |= found
@@ -54,7 +54,7 @@ def lost_again(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str,
     return {arn: known[arn] for arn in function_arns(rows, partition) if arn in known}
 
 
-def count_protected(store: Store, rows: Iterable[Row], *, run_id: str, now: datetime) -> None:
+def count_protections(store: Store, rows: Iterable[ChangeRow], *, run_id: str, now: datetime) -> None:
     """Count what this run has protected or repaired."""
     for account_id, items in _by_account(
         row.of for row in rows if row.ended.outcome == "changed" and row.of.action in {"protect", "repair"}
@@ -63,7 +63,7 @@ def count_protected(store: Store, rows: Iterable[Row], *, run_id: str, now: date
         for item in items:
             before = known.get(item.function_arn)
             times = before.times + 1 if before else 1
-            known[item.function_arn] = Protected(
+            known[item.function_arn] = ProtectionCount(
                 item.function_arn, times, run_id, now.isoformat(timespec="seconds")
             )
         _save(store, account_id, known)
@@ -85,12 +85,12 @@ def _by_account(items: Iterable[Item]) -> Mapping[str, list[Item]]:
     return grouped
 
 
-def _protected(store: Store, account_id: str) -> dict[str, Protected]:
-    entries = load(store, _path(account_id), tuple[Protected, ...], ())
+def _protected(store: Store, account_id: str) -> dict[str, ProtectionCount]:
+    entries = load(store, _path(account_id), tuple[ProtectionCount, ...], ())
     return {entry.function_arn: entry for entry in entries}
 
 
-def _save(store: Store, account_id: str, known: Mapping[str, Protected]) -> None:
+def _save(store: Store, account_id: str, known: Mapping[str, ProtectionCount]) -> None:
     save(store, _path(account_id), [asdict(known[arn]) for arn in sorted(known)])
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import pandas as pd
 
-from remediator.change.settlement import Ended
-from remediator.execution.results import Row
+from remediator.change.settlement import ChangeResult
+from remediator.execution.results import ChangeRow
 from remediator.journal.store import FAILURES, Store, load, save
-from remediator.plan.plan import Action, Change, defender_for
+from remediator.plan.plan import Action, Change, desired_state
 from scanner.settings import DefenderSettings
 
 log = logging.getLogger(__name__)
@@ -55,12 +55,14 @@ def still_failing(
 def _unchanged(
     failure: Failure, row: Mapping[str, str], defender: DefenderSettings, config_digest: str
 ) -> bool:
-    ours = defender_for(defender, row["family"], row["region"], row["account_id"])  # type: ignore[arg-type]
+    ours = desired_state(defender, row["family"], row["region"], row["account_id"])  # type: ignore[arg-type]
     now = (row["revision_id"], str(ours.layer), config_digest)
     return now == (failure.revision_id, failure.layer, failure.config_digest)
 
 
-def remember(store: Store, rows: Iterable[Row], *, config_digest: str, run_id: str, now: datetime) -> None:
+def remember(
+    store: Store, rows: Iterable[ChangeRow], *, config_digest: str, run_id: str, now: datetime
+) -> None:
     """Keep what failed for good in this run, and forget what was tried again with another end."""
     before = failures(store)
     after = dict(before)
@@ -83,7 +85,7 @@ def remember(store: Store, rows: Iterable[Row], *, config_digest: str, run_id: s
         save(store, FAILURES, [asdict(after[arn]) for arn in sorted(after)])
 
 
-def _failed_at(ended: Ended) -> str:
+def _failed_at(ended: ChangeResult) -> str:
     """Give the revision of the function at which its change fails for good, "" where another try may go well."""
     if ended.error is not None and ended.error.final and ended.intent is not None:
         return ended.intent.revision_id

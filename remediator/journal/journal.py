@@ -55,7 +55,7 @@ class Intent:
 
 
 @dataclass(frozen=True)
-class Settled:
+class OutcomeRecord:
     """What became of an intent. `left`: it failed, and what was put in could not be taken out again."""
 
     id: str
@@ -73,7 +73,7 @@ class Entry:
     """
 
     intent: Intent
-    settled: Settled | None
+    settled: OutcomeRecord | None
     undone_by: str | None
     begun: datetime
     ended: datetime | None
@@ -107,7 +107,7 @@ class Journal:
         self._open.update(intent.id for intent in intents)
         self._append("intent", [vars(intent) for intent in intents])
 
-    def settle(self, outcomes: Sequence[Settled]) -> None:
+    def settle(self, outcomes: Sequence[OutcomeRecord]) -> None:
         """Write outcomes."""
         self._append("outcome", [vars(outcome) for outcome in outcomes])
         self._open.difference_update(outcome.id for outcome in outcomes)
@@ -192,12 +192,12 @@ _EVENT: TypeAdapter[Literal["intent", "outcome", "undone"]] = TypeAdapter(
     Literal["intent", "outcome", "undone"]
 )
 _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
-_SETTLED: TypeAdapter[Settled] = TypeAdapter(Settled)
+_SETTLED: TypeAdapter[OutcomeRecord] = TypeAdapter(OutcomeRecord)
 
 
 def _entries(lines: Sequence[bytes], source: str) -> list[Entry]:
     intents: dict[str, Intent] = {}
-    settled: dict[str, Settled] = {}
+    settled: dict[str, OutcomeRecord] = {}
     undone: dict[str, str] = {}
     begun: dict[str, datetime] = {}
     ended: dict[str, datetime] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from remediator.journal.drift import Protected, lost_again
+from remediator.journal.drift import ProtectionCount, find_drift
 from remediator.journal.failures import Failure, failures, still_failing
 from remediator.journal.store import Store
 from scanner.core.arns import function_arns
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Holds:
+class HeldBack:
     """hold: function ARN -> guard, for make_plan.
 
     lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
@@ -24,11 +24,11 @@ class Holds:
     """
 
     hold: Mapping[str, str]
-    lost: Mapping[str, Protected]
+    lost: Mapping[str, ProtectionCount]
     refused: Mapping[str, Failure]
 
 
-def holds_on(
+def hold_back(
     assessed: pd.DataFrame,
     defender: DefenderSettings,
     *,
@@ -37,12 +37,12 @@ def holds_on(
     config_digest: str,
     own_function: str | None,
     regressed: Collection[str] = (),
-) -> Holds:
+) -> HeldBack:
     """Find what is held back, from the assessed frame and from what earlier runs have kept in the store.
 
     regressed: ARNs of functions that the health watch has found worse off since their last change.
     """
-    lost = lost_again(store, _lacking(assessed), partition)
+    lost = find_drift(store, _lacking(assessed), partition)
     for arn, protected in lost.items():
         log.warning(
             "drift: it lost the Defender that run %s gave it (time %d): %s",
@@ -60,7 +60,7 @@ def holds_on(
     hold |= dict.fromkeys(regressed, "regressed")
     if own_function:
         hold[own_function] = "own_function"
-    return Holds(hold, lost, refused)
+    return HeldBack(hold, lost, refused)
 
 
 def _lacking(assessed: pd.DataFrame) -> pd.DataFrame:

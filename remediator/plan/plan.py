@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 
-from remediator.change.delta import CannotMerge, Defender, Delta, layers_with, plan_delta
+from remediator.change.delta import Delta, DeltaConflict, DesiredState, layers_with, plan_delta
 from remediator.settings import RolloutSettings
 from scanner.core.arns import FunctionArn, function_arns
 from scanner.core.errors import BadInput
@@ -27,7 +27,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True)
-class Carried:
+class FunctionState:
     """What a function carries: layer ARNs in order, the wrapper's value ("" absent), which of our variables."""
 
     __pydantic_config__ = _STRICT
@@ -53,8 +53,8 @@ class Change:
     action: Action
     family: Family
     layer: str
-    before: Carried
-    after: Carried
+    before: FunctionState
+    after: FunctionState
     revision_id: str
     why: str
     wave: str = ""
@@ -139,7 +139,7 @@ def make_plan(
     for row in chosen.to_dict("records"):
         try:
             changes.append(_change(row, defender))
-        except CannotMerge as error:
+        except DeltaConflict as error:
             counts[str(error)] = counts.get(str(error), 0) + 1
     held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
     plan = Plan(1, run_id, now, now + VALID_FOR, partition, config_digest, held_back, tuple(changes))
@@ -164,8 +164,8 @@ def _within_limits(eligible: pd.DataFrame, rollout: RolloutSettings) -> tuple[pd
 def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     family: Family = row["family"]
     account_id, region = row["account_id"], row["region"]
-    ours = defender_for(defender, family, region, account_id)
-    before = Carried(
+    ours = desired_state(defender, family, region, account_id)
+    before = FunctionState(
         tuple(row["layers"].split()),
         row["exec_wrapper"],
         tuple(name for name in row["env_names"].split(";") if name),
@@ -187,8 +187,8 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     )
 
 
-def _after(before: Carried, delta: Delta, ours: Defender) -> Carried:
-    return Carried(
+def _after(before: FunctionState, delta: Delta, ours: DesiredState) -> FunctionState:
+    return FunctionState(
         layers_with(before.layers, delta),
         delta.wrapper or before.wrapper,
         tuple(name for name in ours.names if name in (*before.variables, *delta.variables_added)),
@@ -203,9 +203,9 @@ def _why(row: Mapping[Any, Any]) -> str:
     )
 
 
-def defender_for(defender: DefenderSettings, family: Family, region: str, account_id: str) -> Defender:
+def desired_state(defender: DefenderSettings, family: Family, region: str, account_id: str) -> DesiredState:
     """Give what a function of this family, region and account is to carry."""
-    return Defender(
+    return DesiredState(
         defender.layer_for(family, region, account_id), defender.wrapper_for(family), defender.variable_names
     )
 

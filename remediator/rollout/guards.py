@@ -94,7 +94,7 @@ def check_kill_switch(store: Store) -> None:
         )
 
 
-def keep(*memories: Callable[[], None]) -> GuardStop | None:
+def save_state(*memories: Callable[[], None]) -> GuardStop | None:
     """Write down what the next run is to know; give a stop where that failed: the changes are made, and are told."""
     try:
         for memory in memories:
@@ -108,7 +108,7 @@ def keep(*memories: Callable[[], None]) -> GuardStop | None:
     return None
 
 
-def unread(error: AutoDefenderError) -> GuardStop:
+def state_unreadable(error: AutoDefenderError) -> GuardStop:
     """Give the stop of a run that has made changes, and then can't read what earlier runs have kept."""
     return GuardStop(
         "memory",

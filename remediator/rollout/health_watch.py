@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Health:
+class FunctionHealth:
     """One changed function: since when, by which run, how it fares, and the figures behind that (None: not read)."""
 
     function_arn: str
@@ -41,32 +41,32 @@ class Health:
 
 
 @dataclass(frozen=True)
-class Watched:
+class HealthReport:
     """Every function that was changed within the last hours; the changes frame of what was taken back, and whether
     that was cut short; the guard that lets nothing new begin, if any; and, by function ARN, what protection those that
     regressed had before their change.
     """  # noqa: D205
 
-    functions: tuple[Health, ...] = ()
+    functions: tuple[FunctionHealth, ...] = ()
     changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
     stopped_by: GuardStop | None = None
     cut_short: bool = False
     protection_before: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def regressed(self) -> list[Health]:
+    def regressed(self) -> list[FunctionHealth]:
         """Give those that are worse off since their change."""
         return [one for one in self.functions if one.verdict == "regressed"]
 
     @property
-    def taken_back(self) -> list[Health]:
+    def taken_back(self) -> list[FunctionHealth]:
         """Give those of them that no longer carry their change; no later run sees them as regressed again."""
         gone = self.changes[self.changes["outcome"].isin(["rolled_back", "dropped"])]
         arns = set(gone["function_arn"])
         return [one for one in self.regressed if one.function_arn in arns]
 
 
-def look(
+def observe_health(
     aws: Aws,
     settings: HealthSettings,
     sweep: SweepSettings,
@@ -75,7 +75,7 @@ def look(
     assessed: pd.DataFrame,
     now: datetime,
     deadline: float | None = None,
-) -> tuple[Health, ...]:
+) -> tuple[FunctionHealth, ...]:
     """Compare every function that was changed within settings.hours with itself. Reads only. now: aware, UTC.
 
     A function that the assessed frame shows without the Defender is left out: someone else has deployed it since.
@@ -94,7 +94,9 @@ def _bare(assessed: pd.DataFrame, names: Collection[str], partition: str) -> fro
     return frozenset(function_arns(rows, partition))
 
 
-def _health(one: Changed, figures: tuple[Figures, Figures] | None, settings: HealthSettings) -> Health:
+def _health(
+    one: Changed, figures: tuple[Figures, Figures] | None, settings: HealthSettings
+) -> FunctionHealth:
     before, after = figures or (None, None)
     found = compare(before, after, settings.min_invocations)
     if found.verdict == "regressed":
@@ -106,11 +108,13 @@ def _health(one: Changed, figures: tuple[Figures, Figures] | None, settings: Hea
             extra={"function_arn": one.function_arn},
         )
     changed = one.ended.isoformat(timespec="seconds")
-    return Health(one.function_arn, one.run_id, one.wave, changed, found.verdict, found.why, before, after)
+    return FunctionHealth(
+        one.function_arn, one.run_id, one.wave, changed, found.verdict, found.why, before, after
+    )
 
 
-def take_back_regressed(
-    functions: tuple[Health, ...],
+def roll_back_regressed(
+    functions: tuple[FunctionHealth, ...],
     aws: Aws,
     defender: DefenderSettings,
     *,
@@ -120,11 +124,11 @@ def take_back_regressed(
     now: datetime,
     stop: threading.Event | None = None,
     deadline: float | None = None,
-) -> Watched:
+) -> HealthReport:
     """Put what regressed in quarantine, with its figures, and take the change back that it regressed by."""
     regressed = [one for one in functions if one.verdict == "regressed"]
     if not regressed:
-        return Watched(functions)
+        return HealthReport(functions)
     at = now.isoformat(timespec="seconds")
     put_in_quarantine(
         store,
@@ -144,7 +148,7 @@ def take_back_regressed(
         stop=stop,
         deadline=deadline,
     )
-    return Watched(
+    return HealthReport(
         functions,
         taken_back.changes,
         taken_back.stopped_by,
@@ -154,7 +158,7 @@ def take_back_regressed(
 
 
 def breaker(
-    functions: Sequence[Health], settings: HealthSettings, store: Store, now: datetime
+    functions: Sequence[FunctionHealth], settings: HealthSettings, store: Store, now: datetime
 ) -> GuardStop | None:
     """Give the stop where more than a few functions regressed within settings.hours, found now or by earlier runs."""
     since = now - timedelta(hours=settings.hours)

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from remediator.journal.changed import Changed
 from remediator.rollout.health import Figures
 from scanner.aws.caller import Aws
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Workers
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import WorkerPool
 from scanner.inventory.cloudwatch import Metric, Window, sums
 from scanner.inventory.ledger import Unit
 from scanner.inventory.sweep import outcome_of
-from scanner.inventory.unread import log_unread
+from scanner.inventory.unread import log_unit_error
 from scanner.settings import SweepSettings
 
 # AWS/Lambda, in the order of the fields of Figures.
@@ -42,14 +42,14 @@ def read_figures(
     def read(unit: Unit) -> Pairs:
         return _unit(aws, unit, units[unit], hours, now, time.monotonic() + sweep.unit_timeout_sec)
 
-    workers: Workers[Unit, Pairs] = Workers(read, sweep.workers, sweep.unit_timeout_sec)
+    workers: WorkerPool[Unit, Pairs] = WorkerPool(read, sweep.workers, sweep.unit_timeout_sec)
     found: Pairs = {}
     for done in workers.run(list(units), deadline, aws.stop):
-        if isinstance(done.error, Defect):
+        if isinstance(done.error, InternalError):
             raise done.error
         if done.error is not None:
             outcome, detail = outcome_of(done.error)
-            log_unread("health", done.task, f"{outcome}: {detail}", outcome=outcome)
+            log_unit_error("health", done.task, f"{outcome}: {detail}", outcome=outcome)
         found |= done.result or {}
     return found
 

@@ -10,11 +10,11 @@ import pandas as pd
 
 from remediator.settings import WaveSettings
 from scanner.aws.caller import Aws
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Workers
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import WorkerPool
 from scanner.inventory.ledger import Unit, rows_by_unit
 from scanner.inventory.tags import functions_with
-from scanner.inventory.unread import log_unread
+from scanner.inventory.unread import log_unit_error
 from scanner.settings import SweepSettings, Tag
 
 # In the place of a wave's number: its unit's tags could not be read, so it may belong to any that has a tag.
@@ -24,7 +24,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Tagged:
+class WaveTags:
     """A row a function: whose tags were read, and who carries which tag."""
 
     read: Flags
@@ -37,7 +37,7 @@ def read_tags(
     aws: Aws,
     sweep: SweepSettings,
     deadline: float | None = None,
-) -> Tagged:
+) -> WaveTags:
     """Read which functions carry the waves' tags: a call a unit and tag, none where no wave has a tag."""
     tags = list(dict.fromkeys(wave.tag for wave in waves if wave.tag is not None))
     read = np.full(len(functions), not tags, dtype=bool)
@@ -47,22 +47,22 @@ def read_tags(
     def names(unit: Unit) -> list[set[str]]:
         return [functions_with(aws, unit, tag, time.monotonic() + sweep.unit_timeout_sec) for tag in tags]
 
-    workers: Workers[Unit, list[set[str]]] = Workers(names, sweep.workers, sweep.unit_timeout_sec)
+    workers: WorkerPool[Unit, list[set[str]]] = WorkerPool(names, sweep.workers, sweep.unit_timeout_sec)
     for done in workers.run(list(rows_of), deadline, aws.stop):
-        if isinstance(done.error, Defect):
+        if isinstance(done.error, InternalError):
             raise done.error
         if done.result is None:
-            log_unread("tags", done.task, done.error)
+            log_unit_error("tags", done.task, done.error)
             continue
         rows = rows_of[done.task]
         read[rows] = True
         for tag, carriers in zip(tags, done.result, strict=True):
             carried[tag][rows] = functions["function_name"].iloc[rows].isin(carriers).to_numpy()
-    return Tagged(read, carried)
+    return WaveTags(read, carried)
 
 
 def wave_numbers(
-    functions: pd.DataFrame, accounts: pd.DataFrame, waves: Sequence[WaveSettings], tagged: Tagged
+    functions: pd.DataFrame, accounts: pd.DataFrame, waves: Sequence[WaveSettings], tagged: WaveTags
 ) -> npt.NDArray[np.intp]:
     """Give each function the number of the first wave that names it; len(waves) for none, UNKNOWN.
 

@@ -11,9 +11,18 @@ import pandas as pd
 
 from remediator.journal.store import Store
 from remediator.plan.plan import Plan
-from remediator.rollout.health_watch import Health
-from remediator.rollout.wave_membership import UNKNOWN, Tagged, accounts_of, read_tags, wave_numbers
-from remediator.rollout.waves import Seen, WaveStanding, WaveState, advance, keep, stand, states, under_way
+from remediator.rollout.health_watch import FunctionHealth
+from remediator.rollout.wave_membership import UNKNOWN, WaveTags, accounts_of, read_tags, wave_numbers
+from remediator.rollout.waves import (
+    WaveObservation,
+    WaveState,
+    WaveStatus,
+    advance,
+    current_wave,
+    keep,
+    states,
+    wave_statuses,
+)
 from remediator.settings import WaveSettings
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
@@ -22,7 +31,7 @@ from scanner.settings import SweepSettings
 
 
 @dataclass(frozen=True)
-class WavesNow:
+class WaveProgress:
     """The waves, each with what it has been through and what this run sees of it; and each function's wave.
 
     numbers: as wave_members.wave_numbers gives them, a row of the assessed frame each.
@@ -30,30 +39,30 @@ class WavesNow:
 
     waves: tuple[WaveSettings, ...]
     states: tuple[WaveState, ...]
-    seen: tuple[Seen, ...]
+    seen: tuple[WaveObservation, ...]
     numbers: npt.NDArray[np.intp]
     now: datetime
 
     @property
-    def standing(self) -> tuple[WaveStanding, ...]:
+    def standing(self) -> tuple[WaveStatus, ...]:
         """Tell where each wave stands."""
-        return stand(self.waves, self.states, self.seen, self.now)
+        return wave_statuses(self.waves, self.states, self.seen, self.now)
 
     def marked(self, assessed: pd.DataFrame) -> pd.DataFrame:
         """Give the assessed frame as make_plan wants it: with wave (name, "" for none) and wave_waits (bool)."""
         if not self.waves:
             return assessed
-        current = under_way(self.states)
+        current = current_wave(self.states)
         # UNKNOWN takes the last place, by its number.
         names = np.array([*(wave.name for wave in self.waves), "", ""], dtype=object)
         waits = ((self.numbers > current) | (self.numbers == UNKNOWN)) & (current < len(self.waves))
         return assessed.assign(wave=names[self.numbers], wave_waits=waits)
 
-    def after(self, plan: Plan, changes: pd.DataFrame, *, stopped: bool) -> "WavesNow":
+    def after(self, plan: Plan, changes: pd.DataFrame, *, stopped: bool) -> "WaveProgress":
         """Note when the wave under way was done: all that can be changed of it was planned, nothing stopped it, and
         nothing of it was put off. Changed again once it was done, it soaks anew. changes: what became of the plan.
         """  # noqa: D205
-        current = under_way(self.states)
+        current = current_wave(self.states)
         if current == len(self.waves):
             return self
         planned = [change.function_arn for change in plan.changes if change.wave == self.waves[current].name]
@@ -66,7 +75,7 @@ class WavesNow:
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))
 
-    def keep(self, store: Store, taken_back: Sequence[Health]) -> "WavesNow":
+    def keep(self, store: Store, taken_back: Sequence[FunctionHealth]) -> "WaveProgress":
         """Write what this run has found out, beside the changes that were counted meanwhile, and give what stands."""
         gone = Counter(health.wave for health in taken_back)
         kept = tuple(
@@ -84,7 +93,7 @@ class WavesNow:
         return replace(self, states=kept)
 
 
-def waves_now(
+def observe_waves(
     assessed: pd.DataFrame,
     accounts: pd.DataFrame,
     units: pd.DataFrame,
@@ -93,11 +102,11 @@ def waves_now(
     sweep: SweepSettings,
     *,
     store: Store,
-    health: Sequence[Health],
+    health: Sequence[FunctionHealth],
     held: Collection[str],
     now: datetime,
     deadline: float | None = None,
-) -> WavesNow:
+) -> WaveProgress:
     """See how the waves fare, and let those pass that may. Reads only.
 
     assessed, accounts, units: the frames of this run's sweep. held: ARNs of what other guards keep their hands off.
@@ -106,13 +115,13 @@ def waves_now(
     before = tuple(states(store, waves))
     if all(state.passed for state in before):
         nobody = np.full(len(assessed), len(waves), dtype=np.intp)
-        return WavesNow(waves, before, tuple(Seen() for _ in waves), nobody, now)
+        return WaveProgress(waves, before, tuple(WaveObservation() for _ in waves), nobody, now)
     tagged = read_tags(assessed, waves, aws, sweep, deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
     free = (assessed["verdict"] == "eligible").to_numpy() & ~_named(assessed, held, aws.partition)
     unread = units[units["outcome"].isin(UNREAD)]
     seen = tuple(
-        Seen(
+        WaveObservation(
             functions=int((numbers == number).sum()),
             eligible=int(((numbers == number) & free).sum()),
             units_unread=_unread_of(wave, accounts, unread, assessed, tagged),
@@ -122,7 +131,7 @@ def waves_now(
         )
         for number, wave in enumerate(waves)
     )
-    return WavesNow(waves, tuple(advance(waves, before, seen, now)), seen, numbers, now)
+    return WaveProgress(waves, tuple(advance(waves, before, seen, now)), seen, numbers, now)
 
 
 def _named(assessed: pd.DataFrame, arns: Collection[str], partition: str) -> npt.NDArray[np.bool_]:
@@ -138,7 +147,7 @@ def _unread_of(
     accounts: pd.DataFrame,
     unread: pd.DataFrame,
     assessed: pd.DataFrame,
-    tagged: Tagged,
+    tagged: WaveTags,
 ) -> int:
     """Count the units that may hold functions of a wave and were not read; a tag may be anywhere."""
     if wave.tag is None:
@@ -147,5 +156,5 @@ def _unread_of(
     return len(unread) + len(tags_unread)
 
 
-def _faring(wave: WaveSettings, health: Sequence[Health], verdict: str) -> int:
+def _faring(wave: WaveSettings, health: Sequence[FunctionHealth], verdict: str) -> int:
     return sum(one.wave == wave.name and one.verdict == verdict for one in health)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from remediator.execution.results import Row
+from remediator.execution.results import ChangeRow
 from remediator.journal.journal import Intent
 from remediator.journal.store import WAVES, Store, load, save
 from remediator.plan.plan import Change
@@ -36,7 +36,7 @@ class WaveState:
 
 
 @dataclass(frozen=True)
-class Seen:
+class WaveObservation:
     """What a run sees of a wave: its functions, those of them that can be changed, its unread units, and how those that
     are watched fare: healthy, regressed, unread (their metrics could not be read).
     """  # noqa: D205
@@ -50,7 +50,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class WaveStanding:
+class WaveStatus:
     """Where a wave stands, with the counts of its state; `says`: in words what it waits for."""
 
     name: str
@@ -78,7 +78,7 @@ def keep(store: Store, changed: Iterable[WaveState]) -> None:
 
 
 def advance(
-    waves: Sequence[WaveSettings], before: Sequence[WaveState], seen: Sequence[Seen], now: datetime
+    waves: Sequence[WaveSettings], before: Sequence[WaveState], seen: Sequence[WaveObservation], now: datetime
 ) -> list[WaveState]:
     """Let waves pass that have soaked and are well, in their order. before, seen: one a wave."""
     after = []
@@ -92,25 +92,27 @@ def advance(
     return after
 
 
-def under_way(after: Sequence[WaveState]) -> int:
+def current_wave(after: Sequence[WaveState]) -> int:
     """Give the number of the wave that is under way; how many there are once all have passed."""
     return next((number for number, state in enumerate(after) if not state.passed), len(after))
 
 
-def stand(
-    waves: Sequence[WaveSettings], after: Sequence[WaveState], seen: Sequence[Seen], now: datetime
-) -> tuple[WaveStanding, ...]:
+def wave_statuses(
+    waves: Sequence[WaveSettings], after: Sequence[WaveState], seen: Sequence[WaveObservation], now: datetime
+) -> tuple[WaveStatus, ...]:
     """Tell where each wave stands."""
-    current = under_way(after)
+    current = current_wave(after)
     return tuple(
         _standing(number - current, waves[number], after[number], seen[number], now)
         for number in range(len(waves))
     )
 
 
-def _standing(place: int, wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) -> WaveStanding:
+def _standing(
+    place: int, wave: WaveSettings, state: WaveState, seen: WaveObservation, now: datetime
+) -> WaveStatus:
     stage, says = _stage(place, wave, state, seen, now)
-    return WaveStanding(
+    return WaveStatus(
         wave.name,
         stage,
         says,
@@ -123,7 +125,9 @@ def _standing(place: int, wave: WaveSettings, state: WaveState, seen: Seen, now:
     )
 
 
-def _stage(place: int, wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) -> tuple[Stage, str]:
+def _stage(
+    place: int, wave: WaveSettings, state: WaveState, seen: WaveObservation, now: datetime
+) -> tuple[Stage, str]:
     if place < 0:
         return "passed", f"passed on {state.passed}"
     if place > 0:
@@ -133,7 +137,7 @@ def _stage(place: int, wave: WaveSettings, state: WaveState, seen: Seen, now: da
     return ("soaking" if now < _soaked(wave, state) else "held"), _waits_for(wave, state, seen, now)
 
 
-def _waits_for(wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) -> str:
+def _waits_for(wave: WaveSettings, state: WaveState, seen: WaveObservation, now: datetime) -> str:
     """Say what keeps a wave from passing, "" where nothing does."""
     if not state.done:
         return _not_done(seen)
@@ -142,7 +146,7 @@ def _waits_for(wave: WaveSettings, state: WaveState, seen: Seen, now: datetime) 
     return _unwell(wave, state, seen)
 
 
-def _not_done(seen: Seen) -> str:
+def _not_done(seen: WaveObservation) -> str:
     if not seen.functions and not seen.units_unread:
         return "no function of it was seen; mend rollout.waves"
     if seen.units_unread:
@@ -154,7 +158,7 @@ def _soaked(wave: WaveSettings, state: WaveState) -> datetime:
     return datetime.fromisoformat(state.done) + timedelta(hours=wave.soak_hours)
 
 
-def _unwell(wave: WaveSettings, state: WaveState, seen: Seen) -> str:
+def _unwell(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> str:
     tried = state.changed + state.failed
     if 100 * state.failed > wave.max_failed_pct * tried:
         return f"{state.failed} of {tried} changes failed, more than {wave.max_failed_pct:g} %"
@@ -171,7 +175,7 @@ def _unwell(wave: WaveSettings, state: WaveState, seen: Seen) -> str:
     return ""
 
 
-def count_changes(store: Store, rows: Iterable[Row]) -> None:
+def count_changes(store: Store, rows: Iterable[ChangeRow]) -> None:
     """Add the ends of changes to the states of their waves."""
     known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
     counted: dict[str, WaveState] = {}

@@ -5,24 +5,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from auto_defender.jobs.drift import Drifted
+from auto_defender.jobs.drift import DriftedFunction
 from remediator.rollout.health import Verdict
-from remediator.rollout.health_watch import Health
-from remediator.rollout.waves import WaveStanding
+from remediator.rollout.health_watch import FunctionHealth
+from remediator.rollout.waves import WaveStatus
 
 VERDICTS: tuple[Verdict, ...] = ("healthy", "regressed", "too_little_traffic", "unread")
 
 
 @dataclass(frozen=True)
-class Standing:
+class RolloutStatus:
     """What a run that plans has found out besides verdicts."""
 
-    waves: tuple[WaveStanding, ...] = ()
-    health: tuple[Health, ...] = ()
-    drift: tuple[Drifted, ...] = ()
+    waves: tuple[WaveStatus, ...] = ()
+    health: tuple[FunctionHealth, ...] = ()
+    drift: tuple[DriftedFunction, ...] = ()
 
     @property
-    def regressed(self) -> Sequence[Health]:
+    def regressed(self) -> Sequence[FunctionHealth]:
         """Give the functions that are worse off since their change."""
         return [one for one in self.health if one.verdict == "regressed"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from remediator.journal.store import run_folder
-from reports.data.rollout_status import Standing
+from reports.data.rollout_status import RolloutStatus
 from scanner.organization.optouts import OptOut
 
 Mode = Literal["scan", "dry_run", "apply", "rollback"]
@@ -46,7 +46,7 @@ class RunResult:
     stages: Mapping[str, float] = field(default_factory=dict)
     calls: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
-    standing: Standing = field(default_factory=Standing)
+    standing: RolloutStatus = field(default_factory=RolloutStatus)
     security_hub: Mapping[str, Any] | None = None
 
     @property

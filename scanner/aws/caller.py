@@ -26,7 +26,7 @@ from scanner.aws.errors import (
 )
 from scanner.aws.rate_limits import Buckets, CallCounts
 from scanner.aws.turns import pause
-from scanner.core.errors import AutoDefenderError, BadInput, Defect
+from scanner.core.errors import AutoDefenderError, BadInput, InternalError
 from scanner.inventory.functions_frame import BrokenAnswer
 from scanner.settings import OrganizationSettings, SweepSettings
 
@@ -213,7 +213,7 @@ class Aws:
         if not write:
             return self._readers
         if self._writers is None:
-            raise Defect("a write was about to be sent in a run that only reads; it was not sent")
+            raise InternalError("a write was about to be sent in a run that only reads; it was not sent")
         return self._writers
 
     def _wait(self, seconds: float, deadline: float | None) -> None:

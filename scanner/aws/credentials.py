@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from scanner.aws.turns import elsewhere
-from scanner.core.errors import Defect
+from scanner.core.errors import InternalError
 
 _acting_as: ContextVar[Credentials | None] = ContextVar("acting_as", default=None)
 
@@ -40,7 +40,7 @@ def current_credentials() -> Credentials:
     """Give the credentials of the account that this context acts as; Defect where there is none."""
     credentials = _acting_as.get()
     if credentials is None:
-        raise Defect("a call was about to be sent without an account's credentials; it was not sent")
+        raise InternalError("a call was about to be sent without an account's credentials; it was not sent")
     return credentials
 
 

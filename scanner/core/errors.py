@@ -19,13 +19,13 @@ class BadInput(AutoDefenderError):
     exit_code = 2
 
 
-class Defect(AutoDefenderError):
+class InternalError(AutoDefenderError):
     """Something that must not happen; the run stops rather than go on in doubt."""
 
     exit_code = 1
 
 
-class WrongAccount(Defect):
+class WrongAccount(InternalError):
     """AWS answered for another account than the one asked for."""
 
 

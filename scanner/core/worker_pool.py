@@ -16,7 +16,7 @@ _GRACE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Done(Generic[T, R]):
+class TaskResult(Generic[T, R]):
     """How one task ended: a result, or an error; TimeoutError where it was never begun or never came back."""
 
     task: T
@@ -24,7 +24,7 @@ class Done(Generic[T, R]):
     error: BaseException | None = None
 
 
-class Workers(Generic[T, R]):
+class WorkerPool(Generic[T, R]):
     """Runs tasks on threads that nobody waits for at exit: a hung socket must not keep the process alive."""
 
     def __init__(self, work: Callable[[T], R], count: int, task_seconds: float) -> None:
@@ -33,10 +33,12 @@ class Workers(Generic[T, R]):
         self._count = count
         self._task_seconds = task_seconds
         self._waiting: queue.SimpleQueue[tuple[int, T]] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[int, Done[T, R]]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, TaskResult[T, R]]] = queue.SimpleQueue()
         self._begun: dict[int, float] = {}
 
-    def run(self, tasks: Sequence[T], deadline: float | None, stop: threading.Event) -> Iterator[Done[T, R]]:
+    def run(
+        self, tasks: Sequence[T], deadline: float | None, stop: threading.Event
+    ) -> Iterator[TaskResult[T, R]]:
         """Yield each task's end as it comes.
 
         At the deadline (time.monotonic()) or once `stop` is set, tasks under way get a few seconds' grace; what is
@@ -55,9 +57,9 @@ class Workers(Generic[T, R]):
                 self._begin_no_more()
                 until = time.monotonic() + _GRACE_SECONDS
         for task in open_tasks.values():
-            yield Done(task, error=TimeoutError("the run ended before it was read"))
+            yield TaskResult(task, error=TimeoutError("the run ended before it was read"))
 
-    def _come_back(self, open_tasks: dict[int, T]) -> Iterator[Done[T, R]]:
+    def _come_back(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
         """Wait a moment for an end, and drop one that was given up before."""
         try:
             index, done = self._done.get(timeout=_POLL_SECONDS)
@@ -73,7 +75,7 @@ class Workers(Generic[T, R]):
         except queue.Empty:
             return
 
-    def _given_up(self, open_tasks: dict[int, T]) -> Iterator[Done[T, R]]:
+    def _given_up(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
         """Give up tasks that take too long, and put a fresh thread in the place of the one that hangs."""
         oldest = time.monotonic() - self._task_seconds - _GRACE_SECONDS
         for index in [i for i, begun in list(self._begun.items()) if begun < oldest]:
@@ -81,7 +83,7 @@ class Workers(Generic[T, R]):
             task = open_tasks.pop(index, None)
             if task is not None:
                 self._start_worker()
-                yield Done(task, error=TimeoutError(f"no end after {self._task_seconds:.0f} s"))
+                yield TaskResult(task, error=TimeoutError(f"no end after {self._task_seconds:.0f} s"))
 
     def _start_worker(self) -> None:
         threading.Thread(target=self._serve, daemon=True, name="auto-defender-worker").start()
@@ -99,8 +101,8 @@ class Workers(Generic[T, R]):
             if given_up:
                 return
 
-    def _ended(self, task: T) -> Done[T, R]:
+    def _ended(self, task: T) -> TaskResult[T, R]:
         try:
-            return Done(task, result=self._work(task))
+            return TaskResult(task, result=self._work(task))
         except BaseException as error:  # noqa: BLE001 - the collector decides what each error means
-            return Done(task, error=error)
+            return TaskResult(task, error=error)

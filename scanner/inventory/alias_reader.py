@@ -15,8 +15,15 @@ from botocore.exceptions import ClientError
 from scanner.aws.caller import Aws
 from scanner.aws.errors import error_code
 from scanner.aws.pagination import MARKER, pages
-from scanner.core.errors import Defect
-from scanner.inventory.alias_traffic import LATEST, Carries, Qualifiers, carried, published, versions_of
+from scanner.core.errors import InternalError
+from scanner.inventory.alias_traffic import (
+    LATEST,
+    Qualifiers,
+    VersionProtection,
+    published,
+    versions_of,
+    versions_protection,
+)
 from scanner.inventory.functions_frame import BrokenAnswer, FunctionsFrame, facts
 from scanner.inventory.ledger import Outcome, Unit
 from scanner.inventory.sweep import outcome_of
@@ -29,24 +36,24 @@ _ALIASES_A_PAGE, _CONFIGS_A_PAGE = 10_000, 50
 
 
 @dataclass(frozen=True)
-class Serving:
+class AliasTraffic:
     """What was read of one function; qualifiers None where its versions are known and what serves them is not.
 
     carries: published versions, and whether they carry the Defender. snap_start: SnapStart.ApplyOn ("" not told).
     provisioned: provisioned concurrency asked for, over all qualifiers.
     """
 
-    carries: Mapping[str, Carries]
+    carries: Mapping[str, VersionProtection]
     snap_start: str
     qualifiers: Qualifiers | None = None
     provisioned: int = -1
 
 
 @dataclass(frozen=True)
-class UnitServing:
+class UnitAliasTraffic:
     """What was read of a unit, by function name; outcome is not "read" where a fault ended the reading before its end."""
 
-    functions: Mapping[str, Serving]
+    functions: Mapping[str, AliasTraffic]
     outcome: Outcome = "read"
     detail: str = ""
 
@@ -68,18 +75,18 @@ class _Listed:
             else:
                 self.versions[row[0], version] = row
 
-    def carries(self, rules: Rules, unit: Unit) -> dict[str, dict[str, Carries]]:
+    def carries(self, rules: Rules, unit: Unit) -> dict[str, dict[str, VersionProtection]]:
         """Tell of each function's published versions whether they carry the Defender."""
         frame = FunctionsFrame(rules.partition, rules.defender.variable_names)
         frame.add(unit.account_id, unit.region, list(self.versions.values()))
-        states = carried(DefenderMatch(frame.finish(), rules))
-        of_function: defaultdict[str, dict[str, Carries]] = defaultdict(dict)
+        states = versions_protection(DefenderMatch(frame.finish(), rules))
+        of_function: defaultdict[str, dict[str, VersionProtection]] = defaultdict(dict)
         for (name, version), state in zip(self.versions, states, strict=True):
             of_function[name][version] = state
         return of_function
 
 
-def read_serving(aws: Aws, unit: Unit, rules: Rules, seconds: float) -> UnitServing:
+def read_alias_traffic(aws: Aws, unit: Unit, rules: Rules, seconds: float) -> UnitAliasTraffic:
     """Read what the functions of a unit serve, for `seconds` at most.
 
     A fault in the listing is raised as Aws.call raises it. One after it ends the reading, and what was not read by
@@ -91,24 +98,24 @@ def read_serving(aws: Aws, unit: Unit, rules: Rules, seconds: float) -> UnitServ
         listed.add(page, rules, unit)
     carries = listed.carries(rules, unit)
     found = {
-        name: Serving({}, snap_start, qualifiers={}, provisioned=0)
+        name: AliasTraffic({}, snap_start, qualifiers={}, provisioned=0)
         if name not in carries
-        else Serving(carries[name], snap_start)
+        else AliasTraffic(carries[name], snap_start)
         for name, snap_start in listed.snap_start.items()
     }
     try:
         for name in [name for name in found if name in carries]:
             found[name] = _asked(aws, unit, name, found[name], deadline)
-    except Defect:
+    except InternalError:
         raise
     except Exception as error:  # noqa: BLE001 - outcome_of decides what it means
-        return UnitServing(found, *outcome_of(error))
-    return UnitServing(found)
+        return UnitAliasTraffic(found, *outcome_of(error))
+    return UnitAliasTraffic(found)
 
 
-def read_serving_of(
+def read_function_alias_traffic(
     aws: Aws, unit: Unit, rules: Rules, seconds: float, *, configuration: Mapping[str, Any]
-) -> UnitServing:
+) -> UnitAliasTraffic:
     """Read what one function of a unit serves, for `seconds` at most. configuration: FunctionConfiguration of $LATEST.
 
     Raises as Aws.call, and BrokenAnswer; a function that was deleted meanwhile is told as read_serving() tells it.
@@ -117,17 +124,17 @@ def read_serving_of(
     listed = _Listed()
     listed.add([configuration], rules, unit)
     [(name, snap_start)] = listed.snap_start.items()
-    found = _asked(aws, unit, name, Serving({}, snap_start), deadline)
+    found = _asked(aws, unit, name, AliasTraffic({}, snap_start), deadline)
     for version in sorted(published(found.qualifiers or {})):
         answer = aws.call(
             unit.account_id, unit.region, "lambda", "get_function_configuration", deadline=deadline,
             FunctionName=name, Qualifier=version,
         )  # fmt: skip
         listed.add([answer], rules, unit)
-    return UnitServing({name: replace(found, carries=listed.carries(rules, unit).get(name, {}))})
+    return UnitAliasTraffic({name: replace(found, carries=listed.carries(rules, unit).get(name, {}))})
 
 
-def _asked(aws: Aws, unit: Unit, name: str, known: Serving, deadline: float) -> Serving:
+def _asked(aws: Aws, unit: Unit, name: str, known: AliasTraffic, deadline: float) -> AliasTraffic:
     """Ask one function for its aliases and its provisioned concurrency."""
     try:
         qualifiers = {
@@ -149,7 +156,7 @@ def _asked(aws: Aws, unit: Unit, name: str, known: Serving, deadline: float) -> 
         raise
     except (BrokenAnswer, KeyError, TypeError, ValueError):
         return known
-    return Serving(known.carries, known.snap_start, qualifiers, provisioned)
+    return AliasTraffic(known.carries, known.snap_start, qualifiers, provisioned)
 
 
 def _of_function(

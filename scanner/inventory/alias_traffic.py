@@ -21,8 +21,8 @@ from scanner.risk.protection import PROTECTIONS, DefenderMatch
 LATEST = "$LATEST"
 Served = Literal["latest_only", "served_protected", "served_unprotected", "unknown"]
 SERVED: tuple[Served, ...] = ("latest_only", "served_protected", "served_unprotected", "unknown")
-Carries = Literal["protected", "unprotected", "unknown"]
-EFFECTIVE: tuple[Carries, ...] = ("protected", "unprotected", "unknown")
+VersionProtection = Literal["protected", "unprotected", "unknown"]
+EFFECTIVE: tuple[VersionProtection, ...] = ("protected", "unprotected", "unknown")
 # By qualifier (an alias, or a version that is served by its number): the versions it serves.
 Qualifiers = Mapping[str, tuple[str, ...]]
 
@@ -39,7 +39,7 @@ def versions_of(alias: Mapping[str, Any]) -> tuple[str, ...]:
     return (main, *sorted(version for version, weight in weights.items() if weight != 0))
 
 
-def carried(versions: DefenderMatch) -> list[Carries]:
+def versions_protection(versions: DefenderMatch) -> list[VersionProtection]:
     """Tell of each row whether it carries the Defender; "unknown" where what was read cannot tell."""
     functions = versions.functions
     protected = versions.protection == PROTECTIONS.index("protected")
@@ -51,7 +51,7 @@ def carried(versions: DefenderMatch) -> list[Carries]:
     return [EFFECTIVE[code] for code in codes.tolist()]
 
 
-def served_by(qualifiers: Qualifiers, carries: Mapping[str, Carries]) -> Served:
+def served_by(qualifiers: Qualifiers, carries: Mapping[str, VersionProtection]) -> Served:
     """Sum up what a function's qualifiers serve; `carries` tells of each published version, one it lacks is unknown."""
     states = {carries.get(version, "unknown") for version in published(qualifiers)}
     if not states:
@@ -71,7 +71,7 @@ def published(qualifiers: Qualifiers) -> set[str]:
     return _named(qualifiers) - {LATEST}
 
 
-def told(qualifiers: Qualifiers, carries: Mapping[str, Carries]) -> str:
+def format_aliases(qualifiers: Qualifiers, carries: Mapping[str, VersionProtection]) -> str:
     """Write what each qualifier serves: live=12:protected;beta=12:protected,13:unprotected."""
 
     def version(name: str) -> str:

@@ -6,20 +6,20 @@ import numpy as np
 import pandas as pd
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Done, Workers
-from scanner.inventory.alias_reader import Serving, UnitServing, read_serving
-from scanner.inventory.alias_traffic import SERVED, served_by, serves_latest, told
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import TaskResult, WorkerPool
+from scanner.inventory.alias_reader import AliasTraffic, UnitAliasTraffic, read_alias_traffic
+from scanner.inventory.alias_traffic import SERVED, format_aliases, served_by, serves_latest
 from scanner.inventory.ledger import Unit, rows_by_unit
 from scanner.inventory.measured import FAULTS
 from scanner.inventory.sweep import outcome_of
-from scanner.inventory.unread import log_unread
+from scanner.inventory.unread import log_unit_error
 from scanner.risk.rules import Rules
 from scanner.settings import SweepSettings
 
 READ = "read"
 OUTCOMES = (READ, *FAULTS)
-_NOTHING = Serving({}, "")
+_NOTHING = AliasTraffic({}, "")
 
 
 class _Sheet:
@@ -33,7 +33,7 @@ class _Sheet:
         self.aliases = np.full(rows, "", dtype=object)
         self.snap_start = np.full(rows, "", dtype=object)
 
-    def note(self, row: int, serving: Serving, otherwise: str) -> None:
+    def note(self, row: int, serving: AliasTraffic, otherwise: str) -> None:
         """Note what was read of a function, or with which outcome the reading of its unit ended without it."""
         self.snap_start[row] = serving.snap_start
         self.outcome[row] = OUTCOMES.index(otherwise if serving.qualifiers is None else READ)
@@ -41,7 +41,7 @@ class _Sheet:
             return
         self.served[row] = SERVED.index(served_by(serving.qualifiers, serving.carries))
         self.latest[row] = serves_latest(serving.qualifiers)
-        self.aliases[row] = told(serving.qualifiers, serving.carries)
+        self.aliases[row] = format_aliases(serving.qualifiers, serving.carries)
         self.provisioned[row] = serving.provisioned
 
     def columns(self) -> dict[str, object]:
@@ -55,13 +55,13 @@ class _Sheet:
         }
 
 
-def add_served(
+def add_effective_coverage(
     functions: pd.DataFrame,
     aws: Aws,
     rules: Rules,
     settings: SweepSettings,
     deadline: float | None = None,
-    read: Callable[[Aws, Unit, Rules, float], UnitServing] = read_serving,
+    read: Callable[[Aws, Unit, Rules, float], UnitAliasTraffic] = read_alias_traffic,
 ) -> pd.DataFrame:
     """Add what each function serves; no row more. `deadline`: time.monotonic(). `read`: reads a unit's functions.
 
@@ -72,7 +72,7 @@ def add_served(
     sheet = _Sheet(len(functions))
     rows_of = rows_by_unit(functions)
     names = functions["function_name"].to_numpy(dtype=object)
-    workers: Workers[Unit, UnitServing] = Workers(
+    workers: WorkerPool[Unit, UnitAliasTraffic] = WorkerPool(
         lambda unit: read(aws, unit, rules, settings.unit_timeout_sec),
         settings.workers,
         settings.unit_timeout_sec,
@@ -86,13 +86,13 @@ def add_served(
     return functions.assign(**sheet.columns())
 
 
-def _settled(done: Done[Unit, UnitServing], aws: Aws) -> UnitServing:
-    if isinstance(done.error, Defect):
+def _settled(done: TaskResult[Unit, UnitAliasTraffic], aws: Aws) -> UnitAliasTraffic:
+    if isinstance(done.error, InternalError):
         aws.stop.set()
         raise done.error
-    found = done.result or UnitServing({}, *outcome_of(done.error or TimeoutError("nothing came back")))
+    found = done.result or UnitAliasTraffic({}, *outcome_of(done.error or TimeoutError("nothing came back")))
     if found.outcome != READ:
-        log_unread(
+        log_unit_error(
             "versions and aliases", done.task, f"{found.outcome}: {found.detail}", outcome=found.outcome
         )
     return found

@@ -11,13 +11,13 @@ from botocore.exceptions import ClientError
 
 from scanner.aws.caller import Aws
 from scanner.aws.errors import Throttled, TimedOut, describe, error_code
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Done, Workers
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import TaskResult, WorkerPool
 from scanner.inventory import ledger as ledger_of
 from scanner.inventory.functions_frame import BrokenAnswer, FunctionsFrame
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, Unit, UnitResult
 from scanner.inventory.unit_reader import RegionDisabled, Rows, UnitReader
-from scanner.inventory.unread import log_unread
+from scanner.inventory.unread import log_unit_error
 from scanner.organization.accounts import ACTIVE
 from scanner.organization.optouts import OptOuts
 from scanner.organization.regions import enabled_regions
@@ -42,7 +42,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What the sweep saw: the functions frame (frame.py) and the units ledger (units.py)."""
 
     functions: pd.DataFrame
@@ -69,7 +69,7 @@ class Sweep:
 
     def run(
         self, accounts: pd.DataFrame, optouts: OptOuts, today: date, deadline: float | None = None
-    ) -> Swept:
+    ) -> SweepResult:
         """Read every account in scope in each of its regions.
 
         `deadline` is a time.monotonic() moment; what was not reached by then, or when aws.stop is set, is timed_out.
@@ -83,13 +83,13 @@ class Sweep:
         todo = _spread(ledger.open_units())
         progress = Progress(total=len(todo))
         reader = UnitReader(self._aws, self._watched, self._settings.unit_timeout_sec)
-        workers = Workers(reader.read, self._settings.workers, self._settings.unit_timeout_sec)
+        workers = WorkerPool(reader.read, self._settings.workers, self._settings.unit_timeout_sec)
         for done in workers.run(todo, deadline, self._aws.stop):
             result = self._settled(done, frame)
             ledger.settle(result)
             _count(progress, result)
             self._on_progress(progress)
-        return Swept(frame.finish(), ledger.frame())
+        return SweepResult(frame.finish(), ledger.frame())
 
     def _prepare_clients(self, ledger: Ledger) -> None:
         """Make the clients here, on one thread: made on demand, every worker would wait for the same lock."""
@@ -107,7 +107,7 @@ class Sweep:
         )
         reading = (accounts["state"] == ACTIVE) & accounts["in_scope"] & ~opted_out.astype(bool)
         regions_of = {account_id: [ANY_REGION] for account_id in accounts.loc[~reading, "account_id"]}
-        ask: Workers[str, list[str]] = Workers(
+        ask: WorkerPool[str, list[str]] = WorkerPool(
             lambda account_id: enabled_regions(self._aws, account_id),
             self._settings.workers,
             self._settings.unit_timeout_sec,
@@ -121,16 +121,16 @@ class Sweep:
                 ledger.settle(UnitResult(unit, outcome, detail=f"its regions could not be listed: {detail}"))
         return regions_of
 
-    def _settled(self, done: Done[Unit, Rows], frame: FunctionsFrame) -> UnitResult:
+    def _settled(self, done: TaskResult[Unit, Rows], frame: FunctionsFrame) -> UnitResult:
         if done.error is None:
             rows = done.result or []
             frame.add(done.task.account_id, done.task.region, rows)
             return UnitResult(done.task, "read", len(rows))
-        if isinstance(done.error, Defect):
+        if isinstance(done.error, InternalError):
             self._aws.stop.set()
             raise done.error
         outcome, detail = outcome_of(done.error)
-        log_unread("functions", done.task, f"{outcome}: {detail}", outcome=outcome)
+        log_unit_error("functions", done.task, f"{outcome}: {detail}", outcome=outcome)
         return UnitResult(done.task, outcome, detail=detail)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Workers
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import WorkerPool
 from scanner.inventory.functions_frame import BrokenAnswer
 from scanner.inventory.ledger import Unit, rows_by_unit
-from scanner.inventory.unread import log_unread
+from scanner.inventory.unread import log_unit_error
 from scanner.risk.rules import Rules
 from scanner.settings import SweepSettings, Tag
 
@@ -28,18 +28,18 @@ def add_tags(
         return functions
     columns = {name: np.zeros(len(functions), dtype=bool) for name in (*_COLUMNS, "tags_read")}
     rows_of = rows_by_unit(functions)
-    workers: Workers[Unit, tuple[set[str], set[str]]] = Workers(
+    workers: WorkerPool[Unit, tuple[set[str], set[str]]] = WorkerPool(
         lambda unit: _carriers(aws, unit, rules, time.monotonic() + settings.unit_timeout_sec),
         settings.workers,
         settings.unit_timeout_sec,
     )
     for done in workers.run(list(rows_of), deadline, aws.stop):
         rows = rows_of[done.task]
-        if isinstance(done.error, Defect):
+        if isinstance(done.error, InternalError):
             aws.stop.set()
             raise done.error
         if done.result is None:
-            log_unread("tags", done.task, done.error)
+            log_unit_error("tags", done.task, done.error)
             continue
         columns["tags_read"][rows] = True
         names = functions["function_name"].iloc[rows]

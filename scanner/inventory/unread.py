@@ -8,7 +8,7 @@ from scanner.inventory.ledger import Unit
 log = logging.getLogger(__name__)
 
 
-def log_unread(what: str, unit: Unit, error: BaseException | str | None, **extra: str) -> None:
+def log_unit_error(what: str, unit: Unit, error: BaseException | str | None, **extra: str) -> None:
     """Log that something of a unit was not read, and why; the caller counts it."""
     detail = describe(error) if isinstance(error, Exception) else str(error)
     log.error(

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import Defect
-from scanner.core.worker_pool import Workers
+from scanner.core.errors import InternalError
+from scanner.core.worker_pool import WorkerPool
 from scanner.inventory.cloudwatch import Metric, highest
 from scanner.inventory.ledger import Outcome, Unit, rows_by_unit
 from scanner.inventory.logs_insights import memory_shares
 from scanner.inventory.measured import MEASURED, NOT_ASKED, OUTCOMES, UNMEASURED, outcome_column
 from scanner.inventory.sweep import outcome_of
-from scanner.inventory.unread import log_unread
+from scanner.inventory.unread import log_unit_error
 from scanner.risk.layers import by_category
 from scanner.settings import SweepSettings, UtilizationSettings
 
@@ -115,19 +115,19 @@ def _each_unit(
 ) -> Iterator[tuple[Rows, "Values | Outcome"]]:
     """Read unit by unit, in parallel; give each unit's rows (index of `functions`) with their values or their fault."""
     units = {unit: functions.iloc[rows] for unit, rows in rows_by_unit(functions).items()}
-    workers: Workers[Unit, Values] = Workers(
+    workers: WorkerPool[Unit, Values] = WorkerPool(
         lambda unit: read(unit, units[unit], time.monotonic() + sweep.unit_timeout_sec),
         sweep.workers,
         sweep.unit_timeout_sec,
     )
     for done in workers.run(list(units), deadline, aws.stop):
         rows = units[done.task].index.to_numpy()
-        if isinstance(done.error, Defect):
+        if isinstance(done.error, InternalError):
             aws.stop.set()
             raise done.error
         if done.error is not None:
             outcome, detail = outcome_of(done.error)
-            log_unread("utilization", done.task, f"{outcome}: {detail}", outcome=outcome)
+            log_unit_error("utilization", done.task, f"{outcome}: {detail}", outcome=outcome)
             yield rows, outcome
         else:
             yield rows, done.result or {}

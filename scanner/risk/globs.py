@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scanner.core.errors import Defect
+from scanner.core.errors import InternalError
 from scanner.organization.optouts import glob_regex
 
 _WILD = re.compile(r"[*?\[]")
@@ -41,7 +41,7 @@ def _rows_matching(texts: list[str], globs: tuple[str, ...]) -> Iterator[int]:
     """
     lines = "\n" + "\n".join(texts)
     if lines.count("\n") != len(texts):
-        raise Defect("a function's name has a line break in it")
+        raise InternalError("a function's name has a line break in it")
     starts = "|".join(map(_start, globs))
     matches = glob_regex(globs).fullmatch
     row, before = -1, 0

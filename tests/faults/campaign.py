@@ -21,8 +21,8 @@ from rich.console import Console
 
 from auto_defender.config import read_configuration
 from auto_defender.context import Context, open_context
-from auto_defender.job_result import Ending
-from auto_defender.jobs.rollback import take_back
+from auto_defender.job_result import JobResult
+from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
 from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
@@ -41,7 +41,7 @@ from tests.functional.test_apply_killed import Fuse, FusedStore
 from tests.unit.remediator.fake_lambda import Killed
 from tests.unit.remediator.house import hurry
 
-Job = Callable[[Context], Ending]
+Job = Callable[[Context], JobResult]
 _KILLED_AT = {"get_function_configuration", "update_function_configuration", "tag_resource", "list_tags"}
 
 
@@ -284,5 +284,5 @@ def _roll_back(course: Campaign, many: int) -> None:
     chosen = runs if dice.random() < 0.5 else runs[-1:]
     some = dice.sample(arns, min(len(arns), 3)) if dice.random() < 0.5 else []
     if chosen or some:
-        job = partial(take_back, run_ids=chosen, function_arns=some, apply=True)
+        job = partial(roll_back, run_ids=chosen, function_arns=some, apply=True)
         course.do(job, "rollback", fuse=dice.randint(0, many // 2) if dice.random() < 0.4 else None)

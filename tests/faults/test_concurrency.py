@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from auto_defender.jobs.rollback import take_back
+from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from remediator.journal.journal import runs_with_journal
 from scanner.core.errors import AutoDefenderError, GuardStop
@@ -77,7 +77,7 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
             return run(during)
 
         back, stopped = at_once(
-            lambda: take_back(context, run_ids=runs, function_arns=[], apply=True), meanwhile
+            lambda: roll_back(context, run_ids=runs, function_arns=[], apply=True), meanwhile
         )
         assert isinstance(stopped, GuardStop)
         assert getattr(back, "exit_code", back) == 0

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from auto_defender.context import Context
-from auto_defender.job_result import Ending
+from auto_defender.job_result import JobResult
 from auto_defender.jobs.explain import explain_function
 from auto_defender.jobs.plan import apply_saved, write_plan
-from auto_defender.jobs.rollback import take_back
+from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run, scan
 from auto_defender.logging import JsonLines, OfRun
 from auto_defender.notify.metrics import embedded_metrics
@@ -57,7 +57,7 @@ class Told:
         self.course = course
         self.texts: dict[str, str] = {}
 
-    def do(self, name: str, job: Callable[[Context], Ending], mode: Any = "apply") -> None:
+    def do(self, name: str, job: Callable[[Context], JobResult], mode: Any = "apply") -> None:
         try:
             ending = job(self.course.context(mode))
         except AutoDefenderError as error:
@@ -79,7 +79,7 @@ def test_no_secret_is_let_out(tmp_path: Path) -> None:
         told.do("plan", partial(write_plan, out=str(plan)), "dry_run")
         told.do("apply", partial(apply_saved, source=str(plan)))
         runs = runs_with_journal(FolderStore(course.root))
-        told.do("rollback", partial(take_back, run_ids=runs, function_arns=[], apply=True), "rollback")
+        told.do("rollback", partial(roll_back, run_ids=runs, function_arns=[], apply=True), "rollback")
         for arn in sorted({write.arn for write in course.simulator.writes})[:5]:
             told.do(f"explain {arn}", partial(explain_function, text=arn), "scan")
     faults = course.simulator.faults.drawn

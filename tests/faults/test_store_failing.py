@@ -13,7 +13,7 @@ from auto_defender.jobs.plan import apply_saved, write_plan
 from auto_defender.jobs.run import run
 from remediator.journal.journal import Journal, open_runs
 from remediator.journal.store import run_folder
-from remediator.rollout.health_watch import Health, take_back_regressed
+from remediator.rollout.health_watch import FunctionHealth, roll_back_regressed
 from remediator.rollout.lock import RunLock
 from reports.run_files import write_run
 from scanner.core.errors import GuardStop
@@ -156,9 +156,9 @@ def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_
     arn = house.aws.add()
     house.apply()
     failing(house, "read", "state/drift/")
-    worse = Health(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
+    worse = FunctionHealth(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
     with RunLock(house.store, NEXT) as lock:
-        watched = take_back_regressed(
+        watched = roll_back_regressed(
             (worse,), house.aws, house.defender, store=house.store, run_id=NEXT, lock=lock, now=NOW
         )
     assert watched.changes["outcome"].tolist() == ["rolled_back"]

@@ -7,10 +7,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from auto_defender.jobs.observe import Observed
+from auto_defender.jobs.observe import Observation
 from remediator.journal.quarantine import quarantined
 from remediator.rollout.health import Figures
-from remediator.rollout.health_watch import Health, Watched, breaker, look, take_back_regressed
+from remediator.rollout.health_watch import (
+    FunctionHealth,
+    HealthReport,
+    breaker,
+    observe_health,
+    roll_back_regressed,
+)
 from remediator.rollout.lock import RunLock
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
@@ -34,8 +40,8 @@ def soon() -> datetime:
     return datetime.now(UTC) + timedelta(minutes=30)
 
 
-def watched(house: House, now: datetime | None = None) -> tuple[Health, ...]:
-    return look(
+def watched(house: House, now: datetime | None = None) -> tuple[FunctionHealth, ...]:
+    return observe_health(
         house.aws,  # type: ignore[arg-type]
         house.rollout.health,
         SweepSettings(unit_timeout_sec=20),
@@ -45,13 +51,13 @@ def watched(house: House, now: datetime | None = None) -> tuple[Health, ...]:
     )
 
 
-def verdicts(functions: tuple[Health, ...]) -> dict[str, str]:
+def verdicts(functions: tuple[FunctionHealth, ...]) -> dict[str, str]:
     return {one.function_arn.rpartition(":")[2]: one.verdict for one in functions}
 
 
-def taken_back(house: House, functions: tuple[Health, ...], run_id: str = NEXT) -> Watched:
+def taken_back(house: House, functions: tuple[FunctionHealth, ...], run_id: str = NEXT) -> HealthReport:
     with RunLock(house.store, run_id) as lock:
-        return take_back_regressed(
+        return roll_back_regressed(
             functions,
             house.aws,  # type: ignore[arg-type]
             house.defender,
@@ -102,7 +108,7 @@ def test_an_upgrade_that_regressed_goes_back_to_the_version_before(house: House)
     house.defender = settings(version=5)
     house.apply(run_id=NEXT)
     house.aws.figures["failing"] = FAILING
-    before = Observed(pd.DataFrame(), pd.DataFrame(), house.assessed())
+    before = Observation(pd.DataFrame(), pd.DataFrame(), house.assessed())
     back = taken_back(house, watched(house), THIRD)
     told = before.after_rollback(back.changes, back.protection_before).functions
     assert told["protection"].tolist() == house.assessed()["protection"].tolist() == ["outdated"]

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.control_plane import ControlPlane, serve
 from benchmarks.remediate import DEFENDER, change
-from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.journal import Journal
@@ -67,14 +67,14 @@ def aws(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Aws:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("remediator.change.update.POLL_SECONDS", (0.05,) * 100)
-    monkeypatch.setattr("remediator.change.update.FIND_OUT_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr("remediator.change.update.VERIFY_SECONDS", (0.05, 0.1))
     organization = OrganizationSettings(role_name="Member", regions=REGIONS)
     return Aws(
         boto3.Session(), organization, SweepSettings(workers=16, calls_per_second=100.0), RUN, writes=True
     )
 
 
-def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> Applied:
+def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> ApplyResult:
     changes = tuple(
         change(account, region, name) for name in names for account in MEMBERS for region in REGIONS
     )

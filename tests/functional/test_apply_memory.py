@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from auto_defender.jobs.drift import Drifted, tell_drift
+from auto_defender.jobs.drift import DriftedFunction, report_drift
 from auto_defender.jobs.iac_snippets import snippet, tool_of
 from remediator.execution.apply import limit_stop
 from remediator.journal.failures import failures
-from remediator.plan.held_back import Holds, holds_on
-from remediator.plan.plan import defender_for
+from remediator.plan.held_back import HeldBack, hold_back
+from remediator.plan.plan import desired_state
 from remediator.settings import RolloutSettings
 from scanner.core.errors import BadInput
 from scanner.risk.engine import assess_risk
@@ -27,8 +27,8 @@ def house(tmp_path: Path) -> House:
     return House(FakeLambda(), tmp_path)
 
 
-def holds(house: House, digest: str = "digest", own: str | None = None) -> Holds:
-    return holds_on(
+def holds(house: House, digest: str = "digest", own: str | None = None) -> HeldBack:
+    return hold_back(
         house.assessed(),
         house.defender,
         store=house.store,
@@ -38,7 +38,7 @@ def holds(house: House, digest: str = "digest", own: str | None = None) -> Holds
     )
 
 
-def losses(held: Holds) -> dict[str, int]:
+def losses(held: HeldBack) -> dict[str, int]:
     return {arn: protected.times for arn, protected in held.lost.items()}
 
 
@@ -198,7 +198,7 @@ def test_the_owner_gets_what_makes_it_permanent(
     house: House, tags: dict[str, str], tool: Any, says: str
 ) -> None:
     assert tool_of(tags) == tool
-    text = snippet(tool, defender_for(house.defender, "python", REGION, ACCOUNT))
+    text = snippet(tool, desired_state(house.defender, "python", REGION, ACCOUNT))
     assert says in text
     assert WRAPPER in text
     assert "<TW_POLICY>" in text
@@ -213,9 +213,9 @@ def given_up(house: House) -> str:
     return arn
 
 
-def told(house: House) -> tuple[Drifted, ...]:
+def told(house: House) -> tuple[DriftedFunction, ...]:
     aws: Any = house.aws
-    return tell_drift(holds(house).lost, house.assessed(), aws, house.defender, SweepSettings())
+    return report_drift(holds(house).lost, house.assessed(), aws, house.defender, SweepSettings())
 
 
 def test_what_is_given_up_is_told_with_the_snippet_that_its_tags_choose(house: House) -> None:

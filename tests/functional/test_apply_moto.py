@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 from pydantic import SecretStr
 
-from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.plan.plan import make_plan
@@ -66,7 +66,7 @@ def organization_in(session: boto3.Session) -> Aws:
     return Aws(session, settings, SweepSettings(), RUN, writes=True)
 
 
-def apply(aws: Aws, folder: Path, run_id: str = RUN) -> Applied:
+def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
     found = aws.call(ACCOUNT, REGION, "lambda", "list_functions")["Functions"]
     functions = frame_of(found, "aws", ACCOUNT, REGION, DEFENDER.variable_names)
     assessed = assess_risk(functions, RULES, date(2026, 11, 24))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from remediator.execution.preflight import preflight
-from remediator.plan.held_back import holds_on
+from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
 from scanner.aws.errors import Throttled
 from scanner.settings import EXEC_WRAPPER
@@ -113,7 +113,7 @@ def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
 
     house.aws.before = refuse
     house.apply()
-    held = holds_on(
+    held = hold_back(
         house.assessed(), house.defender, store=house.store, partition="aws", config_digest="digest", own_function=None
     )  # fmt: skip
     plan = house.plan(hold=held.hold)

@@ -12,12 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.execution.apply import Applied
+from remediator.execution.apply import ApplyResult
 from remediator.plan.plan import Plan
 from remediator.rollout.health import Figures
-from remediator.rollout.health_watch import look
-from remediator.rollout.wave_progress import WavesNow, waves_now
-from remediator.rollout.waves import Seen, WaveStanding, WaveState, advance, stand, under_way
+from remediator.rollout.health_watch import observe_health
+from remediator.rollout.wave_progress import WaveProgress, observe_waves
+from remediator.rollout.waves import (
+    WaveObservation,
+    WaveState,
+    WaveStatus,
+    advance,
+    current_wave,
+    wave_statuses,
+)
 from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
 from scanner.settings import SweepSettings, Tag
@@ -77,20 +84,22 @@ class Hours:
         units = pd.DataFrame(self.unread, columns=["account_id", "region", "outcome"])
         return accounts, units
 
-    def see(self, after: timedelta) -> WavesNow:
+    def see(self, after: timedelta) -> WaveProgress:
         house, now = self.house, datetime.now(UTC) + after
         Clock.ahead = after
         house.aws.changed_at = now - timedelta(hours=23)
         accounts, units = self.frames()
         assessed = house.assessed()
         aws: Any = house.aws
-        health = look(aws, house.rollout.health, SWEEP, store=house.store, assessed=assessed, now=now)
-        return waves_now(
+        health = observe_health(
+            aws, house.rollout.health, SWEEP, store=house.store, assessed=assessed, now=now
+        )
+        return observe_waves(
             assessed, accounts, units, house.rollout.waves, aws, SWEEP,
             store=house.store, health=health, held=(), now=now,
         )  # fmt: skip
 
-    def plan(self, waves: WavesNow) -> Plan:
+    def plan(self, waves: WaveProgress) -> Plan:
         house = self.house
         house.assessed, was = lambda: waves.marked(was()), house.assessed  # type: ignore[method-assign]
         try:
@@ -98,7 +107,7 @@ class Hours:
         finally:
             house.assessed = was  # type: ignore[method-assign]
 
-    def run(self, hours: float) -> tuple[dict[str, int], tuple[WaveStanding, ...], Applied]:
+    def run(self, hours: float) -> tuple[dict[str, int], tuple[WaveStatus, ...], ApplyResult]:
         """Run once, so many hours from now: what was changed by account, and where the waves stand then."""
         waves = self.see(timedelta(hours=hours))
         plan = self.plan(waves)
@@ -108,7 +117,7 @@ class Hours:
         return done["account_id"].value_counts().to_dict(), kept.standing, applied
 
 
-def stages(standing: tuple[WaveStanding, ...]) -> list[str]:
+def stages(standing: tuple[WaveStatus, ...]) -> list[str]:
     return [one.stage for one in standing]
 
 
@@ -290,11 +299,13 @@ states = st.builds(
     done=st.sampled_from(["", *(f"2026-11-{day}T12:00:00+00:00" for day in (20, 23, 24))]),
     passed=st.sampled_from(["", "", "2026-11-22T00:00:00+00:00"]),
 )
-seens = st.builds(Seen, *(st.integers(0, 5) for _ in range(6)))
+seens = st.builds(WaveObservation, *(st.integers(0, 5) for _ in range(6)))
 
 
 @given(st.lists(st.tuples(states, seens), min_size=1, max_size=5))
-def test_no_wave_passes_before_one_that_has_not_and_none_unwell(pairs: list[tuple[WaveState, Seen]]) -> None:
+def test_no_wave_passes_before_one_that_has_not_and_none_unwell(
+    pairs: list[tuple[WaveState, WaveObservation]],
+) -> None:
     before, seen = [one for one, _ in pairs], [one for _, one in pairs]
     after = advance([WAVE] * len(pairs), before, seen, NOW)
     for number, (was, is_now, found) in enumerate(zip(before, after, seen, strict=True)):
@@ -310,11 +321,13 @@ def test_no_wave_passes_before_one_that_has_not_and_none_unwell(pairs: list[tupl
 
 
 @given(st.lists(st.tuples(states, seens), min_size=1, max_size=5))
-def test_exactly_one_wave_is_under_way_and_each_says_why(pairs: list[tuple[WaveState, Seen]]) -> None:
+def test_exactly_one_wave_is_under_way_and_each_says_why(
+    pairs: list[tuple[WaveState, WaveObservation]],
+) -> None:
     waves, seen = [WAVE] * len(pairs), [one for _, one in pairs]
     after = advance(waves, [one for one, _ in pairs], seen, NOW)
-    current = under_way(after)
-    told = stand(waves, after, seen, NOW)
+    current = current_wave(after)
+    told = wave_statuses(waves, after, seen, NOW)
     assert all(one.says for one in told)
     assert all(one.stage == "passed" for one in told[:current])
     assert all(one.stage == "waiting" for one in told[current + 1 :])

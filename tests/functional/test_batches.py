@@ -16,7 +16,7 @@ from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
-from scanner.core.errors import BadInput, Defect, GuardStop, WrongAccount
+from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from tests.functional.moto_server import Desk, configurations, environment, reset, serving
 
 BUCKET = "reports-of-the-org"
@@ -319,7 +319,7 @@ def test_a_defect_of_one_batch_stops_the_run(machine: Steps, monkeypatch: pytest
     for item in others:
         machine.call(**item)
     before = machine.configurations()
-    with pytest.raises(Defect, match="AWS answered with another"):
+    with pytest.raises(InternalError, match="AWS answered with another"):
         machine.merge(begun)
     assert machine.configurations() == before
     assert machine.keys("state/lock/") == []

@@ -16,7 +16,7 @@ from moto.sns.models import sns_backends
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.doctor import surroundings
+from auto_defender.doctor import environment as surroundings
 from auto_defender.doctor.stack_set import template_digest
 from tests.functional.moto_server import Desk, auto_defender, environment, reset, serving
 from tools import member_template

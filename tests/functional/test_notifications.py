@@ -11,8 +11,8 @@ from moto.sns.models import Topic, sns_backends
 
 from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.job_result import Ending
-from auto_defender.notify.sns import NotificationSettings, tell_run
+from auto_defender.job_result import JobResult
+from auto_defender.notify.sns import NotificationSettings, notify_run
 from tests.functional.moto_server import Desk, Done, auto_defender, desk_with, environment, serving
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_could_not_read_tags_says_so(server: str, desk: Desk, topic: 
         for name, value in environment(server).items():
             patch.setenv(name, value)
         for summary in (unread, unread | {"tags_unread": {"functions": 0}, "cut_short": True}):
-            tell_run(NotificationSettings(topic_arn=topic.arn), session, Ending(summary, "text", 3))
+            notify_run(NotificationSettings(topic_arn=topic.arn), session, JobResult(summary, "text", 3))
     assert [subject for subject, _ in told(topic)] == [
         "Auto-Defender: run incomplete: tags were not read",
         "Auto-Defender: run incomplete: cut short",

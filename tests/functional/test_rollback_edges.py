@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from remediator.change.detach import TakingBack, take_back
-from remediator.change.run_context import Run
-from remediator.change.settlement import Ended
+from remediator.change.detach import DetachContext, detach
+from remediator.change.run_context import ChangeContext
+from remediator.change.settlement import ChangeResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select, undo_each
 from remediator.journal.journal import Journal
@@ -338,10 +338,12 @@ def test_stopped_between_its_read_and_its_update_it_sends_nothing(house: House, 
     stopping = threading.Event()
     stopping.set()
     journal = Journal(house.store, BACK)
-    taking = TakingBack(Run(aws, house.defender, Guards(()), stopping, None), house.store, journal, False)
+    taking = DetachContext(
+        ChangeContext(aws, house.defender, Guards(()), stopping, None), house.store, journal, False
+    )
     with pytest.raises(StopIteration) as ended:
-        next(take_back(taking, select(house.store, [RUN], [])[0], "0"))
-    assert ended.value.value == Ended("deferred", "the run was stopped before it was sent")
+        next(detach(taking, select(house.store, [RUN], [])[0], "0"))
+    assert ended.value.value == ChangeResult("deferred", "the run was stopped before it was sent")
     assert journal.entries() == []
 
 

@@ -18,9 +18,9 @@ from auto_defender.context import Context
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.jobs.observe import Observed
+from auto_defender.jobs.observe import Observation
 from auto_defender.notify import security_hub
-from auto_defender.notify.security_hub import STATE, tell_security_hub
+from auto_defender.notify.security_hub import STATE, update_security_hub
 from reports.data.run_result import Mode
 from reports.settings import SecurityHubSettings
 from scanner.core.arns import function_arns
@@ -69,16 +69,16 @@ def surroundings(
     )
 
 
-def seen(functions: int = 800) -> Observed:
+def seen(functions: int = 800) -> Observation:
     run = organization(functions=functions)
-    return Observed(run.accounts, run.units, run.functions)
+    return Observation(run.accounts, run.units, run.functions)
 
 
-def eligible(observed: Observed) -> list[str]:
+def eligible(observed: Observation) -> list[str]:
     return list(function_arns(observed.functions[observed.functions["verdict"] == "eligible"], "aws"))
 
 
-def covered(observed: Observed, *rows: int) -> Observed:
+def covered(observed: Observation, *rows: int) -> Observation:
     functions = observed.functions.copy()
     index = functions.index[functions["verdict"] == "eligible"][list(rows)]
     functions.loc[index, ["protection", "verdict"]] = "protected"
@@ -93,8 +93,8 @@ def findings(session: boto3.Session) -> dict[str, dict[str, Any]]:
     return {finding["Resources"][0]["Id"]: finding for finding in found}
 
 
-def told(context: Context, observed: Observed) -> dict[str, Any]:
-    counts = tell_security_hub(context, observed)
+def told(context: Context, observed: Observation) -> dict[str, Any]:
+    counts = update_security_hub(context, observed)
     assert counts is not None
     return counts
 
@@ -165,7 +165,7 @@ def test_what_could_not_be_read_stays_open(context: Context, session: boto3.Sess
         units.loc[unit, "region"] = region
     functions = observed.functions
     in_unit = (functions["account_id"] == account_id) & (functions["region"] == place)
-    counts = told(context, Observed(observed.accounts, units, functions[~in_unit]))
+    counts = told(context, Observation(observed.accounts, units, functions[~in_unit]))
     assert counts["closed"] == 0
     assert findings(session)[arn]["RecordState"] == "ACTIVE"
 
@@ -262,9 +262,9 @@ def test_a_broken_state_is_said_and_left_as_it_is(context: Context, state: bytes
 def test_a_scan_a_rollback_and_who_did_not_ask_import_nothing(
     session: boto3.Session, tmp_path: Path, mode: Mode, enabled: bool
 ) -> None:
-    assert tell_security_hub(surroundings(session, tmp_path, mode, enabled=enabled), seen()) is None
-    nothing = Observed(pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
-    assert tell_security_hub(surroundings(session, tmp_path), nothing) is None
+    assert update_security_hub(surroundings(session, tmp_path, mode, enabled=enabled), seen()) is None
+    nothing = Observation(pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
+    assert update_security_hub(surroundings(session, tmp_path), nothing) is None
     assert findings(session) == {}
 
 

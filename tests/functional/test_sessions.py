@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import BadInput, Defect
+from scanner.core.errors import BadInput, InternalError
 from scanner.settings import OrganizationSettings, SweepSettings
 
 MEMBER = "222233334444"
@@ -61,7 +61,7 @@ def test_reads_go_through_a_session_that_cannot_write(
 def test_a_run_that_only_reads_sends_no_write(assumed: tuple[boto3.Session, list[dict[str, Any]]]) -> None:
     session, calls = assumed
     aws = Aws(session, ORGANIZATION, SweepSettings(), "run-1")
-    with pytest.raises(Defect, match="only reads"):
+    with pytest.raises(InternalError, match="only reads"):
         aws.call(MEMBER, "us-east-1", "lambda", "tag_resource", write=True, Resource="arn", Tags={})
     assert not calls
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.answers import account_id, function_configuration
 from benchmarks.server_process import RunningServer
-from scanner.core.errors import Defect
+from scanner.core.errors import InternalError
 from scanner.settings import SweepSettings
 from tests.functional.loopback import REGIONS, aws_for, loopback
 
@@ -66,7 +66,7 @@ def test_the_host_that_is_signed_is_the_one_that_is_sent(
 def test_a_call_outside_any_account_is_never_sent(server: RunningServer) -> None:
     aws = aws_for(SETTINGS)
     before = server.stats()["requests"]
-    with pytest.raises(Defect, match="without an account's credentials"):
+    with pytest.raises(InternalError, match="without an account's credentials"):
         aws.clients.get("lambda", REGIONS[0]).list_functions()  # type: ignore[attr-defined]
     assert server.stats()["requests"] == before
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer
 from scanner.core.errors import WrongAccount
-from scanner.inventory.sweep import Progress, Sweep, Swept
+from scanner.inventory.sweep import Progress, Sweep, SweepResult
 from scanner.organization.accounts import list_accounts
 from scanner.organization.optouts import OptOuts
 from scanner.settings import SweepSettings
@@ -64,7 +64,7 @@ def members() -> pd.DataFrame:
     return listed[listed["account_id"] != "999988887777"].reset_index(drop=True)
 
 
-def swept(settings: SweepSettings = PATIENT, **options: Any) -> Swept:
+def swept(settings: SweepSettings = PATIENT, **options: Any) -> SweepResult:
     """One sweep of every member account in both regions."""
     sweep = Sweep(aws_for(settings), ORGANIZATION, settings, ())
     return sweep.run(members(), OptOuts(), TODAY, **options)

@@ -107,7 +107,7 @@ def test_a_refusal_that_quotes_what_was_sent(code: str, data: st.DataObject) -> 
         )
     )
     error = refusal(code, f"{before} {quoted} {after}")
-    assert secret not in str(api_errors.told_apart(error, [secret]))
+    assert secret not in str(api_errors.classify_error(error, [secret]))
     assert "\n" not in describe(error)
     if "String measured" in quoted:
         assert secret not in describe(error)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.sources import read_source
-from remediator.journal.drift import lost_again
+from remediator.journal.drift import find_drift
 from remediator.journal.failures import failures
 from remediator.journal.journal import Journal
 from remediator.journal.quarantine import quarantined
@@ -208,7 +208,7 @@ KEPT: dict[str, tuple[bytes, Callable[[FolderStore], Any]]] = {
         failures,
     ),
     f"state/drift/{ACCOUNT}.json": (
-        b'[{"function_arn": "a", "times": 1, "run_id": "r", "at": "t"}]', lambda store: lost_again(store, LACKING, "aws"),
+        b'[{"function_arn": "a", "times": 1, "run_id": "r", "at": "t"}]', lambda store: find_drift(store, LACKING, "aws"),
     ),
     "state/lock/00000001.json": (
         b'{"run_id": "r", "host": "h", "pid": 1, "until": "2020-01-01T00:00:00+00:00"}',

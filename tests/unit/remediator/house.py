@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from remediator.change import update as update_module
 from remediator.execution import executor as collector_module
-from remediator.execution.apply import Applied, apply_plan
+from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
-from remediator.execution.rollback import RolledBack, rollback
+from remediator.execution.rollback import RollbackResult, rollback
 from remediator.journal.history import select
 from remediator.journal.journal import Entry, Journal
 from remediator.plan.plan import Plan, configuration_digest, make_plan
@@ -91,7 +91,7 @@ class House:
             **more,
         )
 
-    def apply(self, plan: Plan | None = None, run_id: str = RUN, **more: Any) -> Applied:
+    def apply(self, plan: Plan | None = None, run_id: str = RUN, **more: Any) -> ApplyResult:
         plan = plan or self.plan(run_id)
         with RunLock(self.store, run_id) as lock:
             return apply_plan(
@@ -105,7 +105,7 @@ class House:
                 **more,
             )
 
-    def resolve(self) -> Applied:
+    def resolve(self) -> ApplyResult:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
             return resolve_open_runs(self.aws, self.defender, store=self.store, lock=lock)
 
@@ -117,7 +117,7 @@ class House:
         write: bool = True,
         run_id: str = "20261125T000000Z-back",
         **more: Any,
-    ) -> RolledBack:
+    ) -> RollbackResult:
         undos = select(self.store, runs, functions or [])
         common: dict[str, Any] = {"store": self.store, "run_id": run_id, **more}
         if not write:
@@ -132,7 +132,7 @@ class House:
         return "\n".join(path.read_text() for path in self.store.root.rglob("*") if path.is_file())
 
 
-def one(applied: Applied | RolledBack) -> dict[str, Any]:
+def one(applied: ApplyResult | RollbackResult) -> dict[str, Any]:
     """Give the only row."""
     (row,) = json.loads(applied.changes.to_json(orient="records"))
     return dict(row)
@@ -141,7 +141,7 @@ def one(applied: Applied | RolledBack) -> dict[str, Any]:
 def hurry(monkeypatch: Any) -> None:
     """Wait milliseconds where the protocol waits seconds."""
     monkeypatch.setattr(update_module, "POLL_SECONDS", (0.001,) * 20)
-    monkeypatch.setattr(update_module, "FIND_OUT_SECONDS", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(update_module, "VERIFY_SECONDS", (0.001, 0.001, 0.001))
     monkeypatch.setattr("remediator.change.batcher.GATHER_SECONDS", 0.002)
     monkeypatch.setattr(collector_module, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr("random.uniform", lambda low, high: 0.001)

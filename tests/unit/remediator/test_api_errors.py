@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.change.api_errors import CALL_ERRORS, redacted, told_apart
+from remediator.change.api_errors import CALL_ERRORS, classify_error, redacted
 from scanner.aws.errors import LostAnswer, Throttled, TimedOut, Unreachable
 from scanner.inventory.functions_frame import BrokenAnswer
 from tests.unit.remediator.fake_lambda import refusal
@@ -27,7 +27,7 @@ from tests.unit.remediator.fake_lambda import refusal
 )  # fmt: skip
 def test_every_error_of_a_call_has_its_meaning(error: Exception, kind: str, ending: str) -> None:
     assert isinstance(error, CALL_ERRORS)
-    meaning = told_apart(error)
+    meaning = classify_error(error)
     assert (meaning.kind, meaning.ending) == (kind, ending)
     assert "\n" not in str(meaning)
 

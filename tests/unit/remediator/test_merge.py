@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.change.delta import (
-    CannotMerge,
-    Defender,
     Delta,
-    NotCarried,
+    DeltaAbsent,
+    DeltaConflict,
+    DesiredState,
     State,
-    carries,
-    is_free_of,
+    add_delta,
+    has_delta,
+    lacks_delta,
     plan_delta,
-    put_in,
-    take_out,
+    remove_delta,
 )
 from scanner.core.arns import LayerVersion
 from scanner.settings import EXEC_WRAPPER
@@ -25,7 +25,7 @@ from tests.unit.remediator.fake_lambda import layer
 WRAPPER = "/opt/twistlock/wrapper"
 OURS_AT_4 = LayerVersion.parse(layer(4))
 assert OURS_AT_4 is not None
-OURS = Defender(OURS_AT_4, WRAPPER, (EXEC_WRAPPER, "TW_POLICY"))
+OURS = DesiredState(OURS_AT_4, WRAPPER, (EXEC_WRAPPER, "TW_POLICY"))
 VALUES = {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "policy"}
 
 others = [layer(version, name) for name in ("datadog", "insights") for version in (1, 2)]
@@ -58,7 +58,7 @@ def without_ours(layers: tuple[str, ...]) -> list[str]:
 
 @given(states())
 def test_owner_keeps_every_layer_in_order_and_every_variable(before: State) -> None:
-    after = put_in(before, delta_for(before), VALUES)
+    after = add_delta(before, delta_for(before), VALUES)
     assert without_ours(after.layers) == without_ours(before.layers)
     assert after.variables is not None
     assert before.variables is not None
@@ -69,20 +69,20 @@ def test_owner_keeps_every_layer_in_order_and_every_variable(before: State) -> N
 @given(states())
 def test_put_in_is_carried_and_putting_in_again_changes_nothing(before: State) -> None:
     delta = delta_for(before)
-    after = put_in(before, delta, VALUES)
-    assert carries(after, delta)
+    after = add_delta(before, delta, VALUES)
+    assert has_delta(after, delta)
     assert not delta_for(after)
 
 
 @given(states())
 def test_taken_out_at_once_everything_is_as_before(before: State) -> None:
     delta = delta_for(before)
-    after = put_in(before, delta, VALUES)
+    after = add_delta(before, delta, VALUES)
     if not delta:
         assert after == before
         return
-    assert take_out(after, delta, VALUES) == before
-    assert is_free_of(before, delta, VALUES)
+    assert remove_delta(after, delta, VALUES) == before
+    assert lacks_delta(before, delta, VALUES)
 
 
 Edit = Callable[[State], State]
@@ -126,12 +126,12 @@ def test_after_any_edits_of_the_owner_a_rollback_leaves_what_is_the_owners(
     before: State, changes: list[Edit]
 ) -> None:
     delta = delta_for(before)
-    edited = put_in(before, delta, VALUES)
+    edited = add_delta(before, delta, VALUES)
     for change in changes:
         edited = change(edited)
     try:
-        after = take_out(edited, delta, VALUES)
-    except NotCarried:
+        after = remove_delta(edited, delta, VALUES)
+    except DeltaAbsent:
         after = edited
     assert without_ours(after.layers) == without_ours(edited.layers)
     assert after.variables is not None
@@ -142,50 +142,50 @@ def test_after_any_edits_of_the_owner_a_rollback_leaves_what_is_the_owners(
     assert after.variables.keys() <= edited.variables.keys()
     if after != edited:
         assert delta.layer not in after.layers
-        with pytest.raises(NotCarried):
-            take_out(after, delta, VALUES)
+        with pytest.raises(DeltaAbsent):
+            remove_delta(after, delta, VALUES)
 
 
 def test_an_older_version_is_replaced_in_its_place() -> None:
     before = State((others[0], layer(3), others[2]), {EXEC_WRAPPER: WRAPPER})
     delta = delta_for(before)
-    assert put_in(before, delta, VALUES).layers == (others[0], layer(4), others[2])
+    assert add_delta(before, delta, VALUES).layers == (others[0], layer(4), others[2])
     assert delta.layer_before == layer(3)
-    assert take_out(put_in(before, delta, VALUES), delta, VALUES) == before
+    assert remove_delta(add_delta(before, delta, VALUES), delta, VALUES) == before
 
 
 def test_the_same_name_from_another_publisher_is_not_ours() -> None:
     stranger = layer(3).replace("999988887777", "123412341234")
     before = State((stranger,), {})
-    assert put_in(before, delta_for(before), VALUES).layers == (stranger, layer(4))
+    assert add_delta(before, delta_for(before), VALUES).layers == (stranger, layer(4))
 
 
 @pytest.mark.parametrize("wrapper", ["/opt/datadog_wrapper", ""])
 def test_a_wrapper_that_is_set_is_never_overwritten(wrapper: str) -> None:
-    with pytest.raises(CannotMerge, match="wrapper_conflict"):
+    with pytest.raises(DeltaConflict, match="wrapper_conflict"):
         plan_delta((), wrapper, [EXEC_WRAPPER], OURS)
 
 
 def test_a_sixth_layer_never_goes_in() -> None:
-    with pytest.raises(CannotMerge, match="layers"):
+    with pytest.raises(DeltaConflict, match="layers"):
         plan_delta([f"arn:{n}" for n in range(5)], "", [], OURS)
 
 
 def test_an_unreadable_environment_is_never_added_to_or_taken_from() -> None:
     delta = plan_delta((), "", [], OURS)
-    with pytest.raises(CannotMerge, match="env_unreadable"):
-        put_in(State((), None), delta, VALUES)
-    with pytest.raises(NotCarried, match="can't be read"):
-        take_out(State((layer(4),), None), delta, VALUES)
-    assert not is_free_of(State((), None), delta, VALUES)
+    with pytest.raises(DeltaConflict, match="env_unreadable"):
+        add_delta(State((), None), delta, VALUES)
+    with pytest.raises(DeltaAbsent, match="can't be read"):
+        remove_delta(State((layer(4),), None), delta, VALUES)
+    assert not lacks_delta(State((), None), delta, VALUES)
 
 
 def test_a_newer_version_put_there_since_stays_with_its_wrapper() -> None:
     delta = plan_delta((), "", [], OURS)
-    with pytest.raises(NotCarried, match="version 7 of the layer now, not version 4"):
-        take_out(State((layer(7),), dict(VALUES)), delta, VALUES)
+    with pytest.raises(DeltaAbsent, match="version 7 of the layer now, not version 4"):
+        remove_delta(State((layer(7),), dict(VALUES)), delta, VALUES)
 
 
 def test_a_wrapper_without_the_layer_would_break_the_function_and_goes() -> None:
     delta = plan_delta((), "", [], OURS)
-    assert take_out(State((), {**VALUES, "A": "x"}), delta, VALUES) == State((), {"A": "x"})
+    assert remove_delta(State((), {**VALUES, "A": "x"}), delta, VALUES) == State((), {"A": "x"})

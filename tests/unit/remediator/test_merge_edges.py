@@ -3,15 +3,15 @@
 import pytest
 
 from remediator.change.delta import (
-    CannotMerge,
-    Defender,
     Delta,
-    NotCarried,
+    DeltaAbsent,
+    DeltaConflict,
+    DesiredState,
     State,
-    carries,
+    add_delta,
+    has_delta,
     plan_delta,
-    put_in,
-    take_out,
+    remove_delta,
 )
 from scanner.core.arns import LayerVersion
 from scanner.settings import EXEC_WRAPPER
@@ -20,7 +20,7 @@ from tests.unit.remediator.fake_lambda import layer
 WRAPPER = "/opt/twistlock/wrapper"
 OURS_AT_4 = LayerVersion.parse(layer(4))
 assert OURS_AT_4 is not None
-OURS = Defender(OURS_AT_4, WRAPPER, (EXEC_WRAPPER, "TW_POLICY"))
+OURS = DesiredState(OURS_AT_4, WRAPPER, (EXEC_WRAPPER, "TW_POLICY"))
 BOTH = Delta(layer(4), 0, None, (EXEC_WRAPPER, "TW_POLICY"), WRAPPER)
 
 
@@ -31,8 +31,8 @@ def test_nothing_is_put_anywhere_where_the_layer_is_there_already() -> None:
 
 
 def test_variables_that_nobody_could_read_do_not_carry_ours() -> None:
-    assert not carries(State((layer(4),), None), BOTH)
-    assert carries(State((layer(4),), None), Delta(layer(4), 0, layer(3)))
+    assert not has_delta(State((layer(4),), None), BOTH)
+    assert has_delta(State((layer(4),), None), Delta(layer(4), 0, layer(3)))
 
 
 @pytest.mark.parametrize(
@@ -43,36 +43,36 @@ def test_a_delta_is_carried_whole_or_not(missing: str, carried: bool) -> None:
         name: value for name, value in {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"}.items() if name != missing
     }
     layers = () if missing == "layer" else (layer(4),)
-    assert carries(State(layers, variables), BOTH) is carried
+    assert has_delta(State(layers, variables), BOTH) is carried
 
 
 def test_the_wrapper_that_was_given_is_taken_out_whatever_the_configuration_says_now() -> None:
     state = State((layer(4),), {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x", "OWNER": "1"})
     now = {EXEC_WRAPPER: "/opt/another/wrapper", "TW_POLICY": "x"}
-    assert take_out(state, BOTH, now) == State((), {"OWNER": "1"})
-    assert take_out(state, BOTH, {}) == State((), {"TW_POLICY": "x", "OWNER": "1"})
+    assert remove_delta(state, BOTH, now) == State((), {"OWNER": "1"})
+    assert remove_delta(state, BOTH, {}) == State((), {"TW_POLICY": "x", "OWNER": "1"})
 
 
 def test_a_wrapper_that_was_the_owners_before_stays_whatever_its_value() -> None:
     state = State((layer(4),), {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"})
     delta = Delta(layer(4), 0, None, ("TW_POLICY",))
-    assert take_out(state, delta, {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"}) == State(
+    assert remove_delta(state, delta, {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"}) == State(
         (), {EXEC_WRAPPER: WRAPPER}
     )
 
 
 def test_each_refusal_says_why() -> None:
-    with pytest.raises(CannotMerge, match=r"^wrapper_conflict$"):
+    with pytest.raises(DeltaConflict, match=r"^wrapper_conflict$"):
         plan_delta((), "/opt/other/wrapper", [EXEC_WRAPPER], OURS)
-    with pytest.raises(CannotMerge, match=r"^layers$"):
+    with pytest.raises(DeltaConflict, match=r"^layers$"):
         plan_delta([layer(n, f"others-{n}") for n in range(5)], "", [], OURS)
-    with pytest.raises(CannotMerge, match=r"^env_unreadable$"):
-        put_in(State((), None), BOTH, {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"})
+    with pytest.raises(DeltaConflict, match=r"^env_unreadable$"):
+        add_delta(State((), None), BOTH, {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"})
     with pytest.raises(
-        NotCarried, match=r"^its environment can't be read, and the wrapper must not stay without"
+        DeltaAbsent, match=r"^its environment can't be read, and the wrapper must not stay without"
     ):
-        take_out(State((layer(4),), None), BOTH, {})
-    with pytest.raises(NotCarried, match=r"^it no longer carries what was added$"):
-        take_out(State((), {"OWNER": "1"}), BOTH, {})
-    with pytest.raises(NotCarried, match=r"^it carries version 9 of the layer now, not version 4$"):
-        take_out(State((layer(9),), {}), BOTH, {})
+        remove_delta(State((layer(4),), None), BOTH, {})
+    with pytest.raises(DeltaAbsent, match=r"^it no longer carries what was added$"):
+        remove_delta(State((), {"OWNER": "1"}), BOTH, {})
+    with pytest.raises(DeltaAbsent, match=r"^it carries version 9 of the layer now, not version 4$"):
+        remove_delta(State((layer(9),), {}), BOTH, {})

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from auto_defender.jobs.drift import Drifted
-from remediator.rollout.health_watch import Health
-from remediator.rollout.waves import WaveStanding
-from reports.data.rollout_status import VERDICTS, Standing
+from auto_defender.jobs.drift import DriftedFunction
+from remediator.rollout.health_watch import FunctionHealth
+from remediator.rollout.waves import WaveStatus
+from reports.data.rollout_status import VERDICTS, RolloutStatus
 from reports.data.run_result import Mode, RunResult
 from scanner.inventory.alias_traffic import SERVED
 from scanner.organization.optouts import OptOut
@@ -232,23 +232,23 @@ def make_functions(
     )
 
 
-def make_standing(changes: pd.DataFrame, hostile: bool = False) -> Standing:
+def make_standing(changes: pd.DataFrame, hostile: bool = False) -> RolloutStatus:
     """Two waves; one changed function that is healthy and one that regressed; one lost once and one given up."""
     arns = [str(arn) for arn in changes["function_arn"]]
     why = HOSTILE[2] if hostile else "errors: 0.1 % before, 4.2 % after"
     snippet = "\n".join(["layers:", f"  - {HOSTILE[0] if hostile else 'arn:aws:lambda:x:y:layer:z:4'}"])
     run_id = "20261123T034232Z-1a2b3c"
-    return Standing(
+    return RolloutStatus(
         waves=(
-            WaveStanding("pilot", "passed", "no more is held back", 12, 4, 8, 0, 1, 7),
-            WaveStanding("rest", "waiting", "waits for the waves before it", 480, 200, 0, 0, 0, 0),
+            WaveStatus("pilot", "passed", "no more is held back", 12, 4, 8, 0, 1, 7),
+            WaveStatus("rest", "waiting", "waits for the waves before it", 480, 200, 0, 0, 0, 0),
         ),
         health=tuple(
-            Health(arn, run_id, "pilot", "2026-11-23T03:44:00Z", verdict, why, None, None)
+            FunctionHealth(arn, run_id, "pilot", "2026-11-23T03:44:00Z", verdict, why, None, None)
             for arn, verdict in zip(arns, VERDICTS[:2], strict=False)
         ),
         drift=tuple(
-            Drifted(arn, times, run_id, "2026-11-23T03:44:00Z", times > 2, tool, text)
+            DriftedFunction(arn, times, run_id, "2026-11-23T03:44:00Z", times > 2, tool, text)
             for arn, times, tool, text in zip(
                 arns[2:], (1, 3), ("", "Serverless Framework"), ("", snippet), strict=False
             )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scanner.core.errors import Defect
+from scanner.core.errors import InternalError
 from scanner.risk.globs import names_match
 
 letters = st.sampled_from("abA-_.é+(\\^$|*?[]!")
@@ -34,5 +34,5 @@ def test_no_pattern_and_no_name_match_nothing() -> None:
 
 
 def test_a_line_break_in_a_name_shifts_no_row() -> None:
-    with pytest.raises(Defect, match=r"^a function's name has a line break in it$"):
+    with pytest.raises(InternalError, match=r"^a function's name has a line break in it$"):
         names_match(pd.Series(["a\nb", "c"], dtype="str"), ("a*",))

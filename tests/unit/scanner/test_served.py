@@ -11,13 +11,13 @@ from scanner.inventory.alias_traffic import (
     EFFECTIVE,
     LATEST,
     SERVED,
-    Carries,
-    carried,
+    VersionProtection,
     effective_protection,
+    format_aliases,
     served_by,
     serves_latest,
-    told,
     versions_of,
+    versions_protection,
 )
 from scanner.inventory.functions_frame import BrokenAnswer
 from scanner.risk.protection import DefenderMatch
@@ -36,7 +36,7 @@ OURS = {"layers": [layer()], "variables": {"AWS_LAMBDA_EXEC_WRAPPER": WRAPPER}}
 
 @given(QUALIFIERS, CARRIES)
 def test_every_version_that_is_served_must_be_protected(
-    qualifiers: dict[str, tuple[str, ...]], carries: dict[str, Carries]
+    qualifiers: dict[str, tuple[str, ...]], carries: dict[str, VersionProtection]
 ) -> None:
     published = [v for versions in qualifiers.values() for v in versions if v != LATEST]
     result = served_by(qualifiers, carries)
@@ -49,7 +49,7 @@ def test_every_version_that_is_served_must_be_protected(
 
 @given(QUALIFIERS, CARRIES, VERSIONS)
 def test_one_version_more_never_makes_it_better(
-    qualifiers: dict[str, tuple[str, ...]], carries: dict[str, Carries], version: str
+    qualifiers: dict[str, tuple[str, ...]], carries: dict[str, VersionProtection], version: str
 ) -> None:
     before, after = served_by(qualifiers, carries), served_by({**qualifiers, "new": (version,)}, carries)
     assert ORDER[after] <= ORDER[before]
@@ -76,9 +76,9 @@ def test_only_what_is_protected_wherever_traffic_goes_counts(rows: list[tuple[st
 
 @given(QUALIFIERS, CARRIES)
 def test_what_is_told_names_every_alias_with_its_versions(
-    qualifiers: dict[str, tuple[str, ...]], carries: dict[str, Carries]
+    qualifiers: dict[str, tuple[str, ...]], carries: dict[str, VersionProtection]
 ) -> None:
-    parts = [part.partition("=") for part in told(qualifiers, carries).split(";") if part]
+    parts = [part.partition("=") for part in format_aliases(qualifiers, carries).split(";") if part]
     assert {name: tuple(v.partition(":")[0] for v in vs.split(",")) for name, _, vs in parts} == qualifiers
     states = {tuple(v.split(":")) for _, _, vs in parts for v in vs.split(",")} - {(LATEST,)}
     assert all(carries.get(version, "unknown") == state for version, state in states)
@@ -130,7 +130,7 @@ def test_what_a_version_carries_is_unknown_where_it_could_not_be_read(
     fields: dict[str, Any], state: str
 ) -> None:
     by = rules()
-    assert carried(DefenderMatch(frame(function(**fields), by=by), by)) == [state]
+    assert versions_protection(DefenderMatch(frame(function(**fields), by=by), by)) == [state]
 
 
 def test_nothing_but_latest_serves_latest() -> None:
