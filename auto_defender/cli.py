@@ -21,9 +21,8 @@ from rich.console import Console
 from auto_defender import __version__
 from auto_defender import logging as logs
 from auto_defender.config import Configuration, read_configuration
-from auto_defender.context import Context, new_run_id, open_context
+from auto_defender.context import Context, mode_of, new_run_id, open_context
 from auto_defender.job_result import JobResult
-from auto_defender.modes import mode_of
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
@@ -149,7 +148,7 @@ def apply_command(
     verbose: VerboseOption = False,
 ) -> None:
     """Make the changes of a saved plan, and nothing else."""
-    from auto_defender.jobs.plan import apply_saved
+    from auto_defender.jobs.apply import apply_saved
 
     _run(
         _Call(config, as_json, verbose),

@@ -1,11 +1,10 @@
 """The configuration: one YAML document, validated whole, with the mission's environment variables on top."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import StringConstraints, ValidationError, model_validator
 
-from auto_defender.notify.sns import NotificationSettings
 from remediator.settings import RolloutSettings
 from reports.settings import SecurityHubSettings, StorageSettings
 from scanner.core.errors import BadInput
@@ -19,6 +18,19 @@ from scanner.settings import (
     expected,
     validated,
 )
+
+# A FIFO topic would want an order that notifications do not have.
+TopicArn = Annotated[
+    str,
+    StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", max_length=400),
+]
+
+
+class NotificationSettings(Settings):
+    """Which topic is told (None: none), and whether also of runs that ended well."""
+
+    topic_arn: TopicArn | None = None
+    always: bool = False
 
 
 class Configuration(Settings):

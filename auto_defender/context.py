@@ -24,12 +24,17 @@ from scanner.aws.caller import Aws
 from scanner.core.errors import BadInput
 from scanner.organization.optouts import OptOuts, read_optouts
 from scanner.risk.rules import Rules
-from storage.store import Store
+from storage.protocol import Store
 
 
 def new_run_id(now: datetime) -> str:
     """Make a run id: when it began (UTC), and enough chance to tell two of one second apart."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def mode_of(settings: Configuration, *, apply: bool = False) -> Mode:
+    """Give a run's mode: it writes where --apply says so, or where the configuration turns dry_run off."""
+    return "apply" if apply or not settings.rollout.dry_run else "dry_run"
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from rich.console import Console
 
 from auto_defender import logging as logs
 from auto_defender.config import Configuration, read_configuration
-from auto_defender.context import Context, new_run_id, open_context
+from auto_defender.context import Context, mode_of, new_run_id, open_context
 from auto_defender.distributed.steps import begin, merge, sweep_batch
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.run import run
 from auto_defender.jobs.weekly import report_week
-from auto_defender.modes import mode_of
 from auto_defender.notify.metrics import embedded_metrics
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display

@@ -7,7 +7,8 @@ from auto_defender.config import Configuration
 from scanner.aws.caller import home_region
 from scanner.aws.errors import describe
 from scanner.core.errors import BadInput
-from storage.store import Store, open_store
+from storage.destination import open_store
+from storage.protocol import Store
 
 
 def open_output(

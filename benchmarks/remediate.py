@@ -27,8 +27,9 @@ from urllib.request import urlopen
 import boto3
 
 from benchmarks.control_plane import RATE, SETTLES_IN_SECONDS
+from remediator.change.records import Change, FunctionState
 from remediator.execution.apply import apply_plan
-from remediator.plan.plan import Change, FunctionState, Plan
+from remediator.plan.plan import Plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
 from scanner.aws.caller import Aws
@@ -40,7 +41,7 @@ from scanner.settings import (
     RiskSettings,
     SweepSettings,
 )
-from storage.store import FolderStore
+from storage.folder import FolderStore
 
 CENTRAL = "999988887777"
 RUN_ID = "20261124T034232Z-bench0"

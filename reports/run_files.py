@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from remediator.journal.store import started_at
+from reports.data import columns
 from reports.data.coverage import by_account
 from reports.data.read_back import read_csv, read_summary
 from reports.data.run_result import RunResult
 from reports.data.summary import Previous, summarize
 from reports.render import csv as csv_files
 from reports.render import html
-from storage.store import Store
-from storage.store_base import StoreFailed
+from storage.protocol import Store, StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def read_previous(store: Store) -> Previous | None:
     summary = read_summary(store, LATEST)
     if summary is None:
         return None
-    units = read_csv(store, LATEST, "units", list(csv_files.UNITS))
+    units = read_csv(store, LATEST, "units", list(columns.UNITS))
     return None if units is None else Previous(summary, units)
 
 
@@ -81,10 +81,10 @@ def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[s
     summary = summarize(result, previous)
     accounts = by_account(result.accounts, result.units, result.functions)
     functions = csv_files.functions_table(result.functions, result.accounts, result.partition)
-    csv_files.write_csv(functions, csv_files.FUNCTIONS, folder, "functions")
-    csv_files.write_csv(accounts, csv_files.ACCOUNTS, folder, "accounts")
-    csv_files.write_csv(result.units, csv_files.UNITS, folder, "units")
-    csv_files.write_csv(result.changes, csv_files.CHANGES, folder, "changes")
+    csv_files.write_csv(functions, columns.FUNCTIONS, folder, "functions")
+    csv_files.write_csv(accounts, columns.ACCOUNTS, folder, "accounts")
+    csv_files.write_csv(result.units, columns.UNITS, folder, "units")
+    csv_files.write_csv(result.changes, columns.CHANGES, folder, "changes")
     if result.plan_json is not None:
         (folder / "plan.json").write_bytes(result.plan_json)
         standing = json.dumps(result.standing.as_dict(), indent=1, ensure_ascii=True)

@@ -16,7 +16,7 @@ from reports.data.week import Gap, Moved, Run, Week, accounts_of, gaps, moved, r
 from reports.render import charts, page
 from reports.render.csv import csv_text
 from scanner.core.errors import BadInput
-from storage.store import Store
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scanner.core.errors import BadInput
-from storage.store_base import StoreFailed, checked
+from storage.protocol import StoreFailed, checked
 
 
 class FolderStore:

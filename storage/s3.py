@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from scanner.core.errors import BadInput
-from storage.store_base import StoreFailed, checked
+from storage.protocol import StoreFailed, checked
 
 # Standard mode retries throttling, 5xx and connection faults with exponential back-off and jitter.
 # Links are signed with Signature Version 4: S3 takes no other for objects under a KMS key.

@@ -26,7 +26,8 @@ from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import run_folder
 from reports.data.run_result import Mode
 from reports.run_files import LATEST
-from storage.store import Store, open_store
+from storage.destination import open_store
+from storage.protocol import Store
 
 _UNITS_UNREAD = 3
 

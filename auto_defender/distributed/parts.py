@@ -14,11 +14,11 @@ import orjson
 import pandas as pd
 
 from auto_defender.distributed.frames import packed, unpacked
-from auto_defender.jobs.observe import Observation
+from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from reports.data.run_result import Mode
 from scanner.core.errors import BadInput, GuardStop
-from storage.store import Store
+from storage.protocol import Store
 
 _JSON, _GZIP = "application/json", "application/gzip"
 

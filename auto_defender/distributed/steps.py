@@ -16,9 +16,10 @@ from auto_defender.context import Context
 from auto_defender.distributed.frames import joined
 from auto_defender.distributed.parts import Begun, Failed, Part, Parts, Work
 from auto_defender.job_result import JobResult
-from auto_defender.jobs.observe import Observation, nothing_observed, observe_accounts, organization_accounts
+from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
 from auto_defender.jobs.run import conclude, held_lock, resolve
-from remediator.plan.plan import configuration_digest
+from auto_defender.observation import Observation
+from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.lock import RunLock, Step
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls

@@ -1,39 +1,21 @@
 """What is told of functions that lost the Defender: how often, and for those given up, what makes it permanent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pandas as pd
 
 from auto_defender.jobs.iac_snippets import snippet, tool_of
 from remediator.change.api_errors import CALL_ERRORS, classify_error
 from remediator.change.attach import tags_of
+from remediator.change.desired_state import desired_state
 from remediator.change.update import Function
 from remediator.journal.drift import ProtectionCount
-from remediator.plan.plan import desired_state
+from reports.data.rollout_status import DriftedFunction
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
 from scanner.core.errors import InternalError
 from scanner.core.worker_pool import WorkerPool
 from scanner.settings import DefenderSettings, SweepSettings
-
-
-@dataclass(frozen=True)
-class DriftedFunction:
-    """One function that lost the Defender since a run gave it.
-
-    times: how often that happened. given_up: it is no longer protected again. tool: what deploys it, told from its
-    tags, and snippet: what its owner puts in there; "" for what is not given up. detail: why there is no snippet.
-    """
-
-    function_arn: str
-    times: int
-    run_id: str
-    at: str
-    given_up: bool
-    tool: str = ""
-    snippet: str = ""
-    detail: str = ""
 
 
 def report_drift(

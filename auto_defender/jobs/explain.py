@@ -1,25 +1,32 @@
 """`explain`: one function, read now, and every check of it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import pandas as pd
 from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
-from auto_defender.jobs.drift import DriftedFunction, report_drift
-from auto_defender.jobs.explain_aliases import served_lines, tell_served
+from auto_defender.jobs.drift import report_drift
 from remediator.plan.held_back import HeldBack, hold_back
-from remediator.plan.plan import configuration_digest, make_plan
+from remediator.plan.plan import make_plan
+from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
 from remediator.rollout.wave_progress import WaveProgress
 from remediator.rollout.waves import states
+from reports.data.rollout_status import DriftedFunction
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
+from scanner.inventory.alias_reader import read_function_alias_traffic
+from scanner.inventory.alias_traffic import LATEST, effective_protection
+from scanner.inventory.effective_coverage import READ, add_effective_coverage
 from scanner.inventory.functions_frame import frame_of
 from scanner.inventory.tags import add_tags
 from scanner.inventory.utilization import add_utilization
@@ -27,6 +34,11 @@ from scanner.organization.accounts import ACTIVE, list_accounts
 from scanner.risk.engine import assess_risk
 from scanner.risk.explain import Finding, explain
 from scanner.settings import OrganizationSettings
+
+_LEFT_BEHIND = (
+    "its owner publishes a version of what $LATEST is once that carries the Defender, and moves the alias to it; "
+    "no run does that"
+)
 
 
 def explain_function(context: Context, text: str) -> JobResult:
@@ -43,7 +55,7 @@ def explain_function(context: Context, text: str) -> JobResult:
         functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)
         assessed = assess_risk(functions, context.rules, today)
     findings = explain(assessed, context.rules, today)
-    served = tell_served(context, assessed, configuration)
+    served = _aliases(context, assessed, configuration)
     row = assessed.iloc[0]
     digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
     holds = hold_back(
@@ -83,7 +95,7 @@ def explain_function(context: Context, text: str) -> JobResult:
         "drift": asdict(drift[0]) if drift else None,
     }
     head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
-    traffic = served_lines(served, row["protection"]) if served else []
+    traffic = _alias_lines(served, row["protection"]) if served else []
     would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
     held = [_held_back(held_back, outside, holds, text)] if held_back else []
     return JobResult(
@@ -167,3 +179,52 @@ def _read(context: Context, arn: FunctionArn) -> dict[str, object]:
         raise BadInput(f"{arn}: could not be read: {describe(error)}") from None
     except (Throttled, TimedOut, Unreachable) as error:
         raise BadInput(f"{arn}: could not be read: {error}") from None
+
+
+def _aliases(
+    context: Context, assessed: pd.DataFrame, configuration: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Read what the one function of a frame serves; None where the configuration does not ask for it.
+
+    Gives the columns of functions.csv that docs/schema.md calls effective_protection to served_outcome.
+    """
+    settings = context.configuration
+    if not settings.risk.effective_coverage:
+        return None
+    read = partial(read_function_alias_traffic, configuration=configuration)
+    found = add_effective_coverage(
+        assessed, context.aws, context.rules, settings.sweep, context.deadline, read
+    )
+    row = found.assign(effective_protection=effective_protection(found)).iloc[0]
+    provisioned = int(row["provisioned_concurrency"])
+    return {
+        "effective_protection": row["effective_protection"],
+        "served": row["served"],
+        "aliases": row["aliases"],
+        "snap_start": row["snap_start"],
+        "provisioned_concurrency": None if provisioned < 0 else provisioned,
+        "served_outcome": row["served_outcome"],
+    }
+
+
+def _alias_lines(told: Mapping[str, Any], protection: str) -> list[str]:
+    """Write it for a reader. protection: of $LATEST."""
+    if told["served_outcome"] != READ:
+        return [f"where its traffic goes: unknown, its aliases could not be read ({told['served_outcome']})"]
+    aliases = [alias.partition("=") for alias in told["aliases"].split(";") if alias]
+    lines = [f"where its traffic goes: {told['effective_protection']}"]
+    lines += [f"         {name} serves {_versions(versions, protection)}" for name, _, versions in aliases]
+    if not aliases:
+        lines.append(f"         no alias serves a published version; $LATEST is {protection}")
+    if told["served"] == "served_unprotected":
+        lines.append(f"         {_LEFT_BEHIND}")
+    if told["snap_start"] == "PublishedVersions":
+        lines.append("         SnapStart is on for published versions")
+    if told["provisioned_concurrency"]:
+        lines.append(f"         provisioned concurrency: {told['provisioned_concurrency']}")
+    return lines
+
+
+def _versions(versions: str, latest: str) -> str:
+    told = (version.partition(":") for version in versions.split(","))
+    return ", ".join(f"{name}: {latest if name == LATEST else state}" for name, _, state in told)

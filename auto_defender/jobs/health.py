@@ -4,12 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from auto_defender.context import Context
-from auto_defender.jobs.observe import Observation
+from auto_defender.observation import Observation
+from remediator.execution.regressions import HealthReport, roll_back_regressed
 from remediator.rollout.guards import check_kill_switch, state_unreadable
-from remediator.rollout.health_watch import HealthReport, breaker, observe_health, roll_back_regressed
+from remediator.rollout.health import breaker, observe_health
 from remediator.rollout.lock import RunLock
 from scanner.core.errors import BadInput, GuardStop
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 
 
 def watch(context: Context, observed: Observation, lock: RunLock | None) -> HealthReport:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from remediator.change.delta import DesiredState
+from remediator.change.desired_state import DesiredState
 from scanner.settings import EXEC_WRAPPER
 
 Tool = Literal["CloudFormation/SAM", "CDK", "Serverless Framework", "Terraform"]

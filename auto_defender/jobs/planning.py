@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 from auto_defender.context import Context
 from auto_defender.jobs.drift import report_drift
-from auto_defender.jobs.observe import Observation
-from remediator.execution.apply import LIMITS, ApplyResult
+from auto_defender.observation import Observation
+from remediator.execution.apply import ApplyResult
+from remediator.execution.regressions import HealthReport
 from remediator.plan.held_back import HeldBack, hold_back
-from remediator.plan.plan import Plan, configuration_digest, make_plan
-from remediator.rollout.guards import own_function, save_state
-from remediator.rollout.health_watch import FunctionHealth, HealthReport
+from remediator.plan.plan import Plan, make_plan
+from remediator.plan.plan_file import configuration_digest
+from remediator.rollout.guards import LIMITS, own_function, save_state
+from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
 from reports.data.rollout_status import RolloutStatus
 from scanner.core.errors import GuardStop
@@ -39,12 +41,12 @@ class PlannedRun:
                 settings.sweep,
                 context.deadline,
             )
-        return RolloutStatus(self.waves.standing, self.watched.functions, drift)
+        return RolloutStatus(self.waves.status, self.watched.functions, drift)
 
     def kept(self, context: Context, made: ApplyResult) -> "tuple[PlannedRun, GuardStop | None]":
         """Write what the run has found out of the waves, once its changes are made; a stop where that failed."""
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
-        waves = self.waves.after(self.plan, made.changes, stopped=stopped)
+        waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
         written: list[WaveProgress] = []
         unkept = save_state(lambda: written.append(waves.keep(context.store, self.watched.taken_back)))
         return replace(self, waves=written[0] if written else waves), unkept

@@ -11,8 +11,7 @@ from remediator.journal.store import run_folder
 from reports.data.read_back import read_summary
 from reports.run_files import LATEST
 from scanner.core.errors import BadInput
-from storage.store import Store
-from storage.store_base import StoreFailed
+from storage.protocol import Store, StoreFailed
 
 _REPORT = "report.html"
 

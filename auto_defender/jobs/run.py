@@ -11,24 +11,25 @@ from auto_defender import __version__
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult, exit_code, run_text
 from auto_defender.jobs.health import watch
-from auto_defender.jobs.observe import Observation, observe
+from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
 from auto_defender.notify.security_hub import update_security_hub
 from auto_defender.notify.sns import notify_run
+from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.preflight import preflight
 from remediator.execution.recover import resolve_open_runs
+from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, put_off
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import own_function, state_unreadable
-from remediator.rollout.health_watch import HealthReport
 from remediator.rollout.lock import RunLock, Step
 from reports.data.rollout_status import RolloutStatus
 from reports.data.run_result import RunResult
 from reports.run_files import write_run
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from remediator.execution.apply import LIMITS
+from remediator.rollout.guards import LIMITS
 
 NAMESPACE = "AutoDefender"
 # Numbers of summary.json, under their own names; the alarms and the dashboard of stacksets/central.yaml read them.

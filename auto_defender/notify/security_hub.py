@@ -13,14 +13,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.context import Context
-from auto_defender.jobs.observe import Observation
+from auto_defender.observation import Observation
 from remediator.journal.store import load, save
 from reports.data.summary import utc
 from scanner.aws.errors import describe
 from scanner.core.arns import FunctionArn, function_arns
 from scanner.core.errors import BadInput
 from scanner.inventory.ledger import ANY_REGION, UNREAD
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 
 log = logging.getLogger(__name__)
 

@@ -2,17 +2,15 @@
 
 import logging
 from dataclasses import replace
-from typing import Annotated
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import StringConstraints
 
+from auto_defender.config import NotificationSettings
 from auto_defender.job_result import JobResult
 from scanner.aws.errors import describe
 from scanner.core.errors import AutoDefenderError
-from scanner.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -20,20 +18,6 @@ log = logging.getLogger(__name__)
 MAX_SUBJECT = 100
 MAX_MESSAGE = 200_000
 _ENDS = {0: "complete", 4: "changes failed", 5: "stopped by a guard"}
-
-
-# A FIFO topic would want an order that notifications do not have.
-TopicArn = Annotated[
-    str,
-    StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", max_length=400),
-]
-
-
-class NotificationSettings(Settings):
-    """Which topic is told (None: none), and whether also of runs that ended well."""
-
-    topic_arn: TopicArn | None = None
-    always: bool = False
 
 
 def notify_run(settings: NotificationSettings, session: boto3.Session, ending: JobResult) -> JobResult:

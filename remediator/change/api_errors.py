@@ -32,24 +32,24 @@ Kind = Literal[
     "refused",
     "fault",
 ]
-Ending = Literal["deferred", "dropped", "failed"]
+RefusedOutcome = Literal["deferred", "dropped", "failed"]
 
 
 @dataclass(frozen=True)
 class ApiError:
-    """A refusal told apart.
+    """What a refusal means.
 
-    ending: what becomes of the change. final: trying again is of no use before the function, the layer version or
+    outcome: the outcome of the change. final: trying again is of no use before the function, the layer version or
     the configuration changes.
     """
 
     kind: Kind
     text: str
-    ending: Ending
+    outcome: RefusedOutcome
     final: bool = False
 
     def __str__(self) -> str:
-        """Give the detail as files and logs carry it."""
+        """Return the detail as files and logs carry it."""
         return f"{self.kind}: {self.text}"
 
 

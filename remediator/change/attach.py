@@ -1,17 +1,16 @@
-"""One change, from the fresh read to its end: a generator that yields the seconds to wait."""
+"""Attaches the Defender to one function: a generator that yields the seconds to wait."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from remediator.change.api_errors import CALL_ERRORS, classify_error
+from remediator.change.context import ChangeContext
 from remediator.change.delta import has_delta
 from remediator.change.recheck import ChangeValidator, Refusal
-from remediator.change.run_context import ChangeContext
-from remediator.change.settlement import ChangeResult, Settlement, Steps, refused
+from remediator.change.records import Change, ChangeResult, Intent, OutcomeRecord
+from remediator.change.settlement import Settlement, Steps, refused
 from remediator.change.update import Effect, Function, Update, send, verify_outcome
-from remediator.journal.journal import Intent, Journal, OutcomeRecord
-from remediator.plan.plan import Change
 
 # Another deployment came between read and update: read once more, then leave it to the next run.
 _READS = 2
@@ -19,18 +18,21 @@ _READS = 2
 
 @dataclass(frozen=True)
 class AttachContext:
-    """What all changes of a plan share. own_function: the ARN of the function that this runs in."""
+    """What all changes of a plan share.
+
+    record_outcomes: writes outcomes to the journal. own_function: the ARN of the function that this runs in.
+    """
 
     run: ChangeContext
-    judge: ChangeValidator
-    journal: Journal
+    validator: ChangeValidator
+    record_outcomes: Callable[[Sequence[OutcomeRecord]], None]
     own_function: str | None
 
 
-def attach(protecting: AttachContext, change: Change, name: str) -> Steps:
-    """Make one change by the write protocol. `name`: what its intents' ids begin with."""
-    run = protecting.run
-    if change.function_arn == protecting.own_function:
+def attach(context: AttachContext, change: Change, name: str) -> Steps:
+    """Make one change by the write protocol. name: the prefix of its intents' ids."""
+    run = context.run
+    if change.function_arn == context.own_function:
         return ChangeResult("dropped", "this is the function that Auto-Defender itself runs in")
     function = run.function(change)
     for attempt in range(1, _READS + 1):
@@ -38,36 +40,36 @@ def attach(protecting: AttachContext, change: Change, name: str) -> Steps:
             return ChangeResult("deferred", "the run was stopped before it was sent", attempt - 1)
         try:
             configuration = function.read()
-            tags = tags_of(function) if protecting.judge.needs_tags else {}
-            decision = yield from protecting.judge.ask(change, f"{name}.{attempt}", configuration, tags)
+            tags = tags_of(function) if context.validator.needs_tags else {}
+            decision = yield from context.validator.validate(change, f"{name}.{attempt}", configuration, tags)
         except CALL_ERRORS as error:
             return refused(classify_error(error), attempt - 1)
         if isinstance(decision, Refusal):
             return ChangeResult(decision.outcome, decision.detail, attempt - 1)
         intent = decision.intent
-        sent = yield from send(Update(_effect(run, intent), configuration, decision.after))
-        if attempt == _READS or sent.error is None or sent.error.kind != "concurrent_deploy":
-            return (yield from _sending(run, intent, attempt).end(sent))
-        protecting.journal.settle([OutcomeRecord(intent.id, "deferred", str(sent.error), attempt)])
+        update = yield from send(Update(_effect(run, intent), configuration, decision.after))
+        if attempt == _READS or update.error is None or update.error.kind != "concurrent_deploy":
+            return (yield from _settlement(run, intent, attempt).finish(update))
+        context.record_outcomes([OutcomeRecord(intent.id, "deferred", str(update.error), attempt)])
         yield random.uniform(0.5, 2.0)  # noqa: S311 - spreads reads, keeps no secret
     raise AssertionError("the last attempt returns")
 
 
-def resume(run: ChangeContext, intent: Intent) -> Steps:
-    """Find out what became of a change whose run was killed, and bring it to its end. Nothing is sent again."""
-    sent = yield from verify_outcome(_effect(run, intent))
-    return (yield from _sending(run, intent, 1).end(sent))
+def resume_attach(run: ChangeContext, intent: Intent) -> Steps:
+    """Find out how a change of a killed run ended, and finish it. Nothing is sent again."""
+    update = yield from verify_outcome(_effect(run, intent))
+    return (yield from _settlement(run, intent, 1).finish(update))
 
 
 def _effect(run: ChangeContext, intent: Intent) -> Effect:
-    return Effect(run.function(intent), lambda state: has_delta(state, intent.delta), run.taken)
+    return Effect(run.function(intent), lambda state: has_delta(state, intent.delta), run.on_accepted)
 
 
-def _sending(run: ChangeContext, intent: Intent, attempts: int) -> Settlement:
+def _settlement(run: ChangeContext, intent: Intent, attempts: int) -> Settlement:
     return Settlement(run.function(intent), intent, run.values(intent), run.defender.tag, attempts)
 
 
 def tags_of(function: Function) -> Mapping[str, str]:
-    """Read a function's tags."""
+    """Return a function's tags."""
     tags: Mapping[str, str] = function.call("list_tags", Resource=function.arn).get("Tags", {})
     return tags

@@ -7,6 +7,7 @@ our layer. A delta names what was added and holds no value but the wrapper's, so
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
 from scanner.core.errors import AutoDefenderError
 from scanner.settings import EXEC_WRAPPER
@@ -21,15 +22,6 @@ class DeltaConflict(AutoDefenderError):
 
 class DeltaAbsent(AutoDefenderError):
     """The function does not carry the delta (any more), or not in a way that can be taken out; str() says why."""
-
-
-@dataclass(frozen=True)
-class DesiredState:
-    """What a protected function carries: a layer version, the wrapper's value, the names of all our variables."""
-
-    layer: LayerVersion
-    wrapper: str
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

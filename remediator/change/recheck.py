@@ -1,4 +1,4 @@
-"""The last look before a change: the risk engine on what was just read, the merge, and the intent in the journal."""
+"""The check right before a change: the risk engine on what was just read, the delta, and the intent in the journal."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 
 from remediator.change.batcher import Batches
 from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
+from remediator.change.desired_state import desired_state
+from remediator.change.records import Change, Intent, Outcome
 from remediator.change.update import Configuration, busy, revision_of, state_of
-from remediator.journal.journal import Intent, Outcome
-from remediator.plan.plan import Change, desired_state
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
@@ -33,7 +33,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Request:
     change: Change
     intent_id: str
     configuration: Configuration
@@ -42,37 +42,37 @@ class _Question:
 
 
 class ChangeValidator:
-    """Decides over fresh reads, in batches: one frame, one assessment and one journal write for all that wait."""
+    """Validates changes against fresh reads, in batches: one frame, one assessment and one journal write for all that wait."""
 
     def __init__(
         self,
         rules: Rules,
         run_id: str,
-        intend: Callable[[Sequence[Intent]], None],
+        record_intents: Callable[[Sequence[Intent]], None],
         today: date,
         *,
         approved: bool,
     ) -> None:
-        """Take the rules of the run, and what makes intents durable before they are given out.
+        """Take the rules of the run, and what makes intents durable before they are returned.
 
-        approved: a saved plan, which no function that has changed since falls under.
+        approved: a saved plan, which holds only for functions that have not changed since.
         """
         self._rules = rules.for_reread()
         self._run_id = run_id
-        self._intend = intend
+        self._record_intents = record_intents
         self._today = today
         self._approved = approved
         self._batches = Batches(self._decide)
 
     @property
     def needs_tags(self) -> bool:
-        """Tell whether `ask` wants a function's tags."""
+        """Return whether `validate` needs a function's tags."""
         return self._rules.need_tags
 
-    def ask(
+    def validate(
         self, change: Change, intent_id: str, configuration: Configuration, tags: Mapping[str, str]
     ) -> Generator[float, None, Ready | Refusal]:
-        """Decide over one change; yields seconds to wait.
+        """Validate one change; yields seconds to wait.
 
         Raises WrongAccount and BrokenAnswer for an answer that can't be trusted.
         """
@@ -88,25 +88,25 @@ class ChangeValidator:
             change.region,
             self._rules.defender.variable_names,
         )
-        return (yield from self._batches.ask(_Question(change, intent_id, configuration, read, tags)))
+        return (yield from self._batches.ask(_Request(change, intent_id, configuration, read, tags)))
 
-    def _decide(self, questions: Sequence[_Question]) -> list[Ready | Refusal]:
+    def _decide(self, requests: Sequence[_Request]) -> list[Ready | Refusal]:
         answers = [
-            self._answer(question, row)
-            for question, row in zip(questions, self._assessed(questions), strict=True)
+            self._answer(request, row)
+            for request, row in zip(requests, self._assessed(requests), strict=True)
         ]
-        self._intend([answer.intent for answer in answers if isinstance(answer, Ready)])
+        self._record_intents([answer.intent for answer in answers if isinstance(answer, Ready)])
         return answers
 
-    def _assessed(self, questions: Sequence[_Question]) -> list[dict[Any, Any]]:
+    def _assessed(self, requests: Sequence[_Request]) -> list[dict[Any, Any]]:
         frame = FunctionsFrame(self._rules.partition, self._rules.defender.variable_names)
-        for question in questions:
-            frame.add(question.change.account_id, question.change.region, question.facts)
+        for request in requests:
+            frame.add(request.change.account_id, request.change.region, request.facts)
         functions = frame.finish()
         if self._rules.need_tags:
             functions = functions.assign(
-                required_tag=[_has(question.tags, self._rules.require_tag) for question in questions],
-                optout_tag=[_has(question.tags, self._rules.optout_tag) for question in questions],
+                required_tag=[_has(request.tags, self._rules.require_tag) for request in requests],
+                optout_tag=[_has(request.tags, self._rules.optout_tag) for request in requests],
                 tags_read=True,
             )
         columns = ["verdict", "reasons", "family", "layers", "exec_wrapper", "env_names"]
@@ -115,8 +115,8 @@ class ChangeValidator:
         )
         return rows
 
-    def _answer(self, question: _Question, row: Mapping[Any, Any]) -> Ready | Refusal:
-        change = question.change
+    def _answer(self, request: _Request, row: Mapping[Any, Any]) -> Ready | Refusal:
+        change = request.change
         if row["verdict"] != "eligible":
             why = f" ({row['reasons']})" if row["reasons"] else ""
             return Refusal("dropped", f"on a fresh read its verdict is {row['verdict']}{why}")
@@ -127,7 +127,7 @@ class ChangeValidator:
         values = self._rules.defender.variables_for(
             family, change.function_name, change.region, change.account_id
         )
-        before = state_of(question.configuration)
+        before = state_of(request.configuration)
         names = [name for name in row["env_names"].split(";") if name]
         try:
             delta = plan_delta(before.layers, row["exec_wrapper"], names, ours)
@@ -135,7 +135,7 @@ class ChangeValidator:
         except DeltaConflict as error:
             return Refusal("dropped", f"on a fresh read it does not fit ({error})")
         intent = Intent(
-            id=question.intent_id,
+            id=request.intent_id,
             run_id=self._run_id,
             action=change.action,
             account_id=change.account_id,
@@ -143,7 +143,7 @@ class ChangeValidator:
             function_name=change.function_name,
             function_arn=change.function_arn,
             family=family,
-            revision_id=revision_of(question.configuration),
+            revision_id=revision_of(request.configuration),
             delta=delta,
             layers_before=before.layers,
             wrapper_before=row["exec_wrapper"],

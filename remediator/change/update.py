@@ -1,6 +1,6 @@
 """One UpdateFunctionConfiguration, from what was read to knowing what became of it.
 
-`send` and `find_out` are generators: they yield the seconds to wait, and return a Sent.
+`send` and `verify_outcome` are generators: they yield the seconds to wait, and return a Sent.
 """
 
 import logging
@@ -101,12 +101,12 @@ def busy(configuration: Configuration) -> str | None:
 class Effect:
     """How an update is known again: is_done tells whether a state carries what it does, whatever others change.
 
-    on_taken is called once AWS is known to have taken it.
+    on_accepted is called once AWS is known to have taken it.
     """
 
     function: Function
     is_done: Callable[[State], bool]
-    on_taken: Callable[[], None] = lambda: None
+    on_accepted: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,14 @@ class UpdateResult:
     not_done: the answer was lost, and AWS has not done it. unknown: the time ended before it was known.
     """
 
-    end: Literal["done", "replaced", "failed", "refused", "not_done", "unknown"]
+    status: Literal["done", "replaced", "failed", "refused", "not_done", "unknown"]
     configuration: Configuration | None = None
     error: ApiError | None = None
     ours: bool = True
 
     @property
     def reason(self) -> str:
-        """Give AWS's code for why an update failed, such as EniLimitExceeded."""
+        """Return AWS's code for why an update failed, such as EniLimitExceeded."""
         code = str((self.configuration or {}).get("LastUpdateStatusReasonCode") or "no reason given")
         return code[:60]
 
@@ -156,7 +156,7 @@ Waits = Generator[float, None, UpdateResult]
 
 
 def send(update: Update) -> Waits:
-    """Send an update once and follow it to its end."""
+    """Send an update once and wait for its end."""
     parameters = update.parameters()
     function = update.effect.function
     try:
@@ -169,12 +169,12 @@ def send(update: Update) -> Waits:
     except CALL_ERRORS as error:
         values = parameters.get("Environment", {}).get("Variables", {}).values()
         return UpdateResult("refused", error=classify_error(error, values))
-    update.effect.on_taken()
+    update.effect.on_accepted()
     return (yield from _settled(update.effect, answer))
 
 
 def verify_outcome(effect: Effect) -> Waits:
-    """Learn by reading whether an update was done, and follow it to its end if so. Nothing is sent again."""
+    """Read until it is known whether an update was done, and wait for its end if so. Nothing is sent again."""
     read = False
     for pause in VERIFY_SECONDS:
         yield pause
@@ -188,7 +188,7 @@ def verify_outcome(effect: Effect) -> Waits:
             continue
         read = True
         if effect.is_done(state_of(configuration)):
-            effect.on_taken()
+            effect.on_accepted()
             return (yield from _settled(effect, configuration))
     return UpdateResult("not_done" if read else "unknown")
 
@@ -223,7 +223,7 @@ def _ended(effect: Effect, first: Configuration, last: Configuration) -> UpdateR
 
 
 def _same_update(first: Configuration, last: Configuration) -> bool:
-    """Tell whether the last deployment is still the first read's: AWS renews RevisionId when an update settles."""
+    """Return whether no other deployment came in between: AWS renews RevisionId when an update settles."""
     return any(
         first.get(key) is not None and first.get(key) == last.get(key)
         for key in ("RevisionId", "LastModified")

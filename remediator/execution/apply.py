@@ -1,15 +1,16 @@
-"""Makes the changes of a plan, all by the write protocol, and stops by itself where it must."""
+"""Makes the changes of a plan by the write protocol, and stops where a guard says so."""
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 
 from remediator.change.attach import AttachContext, attach
+from remediator.change.context import ChangeContext
 from remediator.change.recheck import ChangeValidator
-from remediator.change.run_context import ChangeContext
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.executor import Executor, Progress
@@ -17,17 +18,14 @@ from remediator.execution.results import changes_frame
 from remediator.journal.drift import count_protections
 from remediator.journal.failures import remember
 from remediator.journal.journal import Journal
-from remediator.journal.store import Store
 from remediator.plan.plan import Plan
-from remediator.rollout.guards import Guards, check_kill_switch, save_state
+from remediator.rollout.guards import LIMITS, Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
 from remediator.rollout.waves import count_changes
 from remediator.settings import RolloutSettings
 from scanner.core.errors import GuardStop
 from scanner.risk.rules import Rules
-
-# The guards that only spread the work over runs.
-LIMITS = ("max_changes_per_run", "max_changes_per_account")
+from storage.protocol import Store
 
 
 @dataclass(frozen=True)
@@ -59,28 +57,30 @@ def apply_plan(
 ) -> ApplyResult:
     """Apply a plan.
 
-    approved: it is a saved plan, judged when it was made: what it holds back stops nothing; a function that has another
+    approved: a saved plan, validated when it was made: its limits do not stop the run, and a function that has another
     revision than the plan's is dropped.
     own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
     switches: kill switches besides state/stop; each raises GuardStop.
     stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
     deadline: the time.monotonic() moment by which this returns; what is not settled then stays open in the
-    journal. progress(done, total). Raises Defect (WrongAccount) after what is in flight has settled.
+    journal. progress(done, total). Raises InternalError (WrongAccount) after what is in flight has settled.
     """
     stopping = threading.Event()
     journal = Journal(store, run_id)
-    judge = ChangeValidator(rules, run_id, journal.intend, datetime.now(UTC).date(), approved=approved)
+    validator = ChangeValidator(
+        rules, run_id, journal.record_intents, datetime.now(UTC).date(), approved=approved
+    )
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
-    run = ChangeContext(aws, rules.defender, guards, stopping, deadline)
-    # What an attempt of this run that was broken off has written keeps its ids.
-    earlier = len(journal.take_up())
-    protecting = AttachContext(run, judge, journal, own_function)
+    run = ChangeContext(aws, rules.defender, stopping, deadline, partial(guards.count, tried=1))
+    # Entries that an aborted attempt of this run has written keep their ids.
+    earlier = len(journal.resume())
+    context = AttachContext(run, validator, journal.record_outcomes, own_function)
 
     def begin(number: int) -> Steps:
-        return attach(protecting, plan.changes[number], f"{earlier}.{number}")
+        return attach(context, plan.changes[number], f"{earlier}.{number}")
 
-    collector = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
-    rows = collector.run(plan.changes, begin)
+    executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    rows = executor.run(plan.changes, begin)
     journal.close()
     now = datetime.now(UTC)
     unkept = save_state(
@@ -89,11 +89,11 @@ def apply_plan(
         lambda: count_changes(store, rows),
     )
     limit = None if approved else limit_stop(plan)
-    return ApplyResult(changes_frame(rows), collector.stopped_by or unkept or limit, collector.cut_short)
+    return ApplyResult(changes_frame(rows), executor.stopped_by or unkept or limit, executor.cut_short)
 
 
 def limit_stop(plan: Plan) -> GuardStop | None:
-    """Give the stop that the limits on changes amount to, None where nothing had to wait."""
+    """Return the stop that the limits on changes cause, None where nothing had to wait."""
     for guard in LIMITS:
         waiting = plan.held_back.get(guard, 0)
         if waiting:

@@ -9,10 +9,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from remediator.change.settlement import ChangeResult, Steps
-from remediator.execution.results import ChangeRow, Item, log_end
+from remediator.change.records import ChangeResult, ChangeRow, Item, OutcomeRecord
+from remediator.change.settlement import Steps
+from remediator.execution.results import log_end
 from remediator.execution.scheduler import Finished, Scheduler
-from remediator.journal.journal import Journal, OutcomeRecord
+from remediator.journal.journal import Journal
 from remediator.rollout.guards import BREAKER_FROM, Guards
 from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 
@@ -90,7 +91,7 @@ class Executor:
     @property
     def cut_short(self) -> bool:
         """Tell whether items were put off because the run was told to stop or its time was up, by no guard."""
-        put_off = any(row.ended.outcome == "deferred" for row in self._rows.values())
+        put_off = any(row.result.outcome == "deferred" for row in self._rows.values())
         return self._stopping.is_set() and self.stopped_by is None and put_off
 
     def _goes_on(self) -> bool:
@@ -128,22 +129,22 @@ class Executor:
         return number
 
     def _take(self, finished: Sequence[Finished[int, ChangeResult]]) -> None:
-        """Take what has ended: count it, free its lane, and write the journal in one append."""
+        """Take what has result: count it, free its lane, and write the journal in one append."""
         ends = {f.key: f.result if f.result is not None else self._of_error(f) for f in finished}
-        for number, ended in ends.items():
+        for number, result in ends.items():
             lane = _lane(self._items[number])
             if self._waiting[lane] and self._in_flight[lane] == IN_FLIGHT_IN_A_LANE:
                 self._ready.append(lane)
             self._in_flight[lane] -= 1
-            failed = ended.outcome == "failed"
-            self._guards.count(tried=failed and not ended.taken, failed=failed)
-            self._untried += not failed and not ended.taken
+            failed = result.outcome == "failed"
+            self._guards.count(tried=failed and not result.accepted, failed=failed)
+            self._untried += not failed and not result.accepted
         self._write(list(ends.values()))
-        for number, ended in ends.items():
-            self._end(number, ended)
+        for number, result in ends.items():
+            self._end(number, result)
 
-    def _end(self, number: int, ended: ChangeResult) -> None:
-        self._rows[number] = row = ChangeRow(self._items[number], ended)
+    def _end(self, number: int, result: ChangeResult) -> None:
+        self._rows[number] = row = ChangeRow(self._items[number], result)
         log_end(row)
         if self._progress:
             self._progress(len(self._rows), len(self._items))
@@ -156,7 +157,7 @@ class Executor:
                 lines[end.intent.run_id].append(settled)
         try:
             for run_id, settled_ones in lines.items():
-                self._journals[run_id].settle(settled_ones)
+                self._journals[run_id].record_outcomes(settled_ones)
         except AutoDefenderError as error:
             self._stop_by(_journal_stop(error))
 

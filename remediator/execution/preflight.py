@@ -11,15 +11,16 @@ import pandas as pd
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.attach import tags_of
 from remediator.change.batcher import result_of
+from remediator.change.context import ChangeContext
 from remediator.change.recheck import ChangeValidator, Refusal
-from remediator.change.run_context import ChangeContext
-from remediator.change.settlement import ChangeResult, Steps
+from remediator.change.records import Change, ChangeResult, ChangeRow, Outcome
+from remediator.change.records import PlannedAction as Action
+from remediator.change.settlement import Steps
 from remediator.change.update import Aws, Function
 from remediator.execution.executor import Executor, Progress
-from remediator.execution.results import ChangeRow, changes_frame, planned_detail
+from remediator.execution.results import changes_frame, planned_detail
 from remediator.journal.failures import Failure
-from remediator.journal.journal import Outcome
-from remediator.plan.plan import Action, Change, Plan
+from remediator.plan.plan import Plan
 from remediator.rollout.guards import Guards
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
@@ -45,13 +46,13 @@ def preflight(
     """
     stopping = threading.Event()
     guards = Guards(())
-    looking = _Looking(
-        ChangeContext(aws, rules.defender, guards, stopping, deadline),
+    checks = _Preflight(
+        ChangeContext(aws, rules.defender, stopping, deadline),
         ChangeValidator(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
     )
-    collector = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
-    looked = collector.run(plan.changes, lambda number: _look(looking, plan.changes[number]))
-    return changes_frame([*looked, *map(_refused_before, (refused or {}).values())])
+    executor = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    rows = executor.run(plan.changes, lambda number: _look(checks, plan.changes[number]))
+    return changes_frame([*rows, *map(_refused_before, (refused or {}).values())])
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def _refused_before(failure: Failure) -> ChangeRow:
 
 
 @dataclass(frozen=True)
-class _Looking:
+class _Preflight:
     run: ChangeContext
-    judge: ChangeValidator
+    validator: ChangeValidator
     layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
 
     def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
@@ -107,15 +108,15 @@ def _layer_refusal(function: Function, layer: str) -> ApiError | None:
     return None
 
 
-def _look(looking: _Looking, change: Change) -> Steps:
-    function = looking.run.function(change)
+def _look(checks: _Preflight, change: Change) -> Steps:
+    function = checks.run.function(change)
     try:
-        refusal = yield from looking.layer_refusal(function, change.layer)
+        refusal = yield from checks.layer_refusal(function, change.layer)
         if refusal:
             return _not_looked(refusal)
         configuration = function.read()
-        tags = tags_of(function) if looking.judge.needs_tags else {}
-        decision = yield from looking.judge.ask(change, "", configuration, tags)
+        tags = tags_of(function) if checks.validator.needs_tags else {}
+        decision = yield from checks.validator.validate(change, "", configuration, tags)
         if isinstance(decision, Refusal):
             return ChangeResult(decision.outcome, f"preflight: {decision.detail}")
     except CALL_ERRORS as error:
@@ -143,4 +144,4 @@ def _would_not(why: str, outcome: Outcome = "dropped") -> ChangeResult:
 
 def _not_looked(error: ApiError) -> ChangeResult:
     """Tell a refusal; one that may pass by itself puts the change off."""
-    return _would_not(str(error), "deferred" if error.ending == "deferred" else "dropped")
+    return _would_not(str(error), "deferred" if error.outcome == "deferred" else "dropped")

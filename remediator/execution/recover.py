@@ -1,4 +1,4 @@
-"""What killed runs left open: each change is found out by reading, brought to its end, and its journal closed."""
+"""Resolves what killed runs left open: reads how each change ended, finishes it, and closes its journal."""
 
 import logging
 import threading
@@ -6,21 +6,21 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from remediator.change.attach import resume
+from remediator.change.attach import resume_attach
+from remediator.change.context import ChangeContext
 from remediator.change.detach import resume_detach
-from remediator.change.run_context import ChangeContext
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.apply import ApplyResult
 from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import count_protections
-from remediator.journal.journal import Journal, open_runs
-from remediator.journal.store import Store
+from remediator.journal.journal import Journal, open_runs, record_undone
 from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
 from remediator.rollout.waves import count_changes
 from scanner.settings import DefenderSettings
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +37,28 @@ def resolve_open_runs(
 ) -> ApplyResult:
     """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
 
-    Gives the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
-    AWS did is followed to its end and tagged, one that it did not do is closed. What can't be found out now stays
-    open. Raises BadInput for a journal that can't be understood.
+    Returns the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
+    AWS accepted is finished and tagged, one that it did not is closed. What can't be determined now stays open.
+    Raises BadInput for a journal that can't be read.
     """
     journals = {run_id: Journal(store, run_id) for run_id in open_runs(store)}
     intents = []
     for run_id, journal in journals.items():
-        found = [entry.intent for entry in journal.take_up() if entry.settled is None]
+        found = [entry.intent for entry in journal.resume() if entry.outcome is None]
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
         intents += found
     stopping = threading.Event()
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches))
-    run = ChangeContext(aws, defender, guards, stopping, deadline)
+    run = ChangeContext(aws, defender, stopping, deadline, partial(guards.count, tried=1))
 
     def begin(number: int) -> Steps:
         intent = intents[number]
-        return resume_detach(run, store, intent) if intent.action == "rollback" else resume(run, intent)
+        if intent.action == "rollback":
+            return resume_detach(run, partial(record_undone, store), intent)
+        return resume_attach(run, intent)
 
-    collector = Executor(journals, guards, stopping, stop=stop, deadline=deadline)
-    rows = collector.run(intents, begin)
+    executor = Executor(journals, guards, stopping, stop=stop, deadline=deadline)
+    rows = executor.run(intents, begin)
     for journal in journals.values():
         journal.close()
     rows_of = {
@@ -68,4 +70,4 @@ def resolve_open_runs(
         *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in journals),
         lambda: count_changes(store, rows),
     )
-    return ApplyResult(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)
+    return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

@@ -2,14 +2,11 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
 
 import pandas as pd
 
-from remediator.change.settlement import ChangeResult
-from remediator.journal.journal import Action
-from remediator.plan.plan import Change, Plan
+from remediator.change.records import Change, ChangeResult, ChangeRow
+from remediator.plan.plan import Plan
 from scanner.core.errors import GuardStop
 
 log = logging.getLogger(__name__)
@@ -28,52 +25,20 @@ COLUMNS = (
 _LEVELS = {"failed": logging.ERROR, "dropped": logging.WARNING, "deferred": logging.WARNING}
 
 
-class Item(Protocol):
-    """What a row is about: a planned change, a journalled one, or a rollback."""
-
-    @property
-    def account_id(self) -> str:
-        """Give the function's account."""
-
-    @property
-    def region(self) -> str:
-        """Give the function's region."""
-
-    @property
-    def function_name(self) -> str:
-        """Give the function's name."""
-
-    @property
-    def function_arn(self) -> str:
-        """Give the function's ARN."""
-
-    @property
-    def action(self) -> Action:
-        """Give what is done to it."""
-
-
-@dataclass(frozen=True)
-class ChangeRow:
-    """One row: what it is about, and how it ended."""
-
-    of: Item
-    ended: ChangeResult
-
-
 def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
     """Give the changes frame: account_id, region, function_name, function_arn, action, outcome, detail (all str),
     attempts (int: how many updates were sent).
     """  # noqa: D205
     records = [
         (
-            row.of.account_id,
-            row.of.region,
-            row.of.function_name,
-            row.of.function_arn,
-            row.of.action,
-            row.ended.outcome,
-            row.ended.detail,
-            row.ended.attempts,
+            row.item.account_id,
+            row.item.region,
+            row.item.function_name,
+            row.item.function_arn,
+            row.item.action,
+            row.result.outcome,
+            row.result.detail,
+            row.result.attempts,
         )
         for row in rows
     ]
@@ -91,19 +56,19 @@ def planned_detail(change: Change) -> str:
 
 def log_end(row: ChangeRow) -> None:
     """Log how a change ended, with the function's ARN and without anything secret."""
-    ended = row.ended
+    ended = row.result
     log.log(
         _LEVELS.get(ended.outcome, logging.INFO),
         "%s %s: %s%s",
-        row.of.action,
+        row.item.action,
         ended.outcome,
-        row.of.function_arn,
+        row.item.function_arn,
         f": {ended.detail}" if ended.detail else "",
         extra={
-            "account_id": row.of.account_id,
-            "region": row.of.region,
-            "function_arn": row.of.function_arn,
-            "action": row.of.action,
+            "account_id": row.item.account_id,
+            "region": row.item.region,
+            "function_arn": row.item.function_arn,
+            "action": row.item.action,
             "outcome": ended.outcome,
             "detail": ended.detail,
         },

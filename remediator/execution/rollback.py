@@ -1,27 +1,28 @@
-"""Takes changes back: exactly what a run, or all runs, added to a function, and nothing that came later."""
+"""Removes changes: exactly what a run, or all runs, added to a function, and nothing that came later."""
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 
+from remediator.change.context import ChangeContext
 from remediator.change.detach import DetachContext, detach
-from remediator.change.run_context import ChangeContext
+from remediator.change.records import Undo
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import forget
-from remediator.journal.history import Undo
-from remediator.journal.journal import Journal
+from remediator.journal.journal import Journal, record_undone
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
-from remediator.journal.store import Store
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
 from scanner.core.errors import GuardStop
 from scanner.settings import DefenderSettings
+from storage.protocol import Store
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,36 @@ def rollback(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> RollbackResult:
-    """Take changes back; `undos` is what history.select gives.
+    """Remove the changes that history.select returned as `undos`.
 
     lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
-    What is taken back is put in quarantine first, so that the next run does not put it on again. The kill switch
-    and the failure breaker stop protecting, not taking back. stop, deadline, progress: as for apply_plan.
+    What is removed is put in quarantine first, so that the next run does not add it again. The kill switch and the
+    failure breaker stop protection, not rollback. stop, deadline, progress: as for apply_plan.
     """
     stopping = threading.Event()
     journal = Journal(store, run_id)
     guards = Guards((lock.check,) if lock else ())
-    taking = DetachContext(
-        ChangeContext(aws, defender, guards, stopping, deadline), store, journal, dry_run=lock is None
+    context = DetachContext(
+        ChangeContext(aws, defender, stopping, deadline, partial(guards.count, tried=1)),
+        run_id,
+        journal.record_intents,
+        partial(record_undone, store),
+        dry_run=lock is None,
     )
     if lock:
         since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
-        going = [undo.function_arn for undo in undos if undo.entries]
+        going = [undo.function_arn for undo in undos if undo.intents]
         put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
 
-    earlier = len(journal.take_up()) if lock else 0
+    earlier = len(journal.resume()) if lock else 0
 
     def begin(number: int) -> Steps:
-        return detach(taking, undos[number], f"{earlier}.{number}")
+        return detach(context, undos[number], f"{earlier}.{number}")
 
-    collector = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
-    rows = collector.run(undos, begin)
+    executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    rows = executor.run(undos, begin)
     journal.close()
-    unkept = save_state(lambda: forget(store, [row.of for row in rows if row.ended.outcome == "rolled_back"]))
-    return RollbackResult(changes_frame(rows), collector.stopped_by or unkept, collector.cut_short)
+    unkept = save_state(
+        lambda: forget(store, [row.item for row in rows if row.result.outcome == "rolled_back"])
+    )
+    return RollbackResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

@@ -12,9 +12,10 @@ from datetime import datetime
 
 import pandas as pd
 
-from remediator.execution.results import ChangeRow, Item
-from remediator.journal.store import Store, load, save
+from remediator.change.records import ChangeRow, Item
+from remediator.journal.store import load, save
 from scanner.core.arns import function_arns
+from storage.protocol import Store
 
 # "after three times we stop fighting"
 GIVE_UP_AFTER = 3
@@ -57,7 +58,9 @@ def find_drift(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str,
 def count_protections(store: Store, rows: Iterable[ChangeRow], *, run_id: str, now: datetime) -> None:
     """Count what this run has protected or repaired."""
     for account_id, items in _by_account(
-        row.of for row in rows if row.ended.outcome == "changed" and row.of.action in {"protect", "repair"}
+        row.item
+        for row in rows
+        if row.result.outcome == "changed" and row.item.action in {"protect", "repair"}
     ).items():
         known = _protected(store, account_id)
         for item in items:

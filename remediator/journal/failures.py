@@ -7,11 +7,12 @@ from datetime import datetime
 
 import pandas as pd
 
-from remediator.change.settlement import ChangeResult
-from remediator.execution.results import ChangeRow
-from remediator.journal.store import FAILURES, Store, load, save
-from remediator.plan.plan import Action, Change, desired_state
+from remediator.change.desired_state import desired_state
+from remediator.change.records import Change, ChangeResult, ChangeRow
+from remediator.change.records import PlannedAction as Action
+from remediator.journal.store import FAILURES, load, save
 from scanner.settings import DefenderSettings
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -67,26 +68,26 @@ def remember(
     before = failures(store)
     after = dict(before)
     for row in rows:
-        after.pop(row.of.function_arn, None)
-        revision_id = _failed_at(row.ended)
-        if not revision_id or not isinstance(row.of, Change):
+        after.pop(row.item.function_arn, None)
+        revision_id = _failed_at(row.result)
+        if not revision_id or not isinstance(row.item, Change):
             continue
-        after[row.of.function_arn] = Failure(
-            row.of.function_arn,
-            row.ended.detail,
+        after[row.item.function_arn] = Failure(
+            row.item.function_arn,
+            row.result.detail,
             revision_id,
-            row.of.layer,
+            row.item.layer,
             config_digest,
             run_id,
             now.isoformat(timespec="seconds"),
-            row.of.action,
+            row.item.action,
         )
     if after != before:
         save(store, FAILURES, [asdict(after[arn]) for arn in sorted(after)])
 
 
-def _failed_at(ended: ChangeResult) -> str:
+def _failed_at(result: ChangeResult) -> str:
     """Give the revision of the function at which its change fails for good, "" where another try may go well."""
-    if ended.error is not None and ended.error.final and ended.intent is not None:
-        return ended.intent.revision_id
-    return ended.free_at
+    if result.error is not None and result.error.final and result.intent is not None:
+        return result.intent.revision_id
+    return result.clean_revision

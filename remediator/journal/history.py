@@ -1,39 +1,20 @@
-"""What the journals say of functions: which changes stand, and which of them a rollback is to take back."""
+"""The history of functions, by the journals: which changes are in effect, and which of them a rollback removes."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
 
-from remediator.journal.journal import Entry, Journal, runs_with_journal
-from remediator.journal.store import Store, run_folder
+from remediator.change.records import Undo
+from remediator.journal.journal import Entry, Journal, runs_since, runs_with_journal
+from remediator.journal.store import run_folder
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
-
-# What a function was before a change, by what the change did.
-_BEFORE: Mapping[str, str] = {"protect": "unprotected", "repair": "partial", "upgrade": "outdated"}
-
-
-@dataclass(frozen=True)
-class Undo:
-    """What to take back from one function. entries: newest first; refusal: why nothing may be, "" where it may."""
-
-    account_id: str
-    region: str
-    function_name: str
-    function_arn: str
-    entries: tuple[Entry, ...]
-    refusal: str = ""
-    action: Literal["rollback"] = "rollback"
-
-    @property
-    def protection_before(self) -> str:
-        """Tell what the function was before the oldest of these entries; there must be some."""
-        return _BEFORE[self.entries[-1].intent.action]
+from storage.protocol import Store
 
 
 def select(store: Store, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
-    """Find what `rollback --run … --function …` is to take back: a function each, by ARN.
+    """Return what `rollback --run … --function …` is to remove, one Undo a function, by ARN.
 
     Raises BadInput for what is no run id or no function's ARN, and for a run without a journal.
     """
@@ -55,18 +36,18 @@ def select(store: Store, runs: Collection[str], function_arns: Collection[str]) 
 
 
 def undo_each(store: Store, runs: Mapping[str, str]) -> list[Undo]:
-    """Give what takes back a run's change of a function, a function each. runs: function ARN -> run id."""
+    """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
     oldest = min(runs.values(), default="")
     history = _by_function(store, [run_id for run_id in runs_with_journal(store) if run_id >= oldest])
     return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
 def _by_function(store: Store, runs: Sequence[str]) -> Mapping[str, Sequence[Entry]]:
-    """Give every function's changes, the newest first; rollbacks, and what was never made, are none."""
+    """Return every function's changes, the newest first, without rollbacks and what was never made."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
     for run_id in reversed(runs):
         for entry in reversed(Journal(store, run_id).entries()):
-            if entry.stands or entry.undone_by:
+            if entry.in_effect or entry.undone_by:
                 history[entry.intent.function_arn].append(entry)
     return history
 
@@ -75,25 +56,63 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"a journal names '{arn}', which is no function ARN")
-    standing = [entry for entry in entries if entry.stands]
-    chosen = [entry for entry in standing if whole or entry.intent.run_id in runs]
+    in_effect = [entry for entry in entries if entry.in_effect]
+    chosen = [entry for entry in in_effect if whole or entry.intent.run_id in runs]
     return Undo(
         function.account_id,
         function.region,
         function.name,
         arn,
-        tuple(chosen),
-        _refusal(entries, standing, chosen),
+        tuple(entry.intent for entry in chosen),
+        _refusal(entries, in_effect, chosen),
     )
 
 
-def _refusal(entries: Sequence[Entry], standing: Sequence[Entry], chosen: Sequence[Entry]) -> str:
-    """Say why nothing may be taken back: only what is on top may go, as nothing that came later is touched."""
+def _refusal(entries: Sequence[Entry], in_effect: Sequence[Entry], chosen: Sequence[Entry]) -> str:
+    """Return why nothing may be removed: only the newest changes may, as nothing that came later is touched."""
     if not entries:
         return "no run has changed it"
     if not chosen:
         return f"already rolled back by run {next(e.undone_by for e in entries if e.undone_by)}"
-    if chosen[0] is not standing[0]:
-        later = standing[0].intent.run_id
+    if chosen[0] is not in_effect[0]:
+        later = in_effect[0].intent.run_id
         return f"run {later} has changed it since; roll that back too, or use --function"
     return ""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A function that carries a change: the run that made it, its wave, when (UTC) it began and was confirmed."""
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    run_id: str
+    wave: str
+    begun: datetime
+    ended: datetime
+
+
+def changed_since(store: Store, moment: datetime) -> list[Changed]:
+    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN.
+
+    Raises BadInput for a journal that can't be read.
+    """
+    found: dict[str, Changed] = {}
+    for run_id in runs_since(store, moment):
+        for entry in Journal(store, run_id).entries():
+            if not entry.in_effect or entry.ended is None or entry.ended < moment:
+                continue
+            intent = entry.intent
+            found[intent.function_arn] = Changed(
+                intent.account_id,
+                intent.region,
+                intent.function_name,
+                intent.function_arn,
+                run_id,
+                intent.wave,
+                entry.begun,
+                entry.ended,
+            )
+    return [found[arn] for arn in sorted(found)]

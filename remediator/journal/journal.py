@@ -1,10 +1,10 @@
-"""The journal: what is about to be done, before; what became of it, after. One JSON line each, no secrets.
+"""The journal: each change's intent before it is sent, and its outcome afterwards. One JSON line each, no secrets.
 
 Lines, by `event`:
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
            layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], and untag
   outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function)
-  undone   id, at, by: a later run has taken this change back
+  undone   id, at, by: a later run has removed this change
 
 An entry without an outcome is open: the run was killed, or its time ended, before the change was settled. While a
 run's journal may have open entries, state/open/RUN_ID.json says so.
@@ -20,68 +20,34 @@ from typing import Literal
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from remediator.change.delta import Delta
-from remediator.journal.store import Store, run_folder
+from remediator.change.records import Intent, OutcomeRecord
+from remediator.journal.store import run_folder
 from scanner.aws.turns import elsewhere
 from scanner.core.errors import AutoDefenderError, BadInput
-from scanner.settings import Family
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
-Action = Literal["protect", "repair", "upgrade", "rollback"]
-Outcome = Literal["planned", "changed", "deferred", "dropped", "failed", "rolled_back"]
 _OPEN = "state/open/"
 
 
 @dataclass(frozen=True)
-class Intent:
-    """One change that is about to be sent. `delta` is what it puts in, or for a rollback what it takes out."""
-
-    id: str
-    run_id: str
-    action: Action
-    account_id: str
-    region: str
-    function_name: str
-    function_arn: str
-    family: Family
-    revision_id: str
-    delta: Delta
-    layers_before: tuple[str, ...]
-    wrapper_before: str
-    undoes: tuple[tuple[str, str], ...] = ()
-    untag: bool = False
-    wave: str = ""
-
-
-@dataclass(frozen=True)
-class OutcomeRecord:
-    """What became of an intent. `left`: it failed, and what was put in could not be taken out again."""
-
-    id: str
-    outcome: Outcome
-    detail: str
-    attempts: int
-    left: bool = False
-
-
-@dataclass(frozen=True)
 class Entry:
-    """An intent with what is known of it since; `settled` is None while it is open.
+    """An intent and its outcome, None while it is open.
 
-    begun, ended: when the intent and its outcome were written; the update took effect between the two.
+    begun, ended: when the two were written; the update took effect in between.
     """
 
     intent: Intent
-    settled: OutcomeRecord | None
+    outcome: OutcomeRecord | None
     undone_by: str | None
     begun: datetime
     ended: datetime | None
 
     @property
-    def stands(self) -> bool:
-        """Tell whether the change may be on the function: made and not taken back, or never found out."""
-        made = self.settled is None or self.settled.outcome == "changed" or self.settled.left
+    def in_effect(self) -> bool:
+        """Return whether the change may be on the function: made and not rolled back, or of unknown outcome."""
+        made = self.outcome is None or self.outcome.outcome == "changed" or self.outcome.left
         return self.intent.action != "rollback" and made and self.undone_by is None
 
 
@@ -89,15 +55,15 @@ class Journal:
     """One run's journal; any thread may write. Lines that belong together are written in one append."""
 
     def __init__(self, store: Store, run_id: str) -> None:
-        """Take where it is kept and whose it is; nothing is written before the first intent."""
+        """Take the store and the run; nothing is written before the first intent."""
         self.run_id = run_id
         self._store = store
         self._path = f"{run_folder(run_id)}/journal.jsonl"
         self._announced = False
-        self._looked = False
+        self._resumed = False
         self._open: set[str] = set()
 
-    def intend(self, intents: Sequence[Intent]) -> None:
+    def record_intents(self, intents: Sequence[Intent]) -> None:
         """Write intents; on return they are durable, and the changes may be sent."""
         if not intents:
             return
@@ -107,21 +73,21 @@ class Journal:
         self._open.update(intent.id for intent in intents)
         self._append("intent", [vars(intent) for intent in intents])
 
-    def settle(self, outcomes: Sequence[OutcomeRecord]) -> None:
+    def record_outcomes(self, outcomes: Sequence[OutcomeRecord]) -> None:
         """Write outcomes."""
         self._append("outcome", [vars(outcome) for outcome in outcomes])
         self._open.difference_update(outcome.id for outcome in outcomes)
 
-    def undone(self, ids: Iterable[str], by: str) -> None:
-        """Write that a later run has taken these changes back."""
+    def record_undone(self, ids: Iterable[str], by: str) -> None:
+        """Write that a later run has removed these changes."""
         self._append("undone", [{"id": identity, "by": by} for identity in ids])
 
     def close(self) -> None:
-        """Take the marker away if no entry is open; otherwise the next run looks into what is.
+        """Delete the marker if no entry is open; otherwise the next run resolves what is.
 
-        One that has not looked what was left open before knows nothing, and leaves all as it is.
+        The marker stays where `resume` was not called: it is not known what an earlier process left open.
         """
-        if self._open or not self._looked:
+        if self._open or not self._resumed:
             return
         try:
             self._store.delete(_open_marker(self.run_id))
@@ -131,24 +97,24 @@ class Journal:
     def entries(self) -> list[Entry]:
         """Read all entries, in the order of their intents.
 
-        A last line that was cut off by the kill is left out: what it was to announce was never sent. Raises
-        BadInput for any other line that can't be understood.
+        A last line that was cut off by the kill is left out: its change was never sent. Raises
+        BadInput for any other line that is not a line of a journal.
         """
         return _entries(self._whole_lines()[0], self._store.url(self._path))
 
-    def take_up(self) -> list[Entry]:
-        """Read what is there: of a run that was killed, or of this one's rollback of what regressed.
+    def resume(self) -> list[Entry]:
+        """Return the entries of a journal that is written on: a killed run's, or this run's own after its health rollback.
 
-        For a run that writes; the run whose journal it is must have ended, or be this one. `close` then knows what is
-        open, and a line that was cut off goes, so that lines can follow. Raises what `entries` raises.
+        The run must have ended, or be this one. `close` then knows what is open; a last line that was cut off is
+        removed, so that lines can follow. Raises what `entries` raises.
         """
         lines, cut = self._whole_lines()
         if cut:
-            log.warning("%s: its last line was cut off, and goes", self._store.url(self._path))
+            log.warning("%s: its last line was cut off, and is removed", self._store.url(self._path))
             self._store.write(self._path, b"".join(lines), "application/x-ndjson")
         entries = _entries(lines, self._store.url(self._path))
-        self._open.update(entry.intent.id for entry in entries if entry.settled is None)
-        self._looked = True
+        self._open.update(entry.intent.id for entry in entries if entry.outcome is None)
+        self._resumed = True
         return entries
 
     def _whole_lines(self) -> tuple[list[bytes], bool]:
@@ -168,19 +134,26 @@ def _open_marker(run_id: str) -> str:
     return f"{_OPEN}{run_id}.json"
 
 
+def record_undone(store: Store, rollback: Intent) -> None:
+    """Mark the changes that a rollback has removed, each in the journal of its run."""
+    for run_id in dict(rollback.undoes):
+        ids = [intent_id for run, intent_id in rollback.undoes if run == run_id]
+        Journal(store, run_id).record_undone(ids, by=rollback.run_id)
+
+
 def open_runs(store: Store) -> list[str]:
-    """Give the ids of the runs whose journals may have open entries, oldest first."""
+    """Return the ids of the runs whose journals may have open entries, oldest first."""
     return [path.removeprefix(_OPEN).removesuffix(".json") for path in store.list(_OPEN)]
 
 
 def runs_with_journal(store: Store) -> list[str]:
-    """Give the ids of all runs that have changed anything, oldest first."""
+    """Return the ids of all runs that have changed anything, oldest first."""
     paths = store.list("runs/")
     return sorted(path.split("/")[-2] for path in paths if path.endswith("/journal.jsonl"))
 
 
 def runs_since(store: Store, moment: datetime) -> list[str]:
-    """Give the ids of the runs with a journal that may have changed something since a moment (UTC), oldest first."""
+    """Return the ids of the runs with a journal that may have changed something since a moment (UTC), oldest first."""
     # A run changes things for hours at most after its start, which names its folder.
     days = range((datetime.now(UTC).date() - moment.date()).days + 2)
     first = moment.date() - timedelta(days=1)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from remediator.journal.store import QUARANTINE, Store, load, save
+from remediator.journal.store import QUARANTINE, load, save
+from storage.protocol import Store
 
 
 @dataclass(frozen=True)

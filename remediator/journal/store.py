@@ -6,11 +6,12 @@ state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open e
 
 import json
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from scanner.core.errors import BadInput
+from storage.protocol import Store
 
 STOP = "state/stop"
 QUARANTINE = "state/quarantine.json"
@@ -19,31 +20,6 @@ WAVES = "state/waves.json"
 
 _JSON = "application/json"
 T = TypeVar("T")
-
-
-class Store(Protocol):
-    """Files by relative path; all methods may be called from any thread."""
-
-    def write(self, path: str, body: bytes, content_type: str) -> None:
-        """Write one whole file; a reader sees the old one or the new one."""
-
-    def read(self, path: str) -> bytes | None:
-        """Give a file's bytes, or None if there is no such file."""
-
-    def append(self, path: str, line: bytes) -> None:
-        """Add lines and return once they are durable."""
-
-    def create_exclusive(self, path: str, body: bytes) -> bool:
-        """Create a file; False if it is there already."""
-
-    def delete(self, path: str) -> None:
-        """Delete a file; one that is not there is no error."""
-
-    def list(self, prefix: str) -> list[str]:
-        """Give the sorted paths of all files below a prefix."""
-
-    def url(self, path: str) -> str:
-        """Give what a person can open."""
 
 
 def started_at(run_id: str) -> datetime:

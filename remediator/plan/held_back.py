@@ -8,9 +8,9 @@ import pandas as pd
 
 from remediator.journal.drift import ProtectionCount, find_drift
 from remediator.journal.failures import Failure, failures, still_failing
-from remediator.journal.store import Store
 from scanner.core.arns import function_arns
 from scanner.settings import DefenderSettings
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,55 +9,17 @@ from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 
-from remediator.change.delta import Delta, DeltaConflict, DesiredState, layers_with, plan_delta
+from remediator.change.delta import Delta, DeltaConflict, layers_with, plan_delta
+from remediator.change.desired_state import DesiredState, desired_state
+from remediator.change.records import STRICT, Change, FunctionState, PlannedAction
 from remediator.settings import RolloutSettings
-from scanner.core.arns import FunctionArn, function_arns
-from scanner.core.errors import BadInput
-from scanner.settings import EXEC_WRAPPER, DefenderSettings, Family
+from scanner.core.arns import function_arns
+from scanner.settings import DefenderSettings, Family
 
-Action = Literal["protect", "repair", "upgrade"]
-_ACTIONS: Mapping[str, Action] = {"unprotected": "protect", "partial": "repair", "outdated": "upgrade"}
+_ACTIONS: Mapping[str, PlannedAction] = {"unprotected": "protect", "partial": "repair", "outdated": "upgrade"}
 # A change board meets weekly. Age alone does no harm: a function that has moved on is dropped anyway.
 VALID_FOR = timedelta(days=8)
-# Some 40,000 changes: more than anyone approves at once.
-MAX_PLAN_BYTES = 50_000_000
-_STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-@dataclass(frozen=True)
-class FunctionState:
-    """What a function carries: layer ARNs in order, the wrapper's value ("" absent), which of our variables."""
-
-    __pydantic_config__ = _STRICT
-
-    layers: tuple[str, ...]
-    wrapper: str
-    variables: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of one function. `why` gives the facts that made it safe, `revision_id` what they were read from.
-
-    wave: the name of the wave that it belongs to, "" where none is under way.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    account_id: str
-    region: str
-    function_name: str
-    function_arn: str
-    action: Action
-    family: Family
-    layer: str
-    before: FunctionState
-    after: FunctionState
-    revision_id: str
-    why: str
-    wave: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +31,7 @@ class Plan:
     digest: SHA-256 over all the rest; config_digest: of the configuration that the plan was made under.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     format: Literal[1]
     run_id: str
@@ -201,55 +163,3 @@ def _why(row: Mapping[Any, Any]) -> str:
         f"timeout {row['timeout_sec']} s, {row['code_size_bytes']} bytes of code, "
         f"{row['layer_count']} layers, {row['env_bytes']} bytes of variables; every check passed"
     )
-
-
-def desired_state(defender: DefenderSettings, family: Family, region: str, account_id: str) -> DesiredState:
-    """Give what a function of this family, region and account is to carry."""
-    return DesiredState(
-        defender.layer_for(family, region, account_id), defender.wrapper_for(family), defender.variable_names
-    )
-
-
-def configuration_digest(*sections: BaseModel) -> str:
-    """Digest what decides over changes (the sections defender, risk and rollout), but not rollout.dry_run.
-
-    The configuration holds secrets, and a plan is handed around: key stretching keeps them from being guessed.
-    """
-    data = [section.model_dump(exclude={"dry_run"}) for section in sections]
-    text = json.dumps(data, sort_keys=True, default=_plain)
-    # OWASP password storage cheat sheet: PBKDF2-HMAC-SHA256 with 600,000 iterations.
-    return hashlib.pbkdf2_hmac("sha256", text.encode(), b"auto-defender plan", 600_000).hex()
-
-
-def _plain(value: object) -> str:
-    return str(value.get_secret_value()) if isinstance(value, SecretStr) else str(value)
-
-
-def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) -> Plan:
-    """Read a saved plan that may be applied now.
-
-    Raises BadInput for anything else: too large, not a plan, edited, expired, or made under another configuration.
-    """
-    if len(text) > MAX_PLAN_BYTES:
-        raise BadInput(f"{source}: {len(text):,} bytes; at most {MAX_PLAN_BYTES:,} are read")
-    try:
-        plan: Plan = TypeAdapter(Plan).validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{source}: {key + ': ' if key else ''}not a plan: {first['msg']}") from None
-    again = "make a new one with: auto-defender plan"
-    if plan.digest != plan.computed_digest or not all(_consistent(change, plan) for change in plan.changes):
-        raise BadInput(f"{source}: edited after it was made, its digest does not fit; {again}")
-    if plan.created.tzinfo is None or plan.expires.tzinfo is None or now >= plan.expires:
-        raise BadInput(f"{source}: expired on {plan.expires:%Y-%m-%d %H:%M} UTC; {again}")
-    if plan.config_digest != config_digest:
-        raise BadInput(
-            f"{source}: made under another configuration (defender, risk or rollout differ); {again}"
-        )
-    return plan
-
-
-def _consistent(change: Change, plan: Plan) -> bool:
-    arn = FunctionArn(plan.partition, change.region, change.account_id, change.function_name)
-    return FunctionArn.parse(change.function_arn) == arn and EXEC_WRAPPER in change.after.variables

@@ -4,9 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from remediator.journal.store import STOP, Store
+from remediator.journal.store import STOP
 from remediator.settings import RolloutSettings
 from scanner.core.errors import AutoDefenderError, GuardStop
+from storage.protocol import Store
 
 # Functions that AWS's own landing zones run on; their stacks break when something else changes them.
 BUILT_IN_EXCLUSIONS = (
@@ -19,6 +20,8 @@ BUILT_IN_EXCLUSIONS = (
     "LandingZone*",
     "StackSet-*",  # helpers that StackSets deploy for other tools, these included
 )
+# The guards that only spread the work over runs.
+LIMITS = ("max_changes_per_run", "max_changes_per_account")
 # "stop when more than stop_after_failure_pct of at least 20 changes failed": fewer prove nothing.
 BREAKER_FROM = 20
 # The kill switch and the lock are read before each batch: all changes that begin within one second.

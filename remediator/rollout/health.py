@@ -1,13 +1,30 @@
-"""Is a function worse off since its change? Errors, throttles and duration before and after. Pure arithmetic.
+"""The health watch: whether a function does worse since its change, by errors, throttles and duration.
 
 Rates are compared by Wilson score intervals: a rate has risen where the lowest that the calls after allow is above the
 highest that the calls before allow. So a few unlucky calls prove nothing, and a function that nobody called before
 can't be told from one that was always so.
 """
 
+import logging
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
+
+import pandas as pd
+
+from remediator.journal.history import Changed, changed_since
+from remediator.journal.quarantine import quarantined
+from remediator.rollout.metrics import Figures, read_figures
+from remediator.settings import HealthSettings
+from scanner.aws.caller import Aws
+from scanner.core.arns import function_arns
+from scanner.core.errors import GuardStop
+from scanner.settings import SweepSettings
+from storage.protocol import Store
+
+log = logging.getLogger(__name__)
 
 Verdict = Literal["healthy", "regressed", "too_little_traffic", "unread"]
 # Three standard errors on both sides: thousands of functions are compared every hour, chance alone must not show.
@@ -18,24 +35,6 @@ _FEWEST_BAD = 10
 _LEAST_RISE = 0.01
 # Means of heavy-tailed durations move by themselves; doubled, and by what a caller feels, they do not.
 _SLOWER_BY, _SLOWER_MS = 2.0, 100.0
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What CloudWatch counted of a function over a stretch of time; duration_ms is the sum over all invocations.
-
-    Throttled requests are in `throttles` and in no other figure.
-    """
-
-    invocations: float
-    errors: float
-    throttles: float
-    duration_ms: float
-
-    @property
-    def mean_ms(self) -> float:
-        """Give the mean duration; 0 where nothing was invoked."""
-        return self.duration_ms / self.invocations if self.invocations > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -114,3 +113,85 @@ def _rise(before: tuple[float, float], after: tuple[float, float]) -> float:
 
 def _share(bad: float, total: float) -> str:
     return f"{100 * bad / total:.2f} %" if total > 0 else "none"
+
+
+@dataclass(frozen=True)
+class FunctionHealth:
+    """One changed function: since when, by which run, how it fares, and the figures behind that (None: not read)."""
+
+    function_arn: str
+    run_id: str
+    wave: str
+    changed: str
+    verdict: Verdict
+    why: str
+    before: Figures | None
+    after: Figures | None
+
+
+def observe_health(
+    aws: Aws,
+    settings: HealthSettings,
+    sweep: SweepSettings,
+    *,
+    store: Store,
+    assessed: pd.DataFrame,
+    now: datetime,
+    deadline: float | None = None,
+) -> tuple[FunctionHealth, ...]:
+    """Compare every function that was changed within settings.hours with itself. Reads only. now: aware, UTC.
+
+    A function that the assessed frame shows without the Defender is left out: someone else has deployed it since.
+    """
+    if not settings.enabled:
+        return ()
+    changed = changed_since(store, now - timedelta(hours=settings.hours))
+    bare = _bare(assessed, {one.function_name for one in changed}, aws.partition)
+    changed = [one for one in changed if one.function_arn not in bare]
+    figures = read_figures(changed, aws, sweep, hours=settings.hours, now=now, deadline=deadline)
+    return tuple(_health(one, figures.get(one.function_arn), settings) for one in changed)
+
+
+def _bare(assessed: pd.DataFrame, names: Collection[str], partition: str) -> frozenset[str]:
+    rows = assessed[(assessed["protection"] == "unprotected") & assessed["function_name"].isin(names)]
+    return frozenset(function_arns(rows, partition))
+
+
+def _health(
+    one: Changed, figures: tuple[Figures, Figures] | None, settings: HealthSettings
+) -> FunctionHealth:
+    before, after = figures or (None, None)
+    found = compare(before, after, settings.min_invocations)
+    if found.verdict == "regressed":
+        log.error(
+            "regressed since run %s: %s: %s",
+            one.run_id,
+            one.function_arn,
+            found.why,
+            extra={"function_arn": one.function_arn},
+        )
+    changed = one.ended.isoformat(timespec="seconds")
+    return FunctionHealth(
+        one.function_arn, one.run_id, one.wave, changed, found.verdict, found.why, before, after
+    )
+
+
+def breaker(
+    functions: Sequence[FunctionHealth], settings: HealthSettings, store: Store, now: datetime
+) -> GuardStop | None:
+    """Give the stop where more than a few functions regressed within settings.hours, found now or by earlier runs."""
+    since = now - timedelta(hours=settings.hours)
+    arns = {one.function_arn for one in functions if one.verdict == "regressed"} | {
+        entry.function_arn
+        for entry in quarantined(store)
+        if entry.regressed and datetime.fromisoformat(entry.since) >= since
+    }
+    if not settings.enabled or len(arns) <= settings.max_regressed:
+        return None
+    return GuardStop(
+        "health",
+        f"{len(arns)} functions regressed within {settings.hours} hours of their change, more than "
+        f"{settings.max_regressed}",
+        "See summary.json and the quarantine for their figures; once the cause is mended, take them out of "
+        f"{store.url('state/quarantine.json')}, or wait until they are {settings.hours} hours old",
+    )

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from remediator.journal.store import Store
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 

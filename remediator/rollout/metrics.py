@@ -3,10 +3,10 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from remediator.journal.changed import Changed
-from remediator.rollout.health import Figures
+from remediator.journal.history import Changed
 from scanner.aws.caller import Aws
 from scanner.core.errors import InternalError
 from scanner.core.worker_pool import WorkerPool
@@ -21,6 +21,26 @@ _METRICS = ("Invocations", "Errors", "Throttles", "Duration")
 _HOUR, _FINE = 3_600, 300
 # A short stretch is counted in steps of five minutes, so that the hour of the change is not lost; a longer one in hours.
 _FINE_UP_TO = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What CloudWatch counted of a function over a stretch of time; duration_ms is the sum over all invocations.
+
+    Throttled requests are in `throttles` and in no other figure.
+    """
+
+    invocations: float
+    errors: float
+    throttles: float
+    duration_ms: float
+
+    @property
+    def mean_ms(self) -> float:
+        """Give the mean duration; 0 where nothing was invoked."""
+        return self.duration_ms / self.invocations if self.invocations > 0 else 0.0
+
+
 # By function ARN: before the change, after it.
 Pairs = dict[str, tuple[Figures, Figures]]
 

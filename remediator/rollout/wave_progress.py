@@ -1,4 +1,4 @@
-"""The waves in one run: where they stand, whose functions may be changed, and what the run has done to that."""
+"""The waves in one run: their status, whose functions may be changed, and what the run has done to that."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from remediator.journal.store import Store
-from remediator.plan.plan import Plan
-from remediator.rollout.health_watch import FunctionHealth
+from remediator.change.records import Change
+from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_membership import UNKNOWN, WaveTags, accounts_of, read_tags, wave_numbers
 from remediator.rollout.waves import (
     WaveObservation,
@@ -28,13 +27,14 @@ from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
 from scanner.inventory.ledger import UNREAD
 from scanner.settings import SweepSettings
+from storage.protocol import Store
 
 
 @dataclass(frozen=True)
 class WaveProgress:
-    """The waves, each with what it has been through and what this run sees of it; and each function's wave.
+    """The waves, each with its state and what this run observes of it; and each function's wave.
 
-    numbers: as wave_members.wave_numbers gives them, a row of the assessed frame each.
+    numbers: of wave_membership.wave_numbers, one a row of the assessed frame.
     """
 
     waves: tuple[WaveSettings, ...]
@@ -44,12 +44,12 @@ class WaveProgress:
     now: datetime
 
     @property
-    def standing(self) -> tuple[WaveStatus, ...]:
-        """Tell where each wave stands."""
+    def status(self) -> tuple[WaveStatus, ...]:
+        """Return the status of each wave."""
         return wave_statuses(self.waves, self.states, self.seen, self.now)
 
     def marked(self, assessed: pd.DataFrame) -> pd.DataFrame:
-        """Give the assessed frame as make_plan wants it: with wave (name, "" for none) and wave_waits (bool)."""
+        """Return the assessed frame with the columns that make_plan reads: wave (name, "" for none) and wave_waits (bool)."""
         if not self.waves:
             return assessed
         current = current_wave(self.states)
@@ -58,17 +58,19 @@ class WaveProgress:
         waits = ((self.numbers > current) | (self.numbers == UNKNOWN)) & (current < len(self.waves))
         return assessed.assign(wave=names[self.numbers], wave_waits=waits)
 
-    def after(self, plan: Plan, changes: pd.DataFrame, *, stopped: bool) -> "WaveProgress":
-        """Note when the wave under way was done: all that can be changed of it was planned, nothing stopped it, and
-        nothing of it was put off. Changed again once it was done, it soaks anew. changes: what became of the plan.
+    def after(self, planned: Sequence[Change], changes: pd.DataFrame, *, stopped: bool) -> "WaveProgress":
+        """Return the same with the current wave done where all that can be changed of it was planned, nothing stopped
+        the run and nothing of the wave was deferred. A wave that is changed again after that soaks again.
+
+        changes: the changes frame of the plan.
         """  # noqa: D205
         current = current_wave(self.states)
         if current == len(self.waves):
             return self
-        planned = [change.function_arn for change in plan.changes if change.wave == self.waves[current].name]
-        ends = set(changes.loc[changes["function_arn"].isin(planned), "outcome"])
+        arns = [change.function_arn for change in planned if change.wave == self.waves[current].name]
+        ends = set(changes.loc[changes["function_arn"].isin(arns), "outcome"])
         seen, state = self.seen[current], self.states[current]
-        complete = seen.functions and not seen.units_unread and len(planned) >= seen.eligible
+        complete = seen.functions and not seen.units_unread and len(arns) >= seen.eligible
         through = complete and not stopped and "deferred" not in ends
         if not ("changed" in ends if state.done else through):
             return self

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from remediator.execution.results import ChangeRow
-from remediator.journal.journal import Intent
-from remediator.journal.store import WAVES, Store, load, save
-from remediator.plan.plan import Change
+from remediator.change.records import Change, ChangeRow, Intent
+from remediator.journal.store import WAVES, load, save
 from remediator.settings import WaveSettings
+from storage.protocol import Store
 
 Stage = Literal["passed", "open", "soaking", "held", "waiting"]
 
@@ -180,11 +179,11 @@ def count_changes(store: Store, rows: Iterable[ChangeRow]) -> None:
     known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
     counted: dict[str, WaveState] = {}
     for row in rows:
-        wave = row.of.wave if isinstance(row.of, Change | Intent) else ""
-        if not wave or row.ended.outcome not in {"changed", "failed"}:
+        wave = row.item.wave if isinstance(row.item, Change | Intent) else ""
+        if not wave or row.result.outcome not in {"changed", "failed"}:
             continue
         state = counted.get(wave) or known.get(wave) or WaveState(wave)
-        made = row.ended.outcome == "changed"
+        made = row.result.outcome == "changed"
         counted[wave] = replace(state, changed=state.changed + made, failed=state.failed + (not made))
     if counted:
         keep(store, counted.values())

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
-from storage.store import Store
+from storage.protocol import Store
 
 
 class _Share(BaseModel):

@@ -5,12 +5,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from auto_defender.jobs.drift import DriftedFunction
-from remediator.rollout.health import Verdict
-from remediator.rollout.health_watch import FunctionHealth
+from remediator.rollout.health import FunctionHealth, Verdict
 from remediator.rollout.waves import WaveStatus
 
 VERDICTS: tuple[Verdict, ...] = ("healthy", "regressed", "too_little_traffic", "unread")
+
+
+@dataclass(frozen=True)
+class DriftedFunction:
+    """One function that lost the Defender since a run gave it.
+
+    times: how often that happened. given_up: it is no longer protected again. tool: what deploys it, told from its
+    tags, and snippet: what its owner puts in there; "" for what is not given up. detail: why there is no snippet.
+    """
+
+    function_arn: str
+    times: int
+    run_id: str
+    at: str
+    given_up: bool
+    tool: str = ""
+    snippet: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)

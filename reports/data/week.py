@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from reports.data.columns import ACCOUNTS
 from reports.data.coverage import READ, UNREAD
 from reports.data.read_back import read_csv, read_summary
-from reports.render.csv import ACCOUNTS
 from scanner.core.errors import BadInput
 from scanner.inventory.ledger import ANY_REGION
-from storage.store import Store
+from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 

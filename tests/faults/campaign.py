@@ -30,8 +30,8 @@ from remediator.journal.journal import Journal, open_runs, runs_with_journal
 from remediator.journal.store import run_folder
 from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError
-from storage.store import FolderStore
-from storage.store_base import StoreFailed
+from storage.folder import FolderStore
+from storage.protocol import StoreFailed
 from tests.faults import world
 from tests.faults.fault_plan import FaultPlan
 from tests.faults.files import check_files, check_secrets, remember
@@ -226,7 +226,7 @@ class Campaign:
         for run_id in open_runs(store):
             self.result.violations.append(f"{run_id}: its journal is still open")
         for run_id in runs_with_journal(store):
-            if any(entry.settled is None for entry in Journal(store, run_id).entries()):
+            if any(entry.outcome is None for entry in Journal(store, run_id).entries()):
                 self.result.violations.append(f"{run_id}: an entry of its journal is open for ever")
         self.result.violations += check_secrets(self.root)
         self.result.violations += self.truth.violations

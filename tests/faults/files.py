@@ -11,7 +11,7 @@ from typing import Any
 from remediator.journal.journal import Journal
 from remediator.journal.store import run_folder
 from scanner.risk.rules import Rules
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.faults.simulator import Simulator
 from tests.faults.truth import judged, layers_of, of_us
 from tests.faults.world import OWNERS_SECRET, POLICY, REGIONS
@@ -99,12 +99,12 @@ def _changes(simulator: Simulator, run_id: str, changes: list[dict[str, str]], b
 def _journal(root: Path, run_id: str, changes: list[dict[str, str]]) -> list[str]:
     store = FolderStore(root)
     entries = Journal(store, run_id).entries()
-    open_ones = [entry for entry in entries if entry.settled is None]
+    open_ones = [entry for entry in entries if entry.outcome is None]
     problems = []
     if open_ones and f"state/open/{run_id}.json" not in store.list("state/open/"):
         problems.append(f"{len(open_ones)} entries of its journal are open, and no marker says so")
     told = {change["function_arn"]: change["outcome"] for change in changes}
-    settled = {entry.intent.function_arn: entry.settled for entry in entries}
+    settled = {entry.intent.function_arn: entry.outcome for entry in entries}
     for arn, end in settled.items():
         raced = end is not None and "concurrent_deploy" in end.detail  # read again, it was not sent again
         if end is not None and told.get(arn) != end.outcome and not raced:

@@ -9,7 +9,7 @@ from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from remediator.journal.journal import runs_with_journal
 from scanner.core.errors import AutoDefenderError, GuardStop
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.fault_plan import FaultPlan, Planned
 from tests.faults.simulator import Write, serving

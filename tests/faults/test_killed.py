@@ -11,7 +11,7 @@ import pytest
 from auto_defender.jobs.run import run
 from benchmarks.server_process import ROOT
 from remediator.journal.journal import open_runs, runs_with_journal
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.faults import world
 from tests.faults.campaign import Campaign, environment, variables
 from tests.faults.simulator import Kill, serving

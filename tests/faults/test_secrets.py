@@ -13,15 +13,16 @@ from typing import Any
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
+from auto_defender.jobs.apply import apply_saved
 from auto_defender.jobs.explain import explain_function
-from auto_defender.jobs.plan import apply_saved, write_plan
+from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run, scan
 from auto_defender.logging import JsonLines, OfRun
 from auto_defender.notify.metrics import embedded_metrics
 from remediator.journal.journal import runs_with_journal
 from scanner.core.errors import AutoDefenderError
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_secrets
 from tests.faults.simulator import serving

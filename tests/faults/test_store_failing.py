@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from auto_defender.jobs.plan import apply_saved, write_plan
+from auto_defender.jobs.apply import apply_saved
+from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.run import run
+from remediator.execution.regressions import roll_back_regressed
 from remediator.journal.journal import Journal, open_runs
 from remediator.journal.store import run_folder
-from remediator.rollout.health_watch import FunctionHealth, roll_back_regressed
+from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import RunLock
 from reports.run_files import write_run
 from scanner.core.errors import GuardStop
-from storage.store import FolderStore
-from storage.store_base import StoreFailed
+from storage.folder import FolderStore
+from storage.protocol import StoreFailed
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_files, remember
 from tests.faults.simulator import serving
@@ -68,7 +70,7 @@ def killed_in_the_midst(course: Campaign) -> set[str]:
     for moment in range(60, 400, 9):
         course.do(run, fuse=moment)
         entries = [entry for run_id in open_runs(store) for entry in Journal(store, run_id).entries()]
-        left_open = {entry.intent.function_arn for entry in entries if entry.settled is None}
+        left_open = {entry.intent.function_arn for entry in entries if entry.outcome is None}
         taken = left_open & {write.arn for write in course.simulator.writes}
         if taken:
             return taken

@@ -36,7 +36,7 @@ def outcomes(applied: Any) -> dict[str, int]:
 
 def check_settled(house: House) -> None:
     """Every intent has its outcome, and nothing is half done."""
-    assert all(entry.settled for entry in house.entries())
+    assert all(entry.outcome for entry in house.entries())
     assert house.store.list("state/open/") == []
     assert all(f["LastUpdateStatus"] == "Successful" for f in house.aws.functions.values())
 

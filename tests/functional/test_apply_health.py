@@ -7,16 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from auto_defender.jobs.observe import Observation
+from auto_defender.observation import Observation
+from remediator.execution.regressions import HealthReport, roll_back_regressed
 from remediator.journal.quarantine import quarantined
-from remediator.rollout.health import Figures
-from remediator.rollout.health_watch import (
-    FunctionHealth,
-    HealthReport,
-    breaker,
-    observe_health,
-    roll_back_regressed,
-)
+from remediator.rollout.health import Figures, FunctionHealth, breaker, observe_health
 from remediator.rollout.lock import RunLock
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal

@@ -23,7 +23,7 @@ from remediator.settings import RolloutSettings
 from scanner.aws.caller import Aws
 from scanner.risk.rules import Rules
 from scanner.settings import OrganizationSettings, RiskSettings, SweepSettings
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.unit.remediator.house import RUN
 
 CENTRAL, MEMBERS, REGIONS = "999988887777", ("100000000000", "100000000001"), ("us-east-1", "eu-west-1")
@@ -115,7 +115,7 @@ def test_whatever_happens_on_the_wire_each_function_is_updated_once(
         stage = "deployed" if name == "deployed-1" else "production"
         assert function["Environment"]["Variables"]["STAGE"] == stage
         assert bool(plane.tags.get(function["FunctionArn"])) is changed
-    assert all(entry.settled for entry in Journal(FolderStore(tmp_path), RUN).entries())
+    assert all(entry.outcome for entry in Journal(FolderStore(tmp_path), RUN).entries())
 
 
 def test_throttling_slows_down_and_loses_nothing(plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:

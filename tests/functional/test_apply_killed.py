@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scanner.core.errors import GuardStop
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.house import OURS, RUN, House
 
@@ -92,7 +92,7 @@ def check_the_next_run(house: House, arns: list[str]) -> None:
     done = [arn for arn in arns if house.aws.layers(arn)]
     house.resolve()
     assert house.store.list("state/open/") == []
-    assert all(entry.settled is not None for entry in house.entries())
+    assert all(entry.outcome is not None for entry in house.entries())
     assert [arn for arn in arns if house.aws.layers(arn)] == done, "finding out sends nothing"
     house.apply(run_id="20261124T054232Z-after")
     for arn in arns:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from auto_defender.jobs.drift import DriftedFunction, report_drift
+from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.iac_snippets import snippet, tool_of
+from remediator.change.desired_state import desired_state
 from remediator.execution.apply import limit_stop
 from remediator.journal.failures import failures
 from remediator.plan.held_back import HeldBack, hold_back
-from remediator.plan.plan import desired_state
 from remediator.settings import RolloutSettings
+from reports.data.rollout_status import DriftedFunction
 from scanner.core.errors import BadInput
 from scanner.risk.engine import assess_risk
 from scanner.settings import SweepSettings

@@ -22,7 +22,7 @@ from scanner.inventory.functions_frame import frame_of
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
 from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.unit.remediator.house import RUN
 
 # The account that moto gives to every key it did not hand out itself.

@@ -133,7 +133,7 @@ def test_a_deployment_between_read_and_update_is_read_again_and_kept(house: Hous
     assert (row["outcome"], row["attempts"]) == ("changed", 2)
     assert aws.layers(arn) == [DATADOG, layer(4)]
     assert aws.variables(arn) == {"OWNER": "2", **OURS}
-    assert [entry.settled.outcome for entry in house.entries() if entry.settled] == ["deferred", "changed"]
+    assert [entry.outcome.outcome for entry in house.entries() if entry.outcome] == ["deferred", "changed"]
 
 
 def test_a_function_that_keeps_being_deployed_is_deferred(house: House, aws: FakeLambda) -> None:

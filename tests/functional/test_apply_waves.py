@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from remediator.execution.apply import ApplyResult
 from remediator.plan.plan import Plan
-from remediator.rollout.health import Figures
-from remediator.rollout.health_watch import observe_health
+from remediator.rollout.health import Figures, observe_health
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
 from remediator.rollout.waves import (
     WaveObservation,
@@ -28,7 +27,7 @@ from remediator.rollout.waves import (
 from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
 from scanner.settings import SweepSettings, Tag
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.house import House, hurry
 
@@ -114,7 +113,7 @@ class Hours:
         applied = self.house.apply(plan, plan.run_id)
         kept = waves.after(plan, applied.changes, stopped=False).keep(self.house.store, ())
         done = applied.changes[applied.changes["outcome"] == "changed"]
-        return done["account_id"].value_counts().to_dict(), kept.standing, applied
+        return done["account_id"].value_counts().to_dict(), kept.status, applied
 
 
 def stages(standing: tuple[WaveStatus, ...]) -> list[str]:
@@ -179,11 +178,11 @@ def test_metrics_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
             raise refusal("AccessDenied", "no", "GetMetricData")
 
     house.aws.before = refuse
-    (standing,) = hours.see(timedelta(hours=12)).standing
+    (standing,) = hours.see(timedelta(hours=12)).status
     assert standing.stage == "held"
     assert standing.says == "the metrics of 1 of its functions could not be read"
     house.aws.before = lambda method, arn, n: None
-    (standing,) = hours.see(timedelta(hours=12)).standing
+    (standing,) = hours.see(timedelta(hours=12)).status
     assert standing.stage == "passed"
 
 
@@ -247,7 +246,7 @@ def test_a_wave_by_tag_and_tags_that_cannot_be_read(tmp_path: Path) -> None:
     house.aws.before = refuse
     waves = hours.see(timedelta(hours=0.5))
     assert hours.plan(waves).held_back == {"wave": 3}
-    assert waves.standing[0].says == "1 of its account-regions could not be read"
+    assert waves.status[0].says == "1 of its account-regions could not be read"
     house.aws.before = lambda method, arn, n: None
     assert hours.run(0.5)[0] == {OTHER: 1}
 
@@ -283,7 +282,7 @@ def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     house.store.append = settled  # type: ignore[method-assign]
     house.store.delete("state/waves.json")
     assert house.resolve().changes["outcome"].tolist() == ["changed"]
-    assert hours.see(timedelta(0)).standing[0].changed == 1
+    assert hours.see(timedelta(0)).status[0].changed == 1
     (counted,) = json.loads(house.store.read(f"state/drift/{PILOT}.json") or b"[]")
     assert counted["run_id"] == plan.run_id
 

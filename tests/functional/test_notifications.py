@@ -9,10 +9,11 @@ import boto3
 import pytest
 from moto.sns.models import Topic, sns_backends
 
+from auto_defender.config import NotificationSettings
 from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.job_result import JobResult
-from auto_defender.notify.sns import NotificationSettings, notify_run
+from auto_defender.notify.sns import notify_run
 from tests.functional.moto_server import Desk, Done, auto_defender, desk_with, environment, serving
 
 

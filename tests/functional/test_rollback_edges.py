@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from remediator.change.context import ChangeContext
 from remediator.change.detach import DetachContext, detach
-from remediator.change.run_context import ChangeContext
-from remediator.change.settlement import ChangeResult
+from remediator.change.records import ChangeResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select, undo_each
 from remediator.journal.journal import Journal
@@ -44,7 +44,7 @@ def upgraded(house: House, aws: FakeLambda) -> str:
 
 def settled(house: House) -> list[tuple[str, int] | None]:
     """What the rollback's journal says of the end of each of its entries; None: it is open."""
-    ends = [entry.settled for entry in house.entries(BACK)]
+    ends = [entry.outcome for entry in house.entries(BACK)]
     return [(end.outcome, end.attempts) if end else None for end in ends]
 
 
@@ -62,8 +62,8 @@ def test_the_journal_says_what_a_rollback_was_made_from_and_what_it_undoes(
     assert intent.undoes == ((RUN, undone.intent.id),)
     assert intent.untag
     assert undone.undone_by == BACK
-    assert made.settled is not None
-    assert (made.settled.outcome, made.settled.attempts) == ("rolled_back", 1)
+    assert made.outcome is not None
+    assert (made.outcome.outcome, made.outcome.attempts) == ("rolled_back", 1)
 
 
 def test_of_all_that_was_added_since_the_newest_is_what_a_rollback_goes_by(
@@ -235,7 +235,7 @@ def test_told_to_stop_it_sends_nothing_and_says_so(house: House, aws: FakeLambda
 def test_one_run_s_change_alone_goes_where_a_function_has_several(house: House, aws: FakeLambda) -> None:
     arn = upgraded(house, aws)
     (newest,) = undo_each(house.store, {arn: LATER})
-    assert [entry.intent.run_id for entry in newest.entries] == [LATER]
+    assert [entry.intent.run_id for entry in newest.intents] == [LATER]
     assert (newest.refusal, newest.protection_before) == ("", "outdated")
     (beneath,) = undo_each(house.store, {arn: RUN})
     assert beneath.refusal == f"run {LATER} has changed it since; roll that back too, or use --function"
@@ -248,7 +248,7 @@ def test_what_no_run_has_changed_is_refused_and_of_nothing_nothing_goes(
     assert undo_each(house.store, {}) == []
     other = arn_of("another")
     (undo,) = undo_each(house.store, {other: RUN})
-    assert (undo.function_arn, undo.entries, undo.refusal) == (other, (), "no run has changed it")
+    assert (undo.function_arn, undo.intents, undo.refusal) == (other, (), "no run has changed it")
 
 
 def test_a_function_is_freed_of_older_runs_too_where_a_run_is_named_beside_it(

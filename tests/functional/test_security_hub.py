@@ -18,14 +18,14 @@ from auto_defender.context import Context
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.jobs.observe import Observation
 from auto_defender.notify import security_hub
 from auto_defender.notify.security_hub import STATE, update_security_hub
+from auto_defender.observation import Observation
 from reports.data.run_result import Mode
 from reports.settings import SecurityHubSettings
 from scanner.core.arns import function_arns
 from storage.folder import FolderStore
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 from tests.functional.moto_server import Desk, auto_defender, environment, serving
 from tests.unit.reports.frames import organization
 

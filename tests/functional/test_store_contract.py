@@ -8,7 +8,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from storage.store import Store, open_store
+from storage.destination import open_store
+from storage.protocol import Store
 
 BUCKET = "reports-of-111122223333"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage.folder import FolderStore
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.house import House, hurry
 

@@ -12,7 +12,7 @@ import yaml
 
 from auto_defender.demo.run import configuration_text
 from reports.run_files import write_run
-from storage.store import open_store
+from storage.destination import open_store
 from tests.functional.moto_server import auto_defender, environment, reset, serving
 from tests.unit.reports.frames import NOW, organization
 

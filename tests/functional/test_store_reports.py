@@ -16,8 +16,8 @@ from moto import mock_aws
 from reports.render import csv as csv_files
 from reports.run_files import write_run
 from reports.weekly import write_weekly
-from storage.store import open_store
-from storage.store_base import StoreFailed
+from storage.destination import open_store
+from storage.protocol import StoreFailed
 from tests.unit.reports.frames import NOW, organization
 
 BUCKET = "reports-of-111122223333"

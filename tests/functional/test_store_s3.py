@@ -13,9 +13,9 @@ from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 
 from scanner.core.errors import BadInput
+from storage.destination import open_store
+from storage.protocol import StoreFailed
 from storage.s3 import EXPIRES
-from storage.store import open_store
-from storage.store_base import StoreFailed
 
 BUCKET = "reports-of-111122223333"
 

@@ -21,12 +21,12 @@ from remediator.journal.drift import find_drift
 from remediator.journal.failures import failures
 from remediator.journal.journal import Journal
 from remediator.journal.quarantine import quarantined
-from remediator.plan.plan import MAX_PLAN_BYTES, read_plan
+from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
 from scanner.core.errors import AutoDefenderError, BadInput
 from scanner.organization.optouts import read_optouts
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.functional.moto_server import ROOT, environment
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda

@@ -15,7 +15,8 @@ from remediator.execution.recover import resolve_open_runs
 from remediator.execution.rollback import RollbackResult, rollback
 from remediator.journal.history import select
 from remediator.journal.journal import Entry, Journal
-from remediator.plan.plan import Plan, configuration_digest, make_plan
+from remediator.plan.plan import Plan, make_plan
+from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import exclusions
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
@@ -23,7 +24,7 @@ from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings
-from storage.store import FolderStore
+from storage.folder import FolderStore
 from tests.unit.remediator.fake_lambda import PUBLISHER, FakeLambda
 
 WRAPPER = "/opt/twistlock/wrapper"

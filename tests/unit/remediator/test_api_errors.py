@@ -28,7 +28,7 @@ from tests.unit.remediator.fake_lambda import refusal
 def test_every_error_of_a_call_has_its_meaning(error: Exception, kind: str, ending: str) -> None:
     assert isinstance(error, CALL_ERRORS)
     meaning = classify_error(error)
-    assert (meaning.kind, meaning.ending) == (kind, ending)
+    assert (meaning.kind, meaning.outcome) == (kind, ending)
     assert "\n" not in str(meaning)
 
 

@@ -10,7 +10,6 @@ from remediator.change.delta import (
     Delta,
     DeltaAbsent,
     DeltaConflict,
-    DesiredState,
     State,
     add_delta,
     has_delta,
@@ -18,6 +17,7 @@ from remediator.change.delta import (
     plan_delta,
     remove_delta,
 )
+from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import layer

@@ -6,13 +6,13 @@ from remediator.change.delta import (
     Delta,
     DeltaAbsent,
     DeltaConflict,
-    DesiredState,
     State,
     add_delta,
     has_delta,
     plan_delta,
     remove_delta,
 )
+from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import layer

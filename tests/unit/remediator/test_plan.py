@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from remediator.execution.apply import limit_stop
-from remediator.plan.plan import configuration_digest, read_plan
+from remediator.plan.plan_file import configuration_digest, read_plan
 from remediator.settings import RolloutSettings
 from scanner.core.errors import BadInput
 from scanner.settings import RiskSettings

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from auto_defender.jobs.drift import DriftedFunction
-from remediator.rollout.health_watch import FunctionHealth
+from remediator.rollout.health import FunctionHealth
 from remediator.rollout.waves import WaveStatus
-from reports.data.rollout_status import VERDICTS, RolloutStatus
+from reports.data.rollout_status import VERDICTS, DriftedFunction, RolloutStatus
 from reports.data.run_result import Mode, RunResult
 from scanner.inventory.alias_traffic import SERVED
 from scanner.organization.optouts import OptOut

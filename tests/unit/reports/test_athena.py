@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from reports.render import csv as csv_files
+from reports.data import columns
 from reports.render.csv import ATHENA_ESCAPE
 from reports.run_files import TABLES
 from tools.templates import render
 
 COLUMNS = {
-    "functions": csv_files.FUNCTIONS,
-    "accounts": csv_files.ACCOUNTS,
-    "units": csv_files.UNITS,
-    "changes": csv_files.CHANGES,
+    "functions": columns.FUNCTIONS,
+    "accounts": columns.ACCOUNTS,
+    "units": columns.UNITS,
+    "changes": columns.CHANGES,
 }
 
 
@@ -54,10 +54,10 @@ def test_the_queries_name_no_column_that_is_not_there() -> None:
     stack = render("athena.yaml", ReportBucket="reports")
     view = stack["TypedFunctions"]["Properties"]["QueryString"]
     names = set(re.findall(r"\w+", view.partition("run_id,")[2].partition("FROM")[0]))
-    assert names - {"try_cast", "AS", "integer", "bigint", "boolean", "double"} == set(csv_files.FUNCTIONS)
+    assert names - {"try_cast", "AS", "integer", "bigint", "boolean", "double"} == set(columns.FUNCTIONS)
     coverage = stack["CoverageByDay"]["Properties"]["QueryString"]
     cast = set(re.findall(r"try_cast\((\w+) AS", coverage))
-    assert cast | {"ou_path"} <= set(csv_files.ACCOUNTS)
+    assert cast | {"ou_path"} <= set(columns.ACCOUNTS)
 
 
 @pytest.mark.parametrize("prefix", ["coverage", "/coverage/", "/"])

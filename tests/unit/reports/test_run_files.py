@@ -17,7 +17,7 @@ from scanner.inventory.functions_frame import FunctionsFrame
 from scanner.inventory.ledger import Ledger
 from scanner.organization import accounts
 from storage.folder import FolderStore
-from storage.store_base import StoreFailed
+from storage.protocol import StoreFailed
 from tests.unit.reports.frames import NOW, organization
 
 CONTRACT = (

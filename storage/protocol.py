@@ -1,14 +1,14 @@
-"""Where files go: a folder or an S3 prefix behind one small interface."""
+"""The protocol that a folder and an S3 prefix share: files by relative path, with conditional creation."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-import boto3
+from scanner.core.errors import AutoDefenderError
 
-from scanner.core.errors import BadInput
-from storage.folder import FolderStore
-from storage.s3 import S3Store
+
+class StoreFailed(AutoDefenderError):
+    """The store refused or could not be reached after all retries; nothing was lost locally."""
 
 
 class Store(Protocol):
@@ -54,24 +54,9 @@ class Store(Protocol):
         """Give what a browser opens without AWS credentials: a presigned https link, or a file:// one."""
 
 
-def open_store(
-    destination: str,
-    session: boto3.Session | None = None,
-    *,
-    bucket_owner: str | None = None,
-    kms_key_id: str | None = None,
-) -> Store:
-    """Open a folder or `s3://bucket/prefix`.
-
-    session: the boto3 Session that S3 is called with; None: boto3's default chain.
-    bucket_owner: the account id that must own the bucket (ExpectedBucketOwner); None: not checked.
-    kms_key_id: encrypt with this KMS key (SSE-KMS); None: as the bucket's default encryption says.
-    Raises BadInput for an address that can be neither; says nothing on whether it exists (check_writable does).
-    """
-    if destination.startswith("s3://"):
-        return S3Store.at(
-            destination, session or boto3.Session(), bucket_owner=bucket_owner, kms_key_id=kms_key_id
-        )
-    if "://" in destination or not destination.strip():
-        raise BadInput(f"output: '{destination}' is neither a folder nor s3://bucket/prefix")
-    return FolderStore(Path(destination).expanduser())
+def checked(path: str) -> str:
+    """Give the path back; ValueError for one that could leave the store."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise ValueError(f"not a path inside the store: {path!r}")
+    return path

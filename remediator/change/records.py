@@ -1,0 +1,161 @@
+"""What a change is, as data: planned, intended, ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import ConfigDict
+
+from remediator.change.api_errors import ApiError
+from remediator.change.delta import Delta
+from scanner.settings import Family
+
+PlannedAction = Literal["protect", "repair", "upgrade"]
+Action = Literal["protect", "repair", "upgrade", "rollback"]
+Outcome = Literal["planned", "changed", "deferred", "dropped", "failed", "rolled_back"]
+# Saved plans are read back: nothing in them is coerced or ignored.
+STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+# The protection that a function had before a change, by what the change did.
+_PROTECTION_BEFORE: Mapping[Action, str] = {
+    "protect": "unprotected",
+    "repair": "partial",
+    "upgrade": "outdated",
+}
+
+
+class Item(Protocol):
+    """What a row is about: a planned change, a journal entry, or a rollback."""
+
+    @property
+    def account_id(self) -> str:
+        """Return the function's account."""
+
+    @property
+    def region(self) -> str:
+        """Return the function's region."""
+
+    @property
+    def function_name(self) -> str:
+        """Return the function's name."""
+
+    @property
+    def function_arn(self) -> str:
+        """Return the function's ARN."""
+
+    @property
+    def action(self) -> Action:
+        """Return what is done to it."""
+
+
+@dataclass(frozen=True)
+class FunctionState:
+    """What a function carries: layer ARNs in order, the wrapper's value ("" absent), which of our variables."""
+
+    __pydantic_config__ = STRICT
+
+    layers: tuple[str, ...]
+    wrapper: str
+    variables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of one function.
+
+    why: the facts that made it safe. revision_id: the revision that they were read from.
+    wave: the name of the function's wave, "" where it has none.
+    """
+
+    __pydantic_config__ = STRICT
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    action: PlannedAction
+    family: Family
+    layer: str
+    before: FunctionState
+    after: FunctionState
+    revision_id: str
+    why: str
+    wave: str = ""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One change that is about to be sent. delta: what it adds, or what a rollback removes."""
+
+    id: str
+    run_id: str
+    action: Action
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    family: Family
+    revision_id: str
+    delta: Delta
+    layers_before: tuple[str, ...]
+    wrapper_before: str
+    undoes: tuple[tuple[str, str], ...] = ()
+    untag: bool = False
+    wave: str = ""
+
+
+@dataclass(frozen=True)
+class OutcomeRecord:
+    """How an intent ended. left: it failed, and what was added could not be removed again."""
+
+    id: str
+    outcome: Outcome
+    detail: str
+    attempts: int
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class ChangeResult:
+    """How a change ended.
+
+    intent: its journal entry, None where nothing was about to be sent. unsettled: the entry stays open.
+    left: it failed, and is still on the function. accepted: AWS accepted the update. error: the refusal, if any.
+    clean_revision: the function's revision without the change, where AWS accepted it, could not carry it out, and it
+    was removed again.
+    """
+
+    outcome: Outcome
+    detail: str = ""
+    attempts: int = 0
+    intent: Intent | None = None
+    unsettled: bool = False
+    left: bool = False
+    accepted: bool = False
+    error: ApiError | None = None
+    clean_revision: str = ""
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """One row of the changes frame: which function, and how its change ended."""
+
+    item: Item
+    result: ChangeResult
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What to remove from one function. intents: newest first; refusal: why nothing may be removed, "" where it may."""
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    intents: tuple[Intent, ...]
+    refusal: str = ""
+    action: Literal["rollback"] = "rollback"
+
+    @property
+    def protection_before(self) -> str:
+        """Return the function's protection before the oldest of these changes; there must be one."""
+        return _PROTECTION_BEFORE[self.intents[-1].action]

@@ -1,0 +1,89 @@
+"""Rolls back by itself what regressed since its change."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pandas as pd
+
+from remediator.execution.results import changes_frame
+from remediator.execution.rollback import rollback
+from remediator.journal.history import undo_each
+from remediator.journal.quarantine import Quarantined, put_in_quarantine
+from remediator.rollout.health import FunctionHealth
+from remediator.rollout.lock import RunLock
+from scanner.aws.caller import Aws
+from scanner.core.errors import GuardStop
+from scanner.settings import DefenderSettings
+from storage.protocol import Store
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """Every function that was changed within the last hours; the changes frame of what was taken back, and whether
+    that was cut short; the guard that lets nothing new begin, if any; and, by function ARN, what protection those that
+    regressed had before their change.
+    """  # noqa: D205
+
+    functions: tuple[FunctionHealth, ...] = ()
+    changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
+    stopped_by: GuardStop | None = None
+    cut_short: bool = False
+    protection_before: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def regressed(self) -> list[FunctionHealth]:
+        """Give those that are worse off since their change."""
+        return [one for one in self.functions if one.verdict == "regressed"]
+
+    @property
+    def taken_back(self) -> list[FunctionHealth]:
+        """Give those of them that no longer carry their change; no later run sees them as regressed again."""
+        gone = self.changes[self.changes["outcome"].isin(["rolled_back", "dropped"])]
+        arns = set(gone["function_arn"])
+        return [one for one in self.regressed if one.function_arn in arns]
+
+
+def roll_back_regressed(
+    functions: tuple[FunctionHealth, ...],
+    aws: Aws,
+    defender: DefenderSettings,
+    *,
+    store: Store,
+    run_id: str,
+    lock: RunLock,
+    now: datetime,
+    stop: threading.Event | None = None,
+    deadline: float | None = None,
+) -> HealthReport:
+    """Put what regressed in quarantine, with its figures, and take the change back that it regressed by."""
+    regressed = [one for one in functions if one.verdict == "regressed"]
+    if not regressed:
+        return HealthReport(functions)
+    at = now.isoformat(timespec="seconds")
+    put_in_quarantine(
+        store,
+        [
+            Quarantined(one.function_arn, at, run_id, f"regressed since run {one.run_id}: {one.why}", True)
+            for one in regressed
+        ],
+    )
+    undos = undo_each(store, {one.function_arn: one.run_id for one in regressed})
+    taken_back = rollback(
+        undos,
+        aws,
+        defender,
+        store=store,
+        run_id=run_id,
+        lock=lock,
+        stop=stop,
+        deadline=deadline,
+    )
+    return HealthReport(
+        functions,
+        taken_back.changes,
+        taken_back.stopped_by,
+        cut_short=taken_back.cut_short,
+        protection_before={undo.function_arn: undo.protection_before for undo in undos if undo.intents},
+    )

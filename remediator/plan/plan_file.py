@@ -1,0 +1,61 @@
+"""A saved plan: read back, and held against the configuration that it was made under."""
+
+import hashlib
+import json
+from datetime import datetime
+
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from remediator.change.records import Change
+from remediator.plan.plan import Plan
+from scanner.core.arns import FunctionArn
+from scanner.core.errors import BadInput
+from scanner.settings import EXEC_WRAPPER
+
+# Some 40,000 changes: more than anyone approves at once.
+MAX_PLAN_BYTES = 50_000_000
+
+
+def configuration_digest(*sections: BaseModel) -> str:
+    """Digest what decides over changes (the sections defender, risk and rollout), but not rollout.dry_run.
+
+    The configuration holds secrets, and a plan is handed around: key stretching keeps them from being guessed.
+    """
+    data = [section.model_dump(exclude={"dry_run"}) for section in sections]
+    text = json.dumps(data, sort_keys=True, default=_plain)
+    # OWASP password storage cheat sheet: PBKDF2-HMAC-SHA256 with 600,000 iterations.
+    return hashlib.pbkdf2_hmac("sha256", text.encode(), b"auto-defender plan", 600_000).hex()
+
+
+def _plain(value: object) -> str:
+    return str(value.get_secret_value()) if isinstance(value, SecretStr) else str(value)
+
+
+def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) -> Plan:
+    """Read a saved plan that may be applied now.
+
+    Raises BadInput for anything else: too large, not a plan, edited, expired, or made under another configuration.
+    """
+    if len(text) > MAX_PLAN_BYTES:
+        raise BadInput(f"{source}: {len(text):,} bytes; at most {MAX_PLAN_BYTES:,} are read")
+    try:
+        plan: Plan = TypeAdapter(Plan).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{source}: {key + ': ' if key else ''}not a plan: {first['msg']}") from None
+    again = "make a new one with: auto-defender plan"
+    if plan.digest != plan.computed_digest or not all(_consistent(change, plan) for change in plan.changes):
+        raise BadInput(f"{source}: edited after it was made, its digest does not fit; {again}")
+    if plan.created.tzinfo is None or plan.expires.tzinfo is None or now >= plan.expires:
+        raise BadInput(f"{source}: expired on {plan.expires:%Y-%m-%d %H:%M} UTC; {again}")
+    if plan.config_digest != config_digest:
+        raise BadInput(
+            f"{source}: made under another configuration (defender, risk or rollout differ); {again}"
+        )
+    return plan
+
+
+def _consistent(change: Change, plan: Plan) -> bool:
+    arn = FunctionArn(plan.partition, change.region, change.account_id, change.function_name)
+    return FunctionArn.parse(change.function_arn) == arn and EXEC_WRAPPER in change.after.variables
