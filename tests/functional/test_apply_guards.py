@@ -168,7 +168,7 @@ def test_at_the_deadline_it_returns_and_leaves_the_journal_open(house: House) ->
     assert applied.changes["detail"].tolist() == [
         "not settled before the run's time was up; the next run finds out"
     ]
-    assert house.entries()[0].settled is None
+    assert house.entries()[0].outcome is None
     assert house.resolve().changes["outcome"].tolist() == ["changed"]
     assert house.aws.tags[arn] == {"SecurityProtected": "True"}
 

@@ -154,7 +154,7 @@ import sys, time
 from datetime import timedelta
 from pathlib import Path
 from remediator.rollout.lock import RunLock
-from storage.store import FolderStore
+from storage.folder import FolderStore
 with RunLock(FolderStore(Path(sys.argv[1])), "20261124T034232Z-victim", expires=timedelta(seconds=float(sys.argv[2]))):
     print("held", flush=True)
     time.sleep(600)

@@ -239,7 +239,7 @@ def test_what_nobody_can_find_out_stays_open_until_the_next_run(house: House, aw
     aws.after = lose("update_function_configuration", done=True)[1]
     row = one(house.apply())
     assert (row["outcome"], row["detail"]) == ("deferred", "not settled in time; the next run finds out")
-    assert house.entries()[0].settled is None
+    assert house.entries()[0].outcome is None
     aws.before = lambda method, arn, n: None
     assert one(house.resolve())["outcome"] == "changed"
     assert house.store.list("state/open/") == []

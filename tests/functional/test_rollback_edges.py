@@ -15,7 +15,7 @@ from remediator.execution.rollback import rollback
 from remediator.journal.history import select, undo_each
 from remediator.journal.journal import Journal
 from remediator.journal.quarantine import quarantined
-from remediator.rollout.guards import BREAKER_FROM, Guards
+from remediator.rollout.guards import BREAKER_FROM
 from remediator.rollout.lock import RunLock
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
@@ -235,7 +235,7 @@ def test_told_to_stop_it_sends_nothing_and_says_so(house: House, aws: FakeLambda
 def test_one_run_s_change_alone_goes_where_a_function_has_several(house: House, aws: FakeLambda) -> None:
     arn = upgraded(house, aws)
     (newest,) = undo_each(house.store, {arn: LATER})
-    assert [entry.intent.run_id for entry in newest.intents] == [LATER]
+    assert [intent.run_id for intent in newest.intents] == [LATER]
     assert (newest.refusal, newest.protection_before) == ("", "outdated")
     (beneath,) = undo_each(house.store, {arn: RUN})
     assert beneath.refusal == f"run {LATER} has changed it since; roll that back too, or use --function"
@@ -339,7 +339,11 @@ def test_stopped_between_its_read_and_its_update_it_sends_nothing(house: House, 
     stopping.set()
     journal = Journal(house.store, BACK)
     taking = DetachContext(
-        ChangeContext(aws, house.defender, Guards(()), stopping, None), house.store, journal, False
+        ChangeContext(aws, house.defender, stopping),
+        BACK,
+        journal.record_intents,
+        lambda intent: None,
+        dry_run=False,
     )
     with pytest.raises(StopIteration) as ended:
         next(detach(taking, select(house.store, [RUN], [])[0], "0"))
