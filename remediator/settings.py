@@ -1,4 +1,4 @@
-"""The configuration section `rollout`: what may be changed, how much of it at once, who first, and what is watched."""
+"""The configuration section `rollout`: what may be changed, how much of it at once, in which order, and what is watched."""
 
 from typing import Annotated, Self
 
@@ -13,7 +13,7 @@ _Parameter = Annotated[str, StringConstraints(pattern=r"^ssm:[a-zA-Z0-9_./-]+$",
 
 
 class WaveSettings(Settings):
-    """Functions that go together: those of the accounts, below the OUs, or with the tag; one of these is enough.
+    """Functions that are changed together: those of the accounts, below the OUs, or with the tag; any of these is enough.
 
     The next wave opens soak_hours after this one's last function was changed, and only if it is in good health: at most
     these shares of its changes failed or regressed, and at least min_healthy functions were seen healthy.
@@ -31,7 +31,7 @@ class WaveSettings(Settings):
     @model_validator(mode="after")
     def _named(self) -> Self:
         if not (self.accounts or self.ous or self.tag):
-            raise ValueError(f"wave '{self.name}' names nobody; give it accounts, ous or a tag")
+            raise ValueError(f"wave '{self.name}' selects no function; give it accounts, ous or a tag")
         return self
 
 
@@ -69,7 +69,7 @@ class RolloutSettings(Settings):
         for wave in self.waves:
             if wave.min_healthy and not self.health.enabled:
                 raise ValueError(
-                    f"wave '{wave.name}' wants healthy functions and nothing watches them; enable health, or set its "
+                    f"wave '{wave.name}' needs healthy functions and nothing watches them; enable health, or set its "
                     "min_healthy to 0"
                 )
             if self.health.enabled and wave.soak_hours > self.health.hours:

@@ -12,7 +12,7 @@ from auto_defender.jobs.run import applied_plan, finish, resolve
 from auto_defender.sources import read_source
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
-from remediator.execution.results import put_off
+from remediator.execution.results import deferred_plan
 from remediator.plan.plan_file import MAX_PLAN_BYTES, configuration_digest, read_plan
 from remediator.rollout.guards import state_unreadable
 from remediator.rollout.lock import RunLock
@@ -44,7 +44,7 @@ def apply_saved(context: Context, source: str) -> JobResult:
                 raise
             stopped = state_unreadable(error)
         if stopped is not None:
-            applied = ApplyResult(put_off(plan, stopped), stopped)
+            applied = ApplyResult(deferred_plan(plan, stopped), stopped)
         else:
             applied = applied_plan(context, plan, lock, approved=True)
         return finish(

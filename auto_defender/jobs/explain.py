@@ -68,7 +68,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     )
     accounts = list_accounts(context.aws, settings.organization)
     outside = _outside(arn, accounts, settings.organization)
-    hold = {**holds.hold, text: "out_of_scope"} if outside else holds.hold
+    guards = {**holds.guards, text: "out_of_scope"} if outside else holds.guards
     plan = make_plan(
         _in_waves(context, assessed, accounts),
         settings.defender,
@@ -77,9 +77,9 @@ def explain_function(context: Context, text: str) -> JobResult:
         now=datetime.now(UTC).replace(microsecond=0),
         partition=arn.partition,
         config_digest=digest,
-        hold=hold,
+        guards=guards,
     )
-    held_back = hold.get(text) or next(iter(plan.held_back), None)
+    held_back = guards.get(text) or next(iter(plan.held_back), None)
     change = asdict(plan.changes[0]) if plan.changes else None
     drift = report_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
     summary = {

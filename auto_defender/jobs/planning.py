@@ -48,7 +48,7 @@ class PlannedRun:
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
         waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
         written: list[WaveProgress] = []
-        unkept = save_state(lambda: written.append(waves.keep(context.store, self.watched.taken_back)))
+        unkept = save_state(lambda: written.append(waves.keep(context.store, self.watched.rolled_back)))
         return replace(self, waves=written[0] if written else waves), unkept
 
 
@@ -76,7 +76,7 @@ def plan_run(context: Context, observed: Observation, watched: HealthReport) -> 
             now=now,
             partition=partition,
             config_digest=digest,
-            hold=holds.hold,
+            guards=holds.guards,
         )
     return PlannedRun(plan, holds, waves, watched)
 
@@ -94,7 +94,7 @@ def _waves(
         settings.sweep,
         store=context.store,
         health=health,
-        held=holds.hold.keys(),
+        held=holds.guards.keys(),
         now=now,
         deadline=context.deadline,
     )

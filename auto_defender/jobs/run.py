@@ -20,7 +20,7 @@ from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.preflight import preflight
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.regressions import HealthReport
-from remediator.execution.results import changes_frame, put_off
+from remediator.execution.results import changes_frame, deferred_plan
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import own_function, state_unreadable
@@ -124,7 +124,7 @@ def _made(
     if lock is None:
         return ApplyResult(preflighted(context, intent), stopped)
     if stopped is not None:
-        return ApplyResult(put_off(intent.plan, stopped), stopped)
+        return ApplyResult(deferred_plan(intent.plan, stopped), stopped)
     return applied_plan(context, intent.plan, lock)
 
 

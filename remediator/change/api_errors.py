@@ -1,7 +1,7 @@
 """What AWS's refusals mean for a change: a kind each, and a text that is safe to write down.
 
 Lambda's refusal of an environment quotes the whole of it ("String measured: {…}"), so a message from AWS is never
-passed on as it is: known refusals get a text of ours, others lose whatever may be a value.
+passed on unchanged: known refusals get a text of ours, others lose whatever may be a value.
 """
 
 import re
@@ -81,7 +81,7 @@ _BY_CODE: dict[str, ApiError] = {
     "KMSInvalidStateException": ApiError("kms", "the function's KMS key is not usable", "failed", final=True),
     "KMSNotFoundException": ApiError("kms", "the function's KMS key no longer exists", "failed", final=True),
 }
-# Lambda tells these apart in the message alone.
+# Only the message distinguishes these.
 _BY_MESSAGE: tuple[tuple[re.Pattern[str], ApiError], ...] = (
     (
         re.compile(r"layers? exceeds the maximum allowed size|unzipped size must be smaller", re.IGNORECASE),
@@ -119,12 +119,12 @@ _BY_TYPE: tuple[tuple[type[Exception], ApiError], ...] = (
     (Unreachable, ApiError("fault", "AWS gave no answer", "deferred")),
     (BrokenAnswer, ApiError("fault", "AWS gave a broken answer", "deferred")),
 )
-# What aws.call raises and what a change takes as its own failure; anything else is a defect of ours.
+# What aws.call raises and a change counts as its own failure; anything else is an internal error.
 CALL_ERRORS: tuple[type[Exception], ...] = (ClientError, *(kind for kind, _ in _BY_TYPE))
 
 
 def classify_error(error: Exception, values: Iterable[str] = ()) -> ApiError:
-    """Tell what one of CALL_ERRORS means. `values`: variables' values that were sent and must not come back in it."""
+    """Return what one of CALL_ERRORS means. values: variables' values that were sent and must not appear in it."""
     if isinstance(error, ClientError):
         return _refusal(error, values)
     return next(meaning for kind, meaning in _BY_TYPE if isinstance(error, kind))
@@ -163,7 +163,7 @@ def _denied(operation: str, message: str) -> ApiError:
 
 
 def redacted(message: str, values: Iterable[str]) -> str:
-    """Cut a message where AWS begins to quote, and blot out every value that was sent."""
+    """Cut a message where AWS begins to quote, and mask every value that was sent."""
     for value in sorted(filter(None, values), key=len, reverse=True):
         message = message.replace(value, "***")
     return re.split(r"[{\[']|Value ", message, maxsplit=1)[0].strip()[:200]

@@ -15,7 +15,7 @@ GATHER_SECONDS = 0.05
 
 
 def result_of(future: Future[R]) -> Generator[float, None, R]:
-    """Give what another change is asking for, or raise what it raised; yields seconds to wait."""
+    """Return what another change is asking for, or raise what it raised; yields seconds to wait."""
     while not future.done():
         yield GATHER_SECONDS / 2
     return future.result()
@@ -31,7 +31,7 @@ class Batches(Generic[T, R]):
         self._adding = threading.Lock()
 
     def ask(self, item: T) -> Generator[float, None, R]:
-        """Give the item's result, or raise what its batch raised; yields seconds to wait.
+        """Return the item's result, or raise what its batch raised; yields seconds to wait.
 
         All gather for a while; who goes on first works for all. It can be anyone: whoever asked first may be held up.
         """

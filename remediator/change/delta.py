@@ -1,4 +1,4 @@
-"""Our delta: put into a function's layers and variables, found there again, and taken out exactly. Pure.
+"""Our delta: added to a function's layers and variables, found there again, and removed exactly. Pure.
 
 What is the owner's stays as it is: other layers and their order, every variable that is set, a newer version of
 our layer. A delta names what was added and holds no value but the wrapper's, so that it may be written to files.
@@ -21,7 +21,7 @@ class DeltaConflict(AutoDefenderError):
 
 
 class DeltaAbsent(AutoDefenderError):
-    """The function does not carry the delta (any more), or not in a way that can be taken out; str() says why."""
+    """The function does not carry the delta (any more), or not in a way that can be removed; str() says why."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Delta:
     wrapper: str | None = None
 
     def __bool__(self) -> bool:
-        """Tell whether anything changes at all."""
+        """Return whether anything changes at all."""
         return self.layer is not None or bool(self.variables_added)
 
 
 @dataclass(frozen=True)
 class State:
-    """The two things that we touch: layer ARNs in order, and variables; None where they could not be read."""
+    """The two things that we change: layer ARNs in order, and variables; None where they could not be read."""
 
     layers: tuple[str, ...]
     variables: Mapping[str, str] | None
 
 
 def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: DesiredState) -> Delta:
-    """Work out our delta from names alone.
+    """Compute our delta from names alone.
 
     names: which of our variables are set; wrapper: the present value of AWS_LAMBDA_EXEC_WRAPPER if it is among them.
     Raises CannotMerge("layers") where no slot is left, CannotMerge("wrapper_conflict") for another's wrapper.
@@ -67,7 +67,7 @@ def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: 
 
 
 def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, str | None]:
-    """Find where our layer goes: nowhere (it or a newer one is there), over an older version, or at the end."""
+    """Find the position of our layer: none (it or a newer one is there), an older version's, or the end."""
     for position, arn in enumerate(layers):
         found = LayerVersion.parse(arn)
         if found is not None and found.same_layer(ours):
@@ -80,7 +80,7 @@ def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, 
 
 
 def add_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
-    """Give the state with the delta in it. `values`: our variables with their values.
+    """Return the state with the delta in it. `values`: our variables with their values.
 
     Raises CannotMerge("env_unreadable") where variables are to be added to ones that nobody could read.
     """
@@ -93,14 +93,14 @@ def add_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
 
 
 def layers_with(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
-    """Give the layers with ours among them: appended, or in the place of the older version."""
+    """Return the layers with ours among them: appended, or in the place of the older version."""
     if delta.layer is None:
         return layers
     return (*layers[: delta.position], delta.layer, *layers[delta.position + 1 :])
 
 
 def has_delta(state: State, delta: Delta) -> bool:
-    """Tell whether the whole delta is in the state."""
+    """Return whether the whole delta is in the state."""
     variables = state.variables if state.variables is not None else {}
     return (
         (delta.layer is None or delta.layer in state.layers)
@@ -110,7 +110,7 @@ def has_delta(state: State, delta: Delta) -> bool:
 
 
 def remove_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
-    """Give the state without the delta, and with everything that came later left alone.
+    """Return the state without the delta, and everything that came later unchanged.
 
     A variable goes only while it has the value that we gave it (`values`: our variables, rendered again; the
     wrapper's is the delta's own). Raises NotCarried where the layer is there in another version than ours, where
@@ -131,7 +131,7 @@ def remove_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State
 
 
 def lacks_delta(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
-    """Tell whether nothing of the delta is left; False where that can't be known."""
+    """Return whether nothing of the delta is left; False where that can't be known."""
     if delta.variables_added and state.variables is None:
         return False
     try:

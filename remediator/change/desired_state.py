@@ -16,7 +16,7 @@ class DesiredState:
 
 
 def desired_state(defender: DefenderSettings, family: Family, region: str, account_id: str) -> DesiredState:
-    """Give what a function of this family, region and account is to carry."""
+    """Return what a function of this family, region and account is to carry."""
     return DesiredState(
         defender.layer_for(family, region, account_id), defender.wrapper_for(family), defender.variable_names
     )

@@ -82,7 +82,7 @@ class Settlement:
 
 
 def set_tag(function: Function, tag: Tag | None) -> str:
-    """Tag a function whose protection is confirmed; give a detail where that failed: it is protected all the same."""
+    """Tag a function whose protection is confirmed; return a detail where that failed, for the change is made."""
     if tag is None:
         return ""
     try:
@@ -93,7 +93,7 @@ def set_tag(function: Function, tag: Tag | None) -> str:
 
 
 def remove_tag(function: Function, tag: Tag | None) -> str:
-    """Take our tag away while its value is ours; give a detail where that failed."""
+    """Remove our tag while its value is ours; return a detail where that failed."""
     if tag is None:
         return ""
     try:

@@ -19,7 +19,7 @@ Configuration = Mapping[str, Any]
 # Most updates settle within two seconds, those in a VPC within minutes. A settling function costs few calls, for
 # they count against the 15 a second that its owners need too.
 POLL_SECONDS = (2.0, 2.0, 3.0, 5.0, 8.0, 10.0, *([15.0] * 20))
-# After a lost answer: an update that AWS did take shows at once; later reads are for one still on its way.
+# After a lost answer: an update that AWS accepted shows at once; later reads are for one still in flight.
 VERIFY_SECONDS = (1.0, 3.0, 6.0)
 
 
@@ -58,7 +58,7 @@ class Function:
 
     @property
     def named(self) -> dict[str, str]:
-        """Give the fields by which log lines name it."""
+        """Return the fields that name it in log records."""
         return {"account_id": self.account_id, "region": self.region, "function_arn": self.arn}
 
     def read(self) -> Configuration:
@@ -72,7 +72,7 @@ class Function:
 
 
 def state_of(configuration: Configuration) -> State:
-    """Take what we touch from a configuration; variables are None where Lambda could not decrypt them."""
+    """Return what we change of a configuration; variables are None where Lambda could not decrypt them."""
     layers = tuple(str(layer["Arn"]) for layer in configuration.get("Layers") or ())
     environment = configuration.get("Environment")
     if environment is None:
@@ -83,12 +83,12 @@ def state_of(configuration: Configuration) -> State:
 
 
 def revision_of(configuration: Configuration) -> str:
-    """Give its RevisionId; "" from an emulator that knows none."""
+    """Return its RevisionId; "" from an emulator that knows none."""
     return str(configuration.get("RevisionId") or "")
 
 
 def busy(configuration: Configuration) -> str | None:
-    """Say why a function can't be updated now, None where it can; one that is Inactive (idle) can."""
+    """Return why a function can't be updated now, None where it can; one that is Inactive (idle) can."""
     state = configuration.get("State") or "Active"
     if state not in {"Active", "Inactive"}:
         return f"its state is {state}"
@@ -99,7 +99,7 @@ def busy(configuration: Configuration) -> str | None:
 
 @dataclass(frozen=True)
 class Effect:
-    """How an update is known again: is_done tells whether a state carries what it does, whatever others change.
+    """How an update is recognized: is_done returns whether a state carries what it does, whatever others change.
 
     on_accepted is called once AWS is known to have taken it.
     """
@@ -118,10 +118,10 @@ class Update:
     after: State
 
     def parameters(self) -> dict[str, Any]:
-        """Give the call's parameters: only what changes, and never an environment that could not be read."""
+        """Return the call's parameters: only what changes, and never an environment that could not be read."""
         before = state_of(self.read)
         parameters: dict[str, Any] = {"FunctionName": self.effect.function.arn}
-        # AWS always gives a revision; where there is none, nothing can be asked of it.
+        # AWS always gives a revision; an emulator may not.
         if revision := revision_of(self.read):
             parameters["RevisionId"] = revision
         if self.after.layers != before.layers:
@@ -133,7 +133,7 @@ class Update:
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What became of an update.
+    """How an update ended.
 
     done: settled, and there. replaced: settled, and someone else's deployment took it away meanwhile.
     failed: AWS took it and could not carry it out (`configuration` is the last read). refused: AWS said no (`error`).

@@ -1,4 +1,4 @@
-"""Starts changes and takes their ends: the one thread that decides that no more may begin."""
+"""Starts changes and collects their results: the one thread that decides that no more may begin."""
 
 import gc
 import logging
@@ -19,11 +19,11 @@ from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 
 log = logging.getLogger(__name__)
 
-Lane = tuple[str, str]
+AccountRegion = tuple[str, str]
 Progress = Callable[[int, int], None]  # done, total
 # At 15 calls a second an account-region begins 7 changes a second (a read and an update each), and each is in flight
 # for some four seconds.
-IN_FLIGHT_IN_A_LANE = 32
+IN_FLIGHT_PER_UNIT = 32
 # What is in flight when the time is nearly up needs so long to settle.
 SETTLE_SECONDS = 60.0
 # The journal is written once for all that end within a tick: a write is a disk's flush, or a request to S3.
@@ -43,9 +43,9 @@ class Executor:
         deadline: float | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Take the run's parts.
+        """Initialize.
 
-        journals: by run id, where outcomes go. stopping: set here once nothing more may be sent; stop: set from
+        journals: by run id, where outcomes are written. stopping: set here once nothing more may be sent; stop: set from
         outside (SIGTERM). deadline: the time.monotonic() moment by which `run` returns.
         """
         self._journals = journals
@@ -56,46 +56,46 @@ class Executor:
         self._start_until = _start_until(deadline)
         self._progress = progress
         self._items: Sequence[Item] = ()
-        self._waiting: dict[Lane, deque[int]] = defaultdict(deque)
-        self._ready: deque[Lane] = deque()
-        self._in_flight: Counter[Lane] = Counter()
+        self._waiting: dict[AccountRegion, deque[int]] = defaultdict(deque)
+        self._ready: deque[AccountRegion] = deque()
+        self._in_flight: Counter[AccountRegion] = Counter()
         self._started = 0
         self._untried = 0
         self._rows: dict[int, ChangeRow] = {}
         self._why = ""
-        self._defect: InternalError | None = None
+        self._internal_error: InternalError | None = None
         self.stopped_by: GuardStop | None = None
 
     def run(self, items: Sequence[Item], begin: Callable[[int], Steps]) -> list[ChangeRow]:
-        """Run all items, and give a row each, in their order. `begin(number)` gives an item's generator.
+        """Run all items, and return a row for each, in their order. begin(number) returns an item's generator.
 
-        Raises Defect (WrongAccount) once what is in flight has settled.
+        Raises InternalError (WrongAccount) once what is in flight has settled.
         """
         self._items = items
         for number, item in enumerate(items):
-            self._waiting[_lane(item)].append(number)
+            self._waiting[_unit(item)].append(number)
         self._ready.extend(self._waiting)
         with _frozen(), Scheduler[int, ChangeResult]() as scheduler:
             while self._goes_on():
                 while self._ready and self._may_begin():
                     number = self._next()
-                    scheduler.start(number, _lane(items[number]), begin(number))
+                    scheduler.start(number, _unit(items[number]), begin(number))
                 self._take(scheduler.finished(_TICK_SECONDS))
         for number in range(len(items)):
             if number not in self._rows:
                 self._end(number, self._not_ended(number))
-        if self._defect:
-            raise self._defect
+        if self._internal_error:
+            raise self._internal_error
         return [self._rows[number] for number in range(len(items))]
 
     @property
     def cut_short(self) -> bool:
-        """Tell whether items were put off because the run was told to stop or its time was up, by no guard."""
-        put_off = any(row.result.outcome == "deferred" for row in self._rows.values())
-        return self._stopping.is_set() and self.stopped_by is None and put_off
+        """Return whether items were deferred because the run was told to stop or its time was up, by no guard."""
+        deferred = any(row.result.outcome == "deferred" for row in self._rows.values())
+        return self._stopping.is_set() and self.stopped_by is None and deferred
 
     def _goes_on(self) -> bool:
-        """Look whether to stop, and tell whether anything is left to begin or to wait for."""
+        """Check whether to stop, and return whether anything is left to begin or to wait for."""
         now = time.monotonic()
         if self._stop.is_set():
             self._halt("the run was told to stop")
@@ -107,7 +107,7 @@ class Executor:
         return in_flight > 0 or (not self._stopping.is_set() and self._started < len(self._items))
 
     def _may_begin(self) -> bool:
-        """Ask the guards. No more are unanswered than were answered: a refusal of everything shows after a few."""
+        """Ask the guards. No more changes are unanswered than were answered, so that a refusal of all shows after a few."""
         answered = self._guards.tried + self._untried
         if self._stopping.is_set() or self._started - answered >= max(BREAKER_FROM, answered):
             return False
@@ -119,23 +119,23 @@ class Executor:
         return True
 
     def _next(self) -> int:
-        """Take the next number; the lanes take turns, those with room."""
-        lane = self._ready.popleft()
-        number = self._waiting[lane].popleft()
+        """Return the next number, round robin over the account-regions that may begin one."""
+        unit = self._ready.popleft()
+        number = self._waiting[unit].popleft()
         self._started += 1
-        self._in_flight[lane] += 1
-        if self._waiting[lane] and self._in_flight[lane] < IN_FLIGHT_IN_A_LANE:
-            self._ready.append(lane)
+        self._in_flight[unit] += 1
+        if self._waiting[unit] and self._in_flight[unit] < IN_FLIGHT_PER_UNIT:
+            self._ready.append(unit)
         return number
 
     def _take(self, finished: Sequence[Finished[int, ChangeResult]]) -> None:
-        """Take what has result: count it, free its lane, and write the journal in one append."""
+        """Collect what has ended: count it, and write its outcomes to the journal in one append."""
         ends = {f.key: f.result if f.result is not None else self._of_error(f) for f in finished}
         for number, result in ends.items():
-            lane = _lane(self._items[number])
-            if self._waiting[lane] and self._in_flight[lane] == IN_FLIGHT_IN_A_LANE:
-                self._ready.append(lane)
-            self._in_flight[lane] -= 1
+            unit = _unit(self._items[number])
+            if self._waiting[unit] and self._in_flight[unit] == IN_FLIGHT_PER_UNIT:
+                self._ready.append(unit)
+            self._in_flight[unit] -= 1
             failed = result.outcome == "failed"
             self._guards.count(tried=failed and not result.accepted, failed=failed)
             self._untried += not failed and not result.accepted
@@ -162,10 +162,10 @@ class Executor:
             self._stop_by(_journal_stop(error))
 
     def _of_error(self, finished: Finished[int, ChangeResult]) -> ChangeResult:
-        """Give the end of a change that an error broke off; what its journal entry says, if anything, stays open."""
+        """Return the result of a change that raised; its journal entry, if any, stays open."""
         error = finished.error
         if isinstance(error, InternalError):
-            self._defect = error
+            self._internal_error = error
             self._halt("AWS answered for another account")
             return ChangeResult("failed", str(error))
         if isinstance(error, AutoDefenderError):
@@ -176,10 +176,10 @@ class Executor:
         where = (
             f"{type(error).__name__} at {place.filename}:{place.lineno}" if place else type(error).__name__
         )
-        return ChangeResult("failed", f"a defect of Auto-Defender: {where}")
+        return ChangeResult("failed", f"internal error: {where}")
 
     def _not_ended(self, number: int) -> ChangeResult:
-        if number in self._waiting[_lane(self._items[number])]:
+        if number in self._waiting[_unit(self._items[number])]:
             return ChangeResult("deferred", self._why)
         return ChangeResult(
             "deferred", "not settled before the run's time was up; the next run finds out", unsettled=True
@@ -198,7 +198,7 @@ class Executor:
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """Let the garbage collector pass over all that is there already: botocore's models and pandas are a million objects."""
+    """Keep the garbage collector from scanning what exists already: botocore's models and pandas, a million objects."""
     gc.freeze()
     try:
         yield
@@ -206,7 +206,7 @@ def _frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _lane(item: Item) -> Lane:
+def _unit(item: Item) -> AccountRegion:
     return item.account_id, item.region
 
 
@@ -217,4 +217,4 @@ def _start_until(deadline: float | None) -> float | None:
 
 
 def _journal_stop(error: AutoDefenderError) -> GuardStop:
-    return GuardStop("journal", f"it can't be written: {error}", "Mend access to the output, then run again")
+    return GuardStop("journal", f"it can't be written: {error}", "Fix access to the output, then run again")

@@ -1,4 +1,4 @@
-"""The dry run's last look: what AWS would refuse, before a change board approves it. Nothing is written."""
+"""The preflight of a dry run: what AWS would refuse, before a change board approves it. Nothing is written."""
 
 import threading
 from collections.abc import Generator, Mapping
@@ -37,12 +37,12 @@ def preflight(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Look at every change of a plan as apply would, and give the changes frame of the dry run.
+    """Validate every change of a plan as apply would, and return the changes frame of the dry run.
 
-    Each function is read again and judged again, which also shows whether its KMS key can be used; whether a code
-    signing policy stands over it; and once an account-region, whether the layer can be had there. A change that
+    Each function is read and assessed again, which also shows whether its KMS key can be used; whether a code
+    signing policy stands over it; and once an account-region, whether the layer is available there. A change that
     would not be made is `dropped` or `deferred`, its detail begins with "preflight: "; the others are `planned`.
-    refused: by function ARN, what AWS has refused before and the plan therefore holds back; told in the same way.
+    refused: by function ARN, what AWS has refused before and the plan therefore holds back; reported in the same way.
     """
     stopping = threading.Event()
     guards = Guards(())
@@ -51,7 +51,7 @@ def preflight(
         ChangeValidator(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
     )
     executor = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
-    rows = executor.run(plan.changes, lambda number: _look(checks, plan.changes[number]))
+    rows = executor.run(plan.changes, lambda number: _check(checks, plan.changes[number]))
     return changes_frame([*rows, *map(_refused_before, (refused or {}).values())])
 
 
@@ -81,17 +81,17 @@ class _Preflight:
     layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
 
     def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
-        """Say why a layer version can't be had in an account, None where it can; AWS is asked once."""
+        """Return why a layer version is not available in an account, None where it is; AWS is asked once."""
         key = (function.account_id, layer)
-        told = self.layers.get(key)
-        if told is None:
-            told = self.layers[key] = Future()
+        answer = self.layers.get(key)
+        if answer is None:
+            answer = self.layers[key] = Future()
             try:
-                told.set_result(_layer_refusal(function, layer))
+                answer.set_result(_layer_refusal(function, layer))
             except BaseException as error:
-                told.set_exception(error)
+                answer.set_exception(error)
                 raise
-        return (yield from result_of(told))
+        return (yield from result_of(answer))
 
 
 def _layer_refusal(function: Function, layer: str) -> ApiError | None:
@@ -108,24 +108,24 @@ def _layer_refusal(function: Function, layer: str) -> ApiError | None:
     return None
 
 
-def _look(checks: _Preflight, change: Change) -> Steps:
+def _check(checks: _Preflight, change: Change) -> Steps:
     function = checks.run.function(change)
     try:
         refusal = yield from checks.layer_refusal(function, change.layer)
         if refusal:
-            return _not_looked(refusal)
+            return _not_checked(refusal)
         configuration = function.read()
         tags = tags_of(function) if checks.validator.needs_tags else {}
         decision = yield from checks.validator.validate(change, "", configuration, tags)
         if isinstance(decision, Refusal):
             return ChangeResult(decision.outcome, f"preflight: {decision.detail}")
     except CALL_ERRORS as error:
-        return _not_looked(classify_error(error))
+        return _not_checked(classify_error(error))
     return _signing(function, planned_detail(change))
 
 
 def _signing(function: Function, detail: str) -> ChangeResult:
-    """Look whether a code signing policy stands over a function; where nobody may look, say so and let it be."""
+    """Check whether a code signing policy applies to a function; where that can't be read, the detail says so."""
     try:
         answer = function.call("get_function_code_signing_config", FunctionName=function.arn)
     except CALL_ERRORS as error:
@@ -142,6 +142,6 @@ def _would_not(why: str, outcome: Outcome = "dropped") -> ChangeResult:
     return ChangeResult(outcome, f"preflight: {why}")
 
 
-def _not_looked(error: ApiError) -> ChangeResult:
-    """Tell a refusal; one that may pass by itself puts the change off."""
+def _not_checked(error: ApiError) -> ChangeResult:
+    """Report a refusal; one that may pass by itself defers the change."""
     return _would_not(str(error), "deferred" if error.outcome == "deferred" else "dropped")

@@ -21,10 +21,11 @@ from storage.protocol import Store
 
 @dataclass(frozen=True)
 class HealthReport:
-    """Every function that was changed within the last hours; the changes frame of what was taken back, and whether
-    that was cut short; the guard that lets nothing new begin, if any; and, by function ARN, what protection those that
-    regressed had before their change.
-    """  # noqa: D205
+    """The health of every function that was changed within the last hours, and what was rolled back for it.
+
+    changes: the changes frame of the rollbacks. stopped_by: the guard that lets nothing new begin, if any. cut_short:
+    the rollback was. protection_before: by function ARN, the protection before the change that regressed it.
+    """
 
     functions: tuple[FunctionHealth, ...] = ()
     changes: pd.DataFrame = field(default_factory=lambda: changes_frame(()))
@@ -34,12 +35,12 @@ class HealthReport:
 
     @property
     def regressed(self) -> list[FunctionHealth]:
-        """Give those that are worse off since their change."""
+        """Return those that do worse since their change."""
         return [one for one in self.functions if one.verdict == "regressed"]
 
     @property
-    def taken_back(self) -> list[FunctionHealth]:
-        """Give those of them that no longer carry their change; no later run sees them as regressed again."""
+    def rolled_back(self) -> list[FunctionHealth]:
+        """Return those of them that no longer carry their change; no later run finds them regressed again."""
         gone = self.changes[self.changes["outcome"].isin(["rolled_back", "dropped"])]
         arns = set(gone["function_arn"])
         return [one for one in self.regressed if one.function_arn in arns]
@@ -57,7 +58,7 @@ def roll_back_regressed(
     stop: threading.Event | None = None,
     deadline: float | None = None,
 ) -> HealthReport:
-    """Put what regressed in quarantine, with its figures, and take the change back that it regressed by."""
+    """Quarantine what regressed, with its figures, and roll back the change that it regressed by."""
     regressed = [one for one in functions if one.verdict == "regressed"]
     if not regressed:
         return HealthReport(functions)
@@ -70,7 +71,7 @@ def roll_back_regressed(
         ],
     )
     undos = undo_each(store, {one.function_arn: one.run_id for one in regressed})
-    taken_back = rollback(
+    rolled_back = rollback(
         undos,
         aws,
         defender,
@@ -82,8 +83,8 @@ def roll_back_regressed(
     )
     return HealthReport(
         functions,
-        taken_back.changes,
-        taken_back.stopped_by,
-        cut_short=taken_back.cut_short,
+        rolled_back.changes,
+        rolled_back.stopped_by,
+        cut_short=rolled_back.cut_short,
         protection_before={undo.function_arn: undo.protection_before for undo in undos if undo.intents},
     )

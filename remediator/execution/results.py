@@ -21,12 +21,12 @@ COLUMNS = (
     "detail",
     "attempts",
 )
-# The mission's levels: INFO for operations, WARNING for what is skipped, ERROR for failures.
+# INFO for operations, WARNING for what is skipped, ERROR for failures.
 _LEVELS = {"failed": logging.ERROR, "dropped": logging.WARNING, "deferred": logging.WARNING}
 
 
 def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
-    """Give the changes frame: account_id, region, function_name, function_arn, action, outcome, detail (all str),
+    """Return the changes frame: account_id, region, function_name, function_arn, action, outcome, detail (all str),
     attempts (int: how many updates were sent).
     """  # noqa: D205
     records = [
@@ -48,7 +48,7 @@ def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
 
 
 def planned_detail(change: Change) -> str:
-    """Tell what a change would put in."""
+    """Return what a change would add."""
     added = [name for name in change.after.variables if name not in change.before.variables]
     parts = [f"layer {change.layer}"] if change.after.layers != change.before.layers else []
     return " and ".join(parts + ([f"variables {', '.join(added)}"] if added else []))
@@ -75,7 +75,7 @@ def log_end(row: ChangeRow) -> None:
     )
 
 
-def put_off(plan: Plan, stop: GuardStop) -> pd.DataFrame:
-    """Give the changes frame of a plan that a guard stopped before its first change."""
+def deferred_plan(plan: Plan, stop: GuardStop) -> pd.DataFrame:
+    """Return the changes frame of a plan that a guard stopped before its first change."""
     why = f"stopped by the guard '{stop.guard}'"
     return changes_frame(ChangeRow(change, ChangeResult("deferred", why)) for change in plan.changes)

@@ -1,7 +1,7 @@
 """Drift: functions that lost the Defender because their own pipeline deployed them again without it.
 
 Each protection of a function is counted in state/drift/ACCOUNT.json. One that would be protected a fourth time is
-left alone: its owner is given what makes it permanent.
+left alone: its owner gets a snippet that makes it permanent.
 """
 
 from collections import defaultdict
@@ -17,7 +17,6 @@ from remediator.journal.store import load, save
 from scanner.core.arns import function_arns
 from storage.protocol import Store
 
-# "after three times we stop fighting"
 GIVE_UP_AFTER = 3
 _FOLDER = "state/drift/"
 # Accounts whose counts are read at once: a read of S3 takes some 30 ms, and there may be thousands.
@@ -35,12 +34,12 @@ class ProtectionCount:
 
     @property
     def given_up(self) -> bool:
-        """Tell whether it was protected, and lost it, too often to go on."""
+        """Return whether it was protected, and lost it, too often to go on."""
         return self.times >= GIVE_UP_AFTER
 
 
 def find_drift(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str, ProtectionCount]:
-    """Give those that lost the Defender since a run protected them, by function ARN.
+    """Return the functions that lost the Defender since a run protected them, by function ARN.
 
     lacking: rows of the assessed frame that have no Defender, or a part of it; an outdated layer is no loss.
     """

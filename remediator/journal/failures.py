@@ -19,9 +19,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure that stands while the function has this revision, the layer this version, and the configuration
-    this digest. `detail` is changes.csv's; at: ISO 8601, UTC.
-    """  # noqa: D205
+    """A failure, valid while the function has this revision, the layer this version and the configuration this digest.
+
+    detail: of changes.csv. at: ISO 8601, UTC.
+    """
 
     function_arn: str
     detail: str
@@ -41,7 +42,7 @@ def failures(store: Store) -> Mapping[str, Failure]:
 def still_failing(
     known: Mapping[str, Failure], eligible: pd.DataFrame, defender: DefenderSettings, config_digest: str
 ) -> list[str]:
-    """Give the ARNs of eligible functions for which nothing has changed since they were refused.
+    """Return the ARNs of eligible functions for which nothing has changed since they were refused.
 
     eligible: rows of the assessed frame, with function_arn.
     """
@@ -87,7 +88,7 @@ def remember(
 
 
 def _failed_at(result: ChangeResult) -> str:
-    """Give the revision of the function at which its change fails for good, "" where another try may go well."""
+    """Return the revision of the function at which its change fails for good, "" where another try may go well."""
     if result.error is not None and result.error.final and result.intent is not None:
         return result.intent.revision_id
     return result.clean_revision

@@ -9,7 +9,7 @@ from storage.protocol import Store
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One function: since when (ISO 8601, UTC), by which run, why; regressed: the health watch took it back."""
+    """One function: since when (ISO 8601, UTC), by which run, why; regressed: the health watch rolled it back."""
 
     function_arn: str
     since: str

@@ -1,4 +1,4 @@
-"""What the remediator keeps between runs, and the little it asks of the store for that.
+"""The state files that runs leave each other.
 
 Paths: state/lock/N.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
 state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def started_at(run_id: str) -> datetime:
-    """Give when a run started (UTC): its id begins with that. Raises BadInput for what is no run id."""
+    """Return when a run started (UTC): its id begins with that. Raises BadInput for what is no run id."""
     try:
         started = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -34,14 +34,14 @@ def started_at(run_id: str) -> datetime:
 
 
 def run_folder(run_id: str) -> str:
-    """Give the folder of a run's files. Raises BadInput for what is no run id."""
+    """Return the folder of a run's files. Raises BadInput for what is no run id."""
     return f"runs/{started_at(run_id):%Y/%m/%d}/{run_id}"
 
 
 def load(store: Store, path: str, shape: type[T], empty: T) -> T:
-    """Read a state file; `empty` where there is none yet.
+    """Return the content of a state file; `empty` where there is none yet.
 
-    Raises BadInput where it can't be understood: a broken quarantine must never read as an empty one.
+    Raises BadInput where it is malformed: a broken quarantine must never read as an empty one.
     """
     text = store.read(path)
     if text is None:
@@ -52,7 +52,7 @@ def load(store: Store, path: str, shape: type[T], empty: T) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BadInput(
-            f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; mend it or restore an older version"
+            f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; fix it or restore an older version"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Which eligible functions a plan keeps its hands off: Auto-Defender itself, what regressed, failures that stand, drift."""
+"""Which eligible functions a plan leaves alone: Auto-Defender itself, regressions, earlier failures, drift."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HeldBack:
-    """hold: function ARN -> guard, for make_plan.
+    """guards: function ARN -> guard, for make_plan.
 
     lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
-    refusals that stand.
+    refusals that are still valid.
     """
 
-    hold: Mapping[str, str]
+    guards: Mapping[str, str]
     lost: Mapping[str, ProtectionCount]
     refused: Mapping[str, Failure]
 
@@ -38,9 +38,9 @@ def hold_back(
     own_function: str | None,
     regressed: Collection[str] = (),
 ) -> HeldBack:
-    """Find what is held back, from the assessed frame and from what earlier runs have kept in the store.
+    """Find what is held back, from the assessed frame and the state that earlier runs have left in the store.
 
-    regressed: ARNs of functions that the health watch has found worse off since their last change.
+    regressed: ARNs of functions that the health watch has found to do worse since their last change.
     """
     lost = find_drift(store, _lacking(assessed), partition)
     for arn, protected in lost.items():
@@ -55,12 +55,12 @@ def hold_back(
     eligible = eligible.assign(function_arn=function_arns(eligible, partition))
     known = failures(store)
     refused = {arn: known[arn] for arn in still_failing(known, eligible, defender, config_digest)}
-    hold = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
-    hold |= dict.fromkeys(refused, "failed_before")
-    hold |= dict.fromkeys(regressed, "regressed")
+    guards = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
+    guards |= dict.fromkeys(refused, "failed_before")
+    guards |= dict.fromkeys(regressed, "regressed")
     if own_function:
-        hold[own_function] = "own_function"
-    return HeldBack(hold, lost, refused)
+        guards[own_function] = "own_function"
+    return HeldBack(guards, lost, refused)
 
 
 def _lacking(assessed: pd.DataFrame) -> pd.DataFrame:

@@ -51,11 +51,11 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> bytes:
-        """Give the plan as it is saved and approved."""
+        """Return the plan as it is saved and approved."""
         return json.dumps(asdict(self), indent=2, default=datetime.isoformat).encode() + b"\n"
 
     def summary(self) -> str:
-        """Tell the plan in lines that a change board can read."""
+        """Return the plan in lines that a change board can read."""
         actions = (
             pd.Series([change.action for change in self.changes], dtype="str").value_counts().sort_index()
         )
@@ -81,12 +81,12 @@ def make_plan(
     now: datetime,
     partition: str,
     config_digest: str,
-    hold: Mapping[str, str] | None = None,
+    guards: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan a change for each eligible function, up to the limits, the accounts taking turns.
+    """Plan a change for each eligible function, up to the limits, round robin over the accounts.
 
     assessed: the frame that assess_risk gives, with the columns of waves_now.py where waves are configured.
-    now: aware, UTC. hold: function ARN -> the guard that keeps its hands off it, as Holds gives it.
+    now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards).
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
     waiting = 0
@@ -94,7 +94,7 @@ def make_plan(
         waiting = int(eligible["wave_waits"].sum())
         eligible = eligible[~eligible["wave_waits"]]
     eligible = eligible.assign(function_arn=function_arns(eligible, partition))
-    held = eligible["function_arn"].map(hold or {})
+    held = eligible["function_arn"].map(guards or {})
     counts = {**held.value_counts().to_dict(), "wave": waiting}
     chosen, limited = _within_limits(eligible[held.isna()], rollout)
     changes = []
@@ -109,13 +109,13 @@ def make_plan(
 
 
 def _within_limits(eligible: pd.DataFrame, rollout: RolloutSettings) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Take turns by account, so that no account uses up a run; give what fits and how many each limit holds."""
+    """Order round robin by account, so that no account uses up a run; return what fits and how many each limit holds back."""
     place = ["account_id", "region", "function_name"]
     ordered = eligible.assign(**{column: eligible[column].astype("str") for column in place}).sort_values(
         place
     )
-    turn = ordered.groupby("account_id").cumcount()
-    fair = ordered.assign(turn=turn)[turn < rollout.max_changes_per_account].sort_values(["turn", *place])
+    rank = ordered.groupby("account_id").cumcount()
+    fair = ordered.assign(rank=rank)[rank < rollout.max_changes_per_account].sort_values(["rank", *place])
     chosen = fair.head(rollout.max_changes_per_run)
     return chosen, {
         "max_changes_per_account": len(ordered) - len(fair),

@@ -29,21 +29,21 @@ BATCH_SECONDS = 1.0
 
 
 def exclusions(rollout: RolloutSettings) -> tuple[str, ...]:
-    """Give the globs of all function names that are never touched, for Rules.exclusion_list."""
+    """Return the globs of all function names that are never touched, for Rules.exclusion_list."""
     return (*BUILT_IN_EXCLUSIONS, *rollout.exclusion_list)
 
 
 def own_function(environ: Mapping[str, str], partition: str, account_id: str) -> str | None:
-    """Give the ARN of the Lambda function that this code runs in, None elsewhere: it must never change itself."""
+    """Return the ARN of the Lambda function that this code runs in, None elsewhere: it must never change itself."""
     name, region = environ.get("AWS_LAMBDA_FUNCTION_NAME"), environ.get("AWS_REGION")
     return f"arn:{partition}:lambda:{region}:{account_id}:function:{name}" if name and region else None
 
 
 class Guards:
-    """What is asked before each change, and the failure breaker; any thread may count."""
+    """The checks before each change, and the failure breaker; any thread may count."""
 
     def __init__(self, checks: Sequence[Callable[[], None]], stop_after_failure_pct: float = 100.0) -> None:
-        """Take what is read before each batch (each raises GuardStop), and the breaker's threshold (100: none)."""
+        """Initialize. checks: read before each batch, each raises GuardStop. stop_after_failure_pct: the breaker (100: none)."""
         self._checks = checks
         self._failure_pct = stop_after_failure_pct
         self._counting = threading.Lock()
@@ -76,12 +76,12 @@ class Guards:
             raise GuardStop(
                 "stop_after_failure_pct",
                 f"{failed} of {tried} changes failed, more than {self._failure_pct:g} %",
-                "See changes.csv for what failed and why, mend that, then run again",
+                "See changes.csv for what failed and why, fix that, then run again",
             )
 
 
 def check_kill_switch(store: Store) -> None:
-    """Raise GuardStop while state/stop is there, or where nobody can tell whether it is."""
+    """Raise GuardStop while state/stop is there, or where that can't be read."""
     try:
         note = store.read(STOP)
     except AutoDefenderError as error:
@@ -97,24 +97,24 @@ def check_kill_switch(store: Store) -> None:
         )
 
 
-def save_state(*memories: Callable[[], None]) -> GuardStop | None:
-    """Write down what the next run is to know; give a stop where that failed: the changes are made, and are told."""
+def save_state(*writes: Callable[[], None]) -> GuardStop | None:
+    """Write what the next run needs; return a stop where that failed, for the changes are made and must be reported."""
     try:
-        for memory in memories:
-            memory()
+        for write in writes:
+            write()
     except AutoDefenderError as error:
         return GuardStop(
             "memory",
-            f"what the run has learnt can't be kept: {error}",
-            "Mend access to the output, then run again",
+            f"the run's state can't be written: {error}",
+            "Fix access to the output, then run again",
         )
     return None
 
 
 def state_unreadable(error: AutoDefenderError) -> GuardStop:
-    """Give the stop of a run that has made changes, and then can't read what earlier runs have kept."""
+    """Return the stop of a run that has made changes, and then can't read the state of earlier runs."""
     return GuardStop(
         "memory",
-        f"what earlier runs have kept can't be read, and nothing new is begun: {error}",
-        "Mend the output or access to it, then run again",
+        f"the state of earlier runs can't be read, and nothing new is begun: {error}",
+        "Fix the output or access to it, then run again",
     )

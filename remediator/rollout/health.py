@@ -93,7 +93,7 @@ def _slower(before: Figures, after: Figures) -> str:
 
 
 def interval(bad: float, total: float) -> tuple[float, float]:
-    """Give the Wilson score interval of a rate: what rates `bad` of `total` allow. Everything, where total is 0.
+    """Return the Wilson score interval of a rate: what rates `bad` of `total` allow. Everything, where total is 0.
 
     Source: E. B. Wilson, "Probable Inference", Journal of the American Statistical Association 22 (1927).
     """
@@ -179,7 +179,7 @@ def _health(
 def breaker(
     functions: Sequence[FunctionHealth], settings: HealthSettings, store: Store, now: datetime
 ) -> GuardStop | None:
-    """Give the stop where more than a few functions regressed within settings.hours, found now or by earlier runs."""
+    """Return the stop where more than a few functions regressed within settings.hours, found now or by earlier runs."""
     since = now - timedelta(hours=settings.hours)
     arns = {one.function_arn for one in functions if one.verdict == "regressed"} | {
         entry.function_arn
@@ -192,6 +192,6 @@ def breaker(
         "health",
         f"{len(arns)} functions regressed within {settings.hours} hours of their change, more than "
         f"{settings.max_regressed}",
-        "See summary.json and the quarantine for their figures; once the cause is mended, take them out of "
+        "See summary.json and the quarantine for their figures; once the cause is fixed, take them out of "
         f"{store.url('state/quarantine.json')}, or wait until they are {settings.hours} hours old",
     )

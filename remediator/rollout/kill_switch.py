@@ -1,4 +1,4 @@
-"""The kill switch as an SSM parameter, for those who keep their switches in Parameter Store."""
+"""The kill switch as an SSM parameter."""
 
 from collections.abc import Callable
 
@@ -13,9 +13,9 @@ _OFF = "off"
 
 
 def parameter_switch(session: boto3.Session, address: str, region: str) -> Callable[[], None]:
-    """Give a check that raises GuardStop unless the parameter ("ssm:NAME"), in a region, holds "off".
+    """Return a check that raises GuardStop unless the parameter ("ssm:NAME"), in a region, holds "off".
 
-    One that is missing or that nobody may read stops too: a switch that does not work is no reason to go on.
+    A parameter that is missing or can't be read stops the run as well.
     """
     name = address.removeprefix("ssm:")
     client = session.client("ssm", region_name=region, config=Config(connect_timeout=5, read_timeout=10))

@@ -1,10 +1,10 @@
-"""One writing run at a time: a lock in the store that expires when its holder dies, and is then taken over.
+"""The run lock: one writing run at a time. It expires when its holder dies, and is then taken over.
 
 Each holder creates the next file of state/lock/; creating is exclusive, so of several takers one wins. A holder
 rewrites only its own file, to renew it, and has lost the lock when a higher one is there.
 
 A run may be spread over several processes, its steps: the first takes the lock, each renews it while it works, the
-last lets it go. Between two steps nobody renews it, so they must follow each other before it expires.
+last releases it. Between two steps nobody renews it, so they must follow each other before it expires.
 """
 
 import json
@@ -36,10 +36,10 @@ class RunLock:
     def __init__(
         self, store: Store, run_id: str, *, expires: timedelta = EXPIRES, step: Step = "whole"
     ) -> None:
-        """Take where it is kept, who holds it, and after how long without a sign of life it is anyone's.
+        """Initialize. expires: after how long without a renewal another run may take the lock over.
 
-        step: a step of a run takes up the lock that the run holds already; for one after the first, check() tells
-        where the run holds it no more.
+        step: a step of a run resumes the lock that the run holds already; where the run no longer holds it, check()
+        raises.
         """
         self._store = store
         self._step = step
@@ -51,7 +51,7 @@ class RunLock:
         self._thread = threading.Thread(target=self._keep, name="run-lock", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the lock, over from a dead holder if need be, or take it up again as a further step of its run."""
+        """Acquire the lock, from a dead holder if need be, or resume it as a further step of its run."""
         last = self._last()
         if self._step != "whole" and self._is_ours(last):
             self._number = last
@@ -80,18 +80,18 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the lock go; the next run need not wait. A step that ended well leaves it to the next one."""
+        """Release the lock; the next run need not wait. A step that ended well leaves it to the next one."""
         self._released.set()
         self._thread.join()
-        goes_on = self._step == "middle" or (self._step == "first" and error is None)
+        continues = self._step == "middle" or (self._step == "first" and error is None)
         try:
-            if not goes_on and self._number and self._last() == self._number:
+            if not continues and self._number and self._last() == self._number:
                 self._store.delete(self._path(self._number))
-        except AutoDefenderError as failure:  # the run has ended and is told; its lock expires by itself
-            log.warning("the run lock could not be given back, and expires: %s", failure)
+        except AutoDefenderError as failure:  # the run has ended and is reported; its lock expires by itself
+            log.warning("failed to release the run lock, it expires by itself: %s", failure)
 
     def held_by(self) -> tuple[str, datetime] | None:
-        """Give the run that holds the lock, and until when unless it renews it; None where it is free."""
+        """Return the run that holds the lock, and until when without a renewal; None where it is free."""
         last = self._last()
         found = self._holder_of(last) if last else None
         return (str(found[0].get("run_id")), found[1]) if found else None
@@ -120,7 +120,7 @@ class RunLock:
         while not self._released.wait(self._expires.total_seconds() / 5):
             try:
                 if self._expired() or self._last() != self._number:
-                    return  # a lock that is someone else's by now is not renewed; check() tells
+                    return  # another run holds it by now; check() reports that
                 self._renew()
             except AutoDefenderError as error:
                 log.warning("the run lock could not be renewed: %s", error)
@@ -135,7 +135,7 @@ class RunLock:
         return found is not None and found[0].get("run_id") == self._holder["run_id"]
 
     def _holder_of(self, number: int) -> tuple[dict[str, Any], datetime] | None:
-        """Read who holds a lock, and until when; None where it was let go since it was listed."""
+        """Read who holds a lock, and until when; None where it was released since it was listed."""
         text = self._store.read(self._path(number))
         if text is None:
             return None
@@ -157,7 +157,7 @@ class RunLock:
                 f"Wait until it has ended; if it died, its lock is free at {until:%H:%M:%S} UTC",
             )
         log.warning(
-            "taking the lock over from run %s, which has ended without letting it go", holder.get("run_id")
+            "taking the lock over from run %s, which has ended without releasing it", holder.get("run_id")
         )
 
     def _last(self) -> int:

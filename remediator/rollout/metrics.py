@@ -37,7 +37,7 @@ class Figures:
 
     @property
     def mean_ms(self) -> float:
-        """Give the mean duration; 0 where nothing was invoked."""
+        """Return the mean duration; 0 where nothing was invoked."""
         return self.duration_ms / self.invocations if self.invocations > 0 else 0.0
 
 
@@ -104,13 +104,13 @@ def _metrics(changed: Iterable[Changed]) -> Iterable[Metric]:
 
 
 def before_window(one: Changed, hours: int) -> Window:
-    """Give the hours before a change, up to the full hour before it began."""
+    """Return the hours before a change, up to the full hour before it began."""
     end = _down(one.begun, _HOUR)
     return Window(end - timedelta(hours=hours), end, _HOUR)
 
 
 def after_window(one: Changed, hours: int, now: datetime) -> Window:
-    """Give the time since a change was confirmed, `hours` at most."""
+    """Return the time since a change was confirmed, `hours` at most."""
     period = _FINE if now - one.ended <= _FINE_UP_TO else _HOUR
     start = _down(one.ended, period) + timedelta(seconds=period)
     return Window(start, min(_down(now, period), start + timedelta(hours=hours)), period)

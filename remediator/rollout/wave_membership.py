@@ -17,7 +17,7 @@ from scanner.inventory.tags import functions_with
 from scanner.inventory.unread import log_unit_error
 from scanner.settings import SweepSettings, Tag
 
-# In the place of a wave's number: its unit's tags could not be read, so it may belong to any that has a tag.
+# Instead of a wave's number: the unit's tags could not be read, so the function may belong to any wave with a tag.
 UNKNOWN = -1
 
 Flags = npt.NDArray[np.bool_]
@@ -25,7 +25,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class WaveTags:
-    """A row a function: whose tags were read, and who carries which tag."""
+    """A flag a function: whether its tags were read, and by tag, whether it carries it."""
 
     read: Flags
     carried: Mapping[Tag, Flags]
@@ -38,7 +38,7 @@ def read_tags(
     sweep: SweepSettings,
     deadline: float | None = None,
 ) -> WaveTags:
-    """Read which functions carry the waves' tags: a call a unit and tag, none where no wave has a tag."""
+    """Return which functions carry the waves' tags: one listing a unit and tag, none where no wave has a tag."""
     tags = list(dict.fromkeys(wave.tag for wave in waves if wave.tag is not None))
     read = np.full(len(functions), not tags, dtype=bool)
     carried = {tag: np.zeros(len(functions), dtype=bool) for tag in tags}
@@ -64,7 +64,7 @@ def read_tags(
 def wave_numbers(
     functions: pd.DataFrame, accounts: pd.DataFrame, waves: Sequence[WaveSettings], tagged: WaveTags
 ) -> npt.NDArray[np.intp]:
-    """Give each function the number of the first wave that names it; len(waves) for none, UNKNOWN.
+    """Return each function the number of the first wave that names it; len(waves) for none, UNKNOWN.
 
     accounts: the accounts frame, of which account_id and ou_ids are read.
     """
@@ -79,7 +79,7 @@ def wave_numbers(
 
 
 def accounts_of(wave: WaveSettings, accounts: pd.DataFrame) -> frozenset[str]:
-    """Give the accounts that a wave names, by id or by an OU above them."""
+    """Return the accounts that a wave names, by id or by an OU above them."""
     ous = set(wave.ous)
     below = [not ous.isdisjoint(ids.split()) for ids in accounts["ou_ids"]]
     return frozenset(wave.accounts) | frozenset(accounts["account_id"][below])

@@ -77,16 +77,16 @@ class WaveProgress:
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))
 
-    def keep(self, store: Store, taken_back: Sequence[FunctionHealth]) -> "WaveProgress":
-        """Write what this run has found out, beside the changes that were counted meanwhile, and give what stands."""
-        gone = Counter(health.wave for health in taken_back)
+    def keep(self, store: Store, rolled_back: Sequence[FunctionHealth]) -> "WaveProgress":
+        """Write what this run has observed, beside the changes that were counted meanwhile, and return the result."""
+        regressed = Counter(health.wave for health in rolled_back)
         kept = tuple(
             replace(
                 counted,
                 healthy=state.healthy,
                 done=state.done,
                 passed=state.passed,
-                regressed=counted.regressed + gone[state.name],
+                regressed=counted.regressed + regressed[state.name],
             )
             for counted, state in zip(states(store, self.waves), self.states, strict=True)
         )
@@ -109,9 +109,9 @@ def observe_waves(
     now: datetime,
     deadline: float | None = None,
 ) -> WaveProgress:
-    """See how the waves fare, and let those pass that may. Reads only.
+    """Observe the waves, and let those pass that may. Reads only.
 
-    assessed, accounts, units: the frames of this run's sweep. held: ARNs of what other guards keep their hands off.
+    assessed, accounts, units: the frames of this run's sweep. held: ARNs of what other guards hold back.
     Raises BadInput where state/waves.json is malformed.
     """
     before = tuple(states(store, waves))
@@ -127,9 +127,9 @@ def observe_waves(
             functions=int((numbers == number).sum()),
             eligible=int(((numbers == number) & free).sum()),
             units_unread=_unread_of(wave, accounts, unread, assessed, tagged),
-            healthy=_faring(wave, health, "healthy"),
-            regressed=_faring(wave, health, "regressed"),
-            unread=_faring(wave, health, "unread"),
+            healthy=_count_health(wave, health, "healthy"),
+            regressed=_count_health(wave, health, "regressed"),
+            unread=_count_health(wave, health, "unread"),
         )
         for number, wave in enumerate(waves)
     )
@@ -137,7 +137,7 @@ def observe_waves(
 
 
 def _named(assessed: pd.DataFrame, arns: Collection[str], partition: str) -> npt.NDArray[np.bool_]:
-    """Tell of each row whether it is one of these functions."""
+    """Return of each row whether it is one of these functions."""
     found = np.zeros(len(assessed), dtype=bool)
     rows = np.flatnonzero(assessed["function_name"].isin([arn.rpartition(":")[2] for arn in arns]))
     found[rows] = function_arns(assessed.iloc[rows], partition).isin(list(arns))
@@ -158,5 +158,5 @@ def _unread_of(
     return len(unread) + len(tags_unread)
 
 
-def _faring(wave: WaveSettings, health: Sequence[FunctionHealth], verdict: str) -> int:
+def _count_health(wave: WaveSettings, health: Sequence[FunctionHealth], verdict: str) -> int:
     return sum(one.wave == wave.name and one.verdict == verdict for one in health)

@@ -1,4 +1,4 @@
-"""Waves: who goes first, and what must be well before the next may go. Pure, but for the state that is kept.
+"""Waves: who goes first, and what must hold before the next may begin. Pure, apart from the state file.
 
 Only one wave is under way: the first that has not passed. Its functions are changed, and those of the waves before it;
 all others wait. It is done changing once a sweep that read all of its units leaves nothing of it waiting; then it soaks,
@@ -21,7 +21,7 @@ Stage = Literal["passed", "open", "soaking", "held", "waiting"]
 
 @dataclass(frozen=True)
 class WaveState:
-    """What a wave has been through: how many of its changes were made, failed and regressed; the most of its functions
+    """The state of a wave: how many of its changes were made, failed and regressed; the most of its functions
     that were seen healthy at once; when it was done changing and when it passed (ISO 8601, UTC; "" not yet).
     """  # noqa: D205
 
@@ -36,7 +36,7 @@ class WaveState:
 
 @dataclass(frozen=True)
 class WaveObservation:
-    """What a run sees of a wave: its functions, those of them that can be changed, its unread units, and how those that
+    """What a run observes of a wave: its functions, those that can be changed, its units not read, and how those that
     are watched fare: healthy, regressed, unread (their metrics could not be read).
     """  # noqa: D205
 
@@ -50,7 +50,7 @@ class WaveObservation:
 
 @dataclass(frozen=True)
 class WaveStatus:
-    """Where a wave stands, with the counts of its state; `says`: in words what it waits for."""
+    """The status of a wave, with the counts of its state. says: what it waits for, in words."""
 
     name: str
     stage: Stage
@@ -64,13 +64,13 @@ class WaveStatus:
 
 
 def states(store: Store, waves: Sequence[WaveSettings]) -> list[WaveState]:
-    """Read what the configured waves have been through; BadInput where state/waves.json is malformed."""
+    """Return the states of the configured waves; BadInput where state/waves.json is malformed."""
     known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
     return [known.get(wave.name, WaveState(wave.name)) for wave in waves]
 
 
 def keep(store: Store, changed: Iterable[WaveState]) -> None:
-    """Write states; those of waves that are no longer configured stay, should they come back."""
+    """Write states; those of waves that are no longer configured stay, in case they return."""
     known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
     known |= {state.name: state for state in changed}
     save(store, WAVES, [asdict(state) for state in known.values()])
@@ -79,7 +79,7 @@ def keep(store: Store, changed: Iterable[WaveState]) -> None:
 def advance(
     waves: Sequence[WaveSettings], before: Sequence[WaveState], seen: Sequence[WaveObservation], now: datetime
 ) -> list[WaveState]:
-    """Let waves pass that have soaked and are well, in their order. before, seen: one a wave."""
+    """Let waves pass that have soaked and are healthy, in their order. before, seen: one a wave."""
     after = []
     open_yet = True
     for wave, was, found in zip(waves, before, seen, strict=True):
@@ -92,22 +92,22 @@ def advance(
 
 
 def current_wave(after: Sequence[WaveState]) -> int:
-    """Give the number of the wave that is under way; how many there are once all have passed."""
+    """Return the number of the current wave; the number of waves once all have passed."""
     return next((number for number, state in enumerate(after) if not state.passed), len(after))
 
 
 def wave_statuses(
     waves: Sequence[WaveSettings], after: Sequence[WaveState], seen: Sequence[WaveObservation], now: datetime
 ) -> tuple[WaveStatus, ...]:
-    """Tell where each wave stands."""
+    """Return the status of each wave."""
     current = current_wave(after)
     return tuple(
-        _standing(number - current, waves[number], after[number], seen[number], now)
+        _status(number - current, waves[number], after[number], seen[number], now)
         for number in range(len(waves))
     )
 
 
-def _standing(
+def _status(
     place: int, wave: WaveSettings, state: WaveState, seen: WaveObservation, now: datetime
 ) -> WaveStatus:
     stage, says = _stage(place, wave, state, seen, now)
@@ -137,17 +137,17 @@ def _stage(
 
 
 def _waits_for(wave: WaveSettings, state: WaveState, seen: WaveObservation, now: datetime) -> str:
-    """Say what keeps a wave from passing, "" where nothing does."""
+    """Return what keeps a wave from passing, "" where nothing does."""
     if not state.done:
         return _not_done(seen)
     if now < _soaked(wave, state):
         return f"soaks until {_soaked(wave, state).isoformat(timespec='minutes')}"
-    return _unwell(wave, state, seen)
+    return _unhealthy(wave, state, seen)
 
 
 def _not_done(seen: WaveObservation) -> str:
     if not seen.functions and not seen.units_unread:
-        return "no function of it was seen; mend rollout.waves"
+        return "no function of it was seen; fix rollout.waves"
     if seen.units_unread:
         return f"{seen.units_unread} of its account-regions could not be read"
     return f"{seen.eligible} of its functions are to be changed"
@@ -157,7 +157,7 @@ def _soaked(wave: WaveSettings, state: WaveState) -> datetime:
     return datetime.fromisoformat(state.done) + timedelta(hours=wave.soak_hours)
 
 
-def _unwell(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> str:
+def _unhealthy(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> str:
     tried = state.changed + state.failed
     if 100 * state.failed > wave.max_failed_pct * tried:
         return f"{state.failed} of {tried} changes failed, more than {wave.max_failed_pct:g} %"
@@ -175,7 +175,7 @@ def _unwell(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> str:
 
 
 def count_changes(store: Store, rows: Iterable[ChangeRow]) -> None:
-    """Add the ends of changes to the states of their waves."""
+    """Add the results of changes to the states of their waves."""
     known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
     counted: dict[str, WaveState] = {}
     for row in rows:

@@ -83,7 +83,7 @@ def test_what_regressed_goes_back_and_stays_in_quarantine_with_its_figures(house
     house.aws.owner_edits(arns["failing"], MemorySize=1024)
     done = taken_back(house, watched(house))
     assert done.changes["outcome"].tolist() == ["rolled_back"]
-    assert [one.function_arn for one in done.taken_back] == [arns["failing"]]
+    assert [one.function_arn for one in done.rolled_back] == [arns["failing"]]
     assert house.aws.layers(arns["failing"]) == []
     assert house.aws.variables(arns["failing"]) == {"OWNER": "s3cret-of-the-owner"}
     assert house.aws.functions[arns["failing"]]["MemorySize"] == 1024

@@ -62,8 +62,8 @@ def test_what_was_refused_for_good_is_not_tried_again(house: House) -> None:
     refuse_for_good(house)
     assert one(house.apply())["outcome"] == "failed"
     held = holds(house)
-    assert held.hold == {arn: "failed_before"}
-    plan = house.plan("20261124T044232Z-next", hold=held.hold)
+    assert held.guards == {arn: "failed_before"}
+    plan = house.plan("20261124T044232Z-next", guards=held.guards)
     assert plan.changes == ()
     assert plan.held_back == {"failed_before": 1}
     assert limit_stop(plan) is None
@@ -85,13 +85,13 @@ def test_it_is_tried_again_when_function_layer_or_configuration_has_changed(hous
     arn = house.aws.add()
     refuse_for_good(house)
     house.apply()
-    assert holds(house, digest="another").hold == {}
+    assert holds(house, digest="another").guards == {}
     house.defender = settings(version=5)
-    assert holds(house).hold == {}
+    assert holds(house).guards == {}
     house.defender = settings(version=4)
-    assert holds(house).hold == {arn: "failed_before"}
+    assert holds(house).guards == {arn: "failed_before"}
     house.aws.owner_edits(arn, CodeSize=5)
-    assert holds(house).hold == {}
+    assert holds(house).guards == {}
 
 
 def test_it_is_forgotten_once_it_went_well(house: House) -> None:
@@ -111,9 +111,9 @@ def test_what_aws_took_and_failed_at_is_not_tried_again(tmp_path: Path) -> None:
     house.aws.settles_as[arn] = "Failed"
     assert one(house.apply())["detail"].endswith("(EniLimitExceeded); it was taken back")
     assert house.aws.layers(arn) == []
-    assert holds(house).hold == {arn: "failed_before"}
+    assert holds(house).guards == {arn: "failed_before"}
     house.aws.owner_edits(arn, CodeSize=5)
-    assert holds(house).hold == {}
+    assert holds(house).guards == {}
 
 
 def test_what_may_pass_by_itself_is_not_remembered(house: House) -> None:
@@ -137,12 +137,12 @@ def test_after_three_lost_fights_its_owner_is_left_alone(house: House) -> None:
     arn = house.aws.add()
     for fight in range(3):
         held = holds(house)
-        assert held.hold == {}
+        assert held.guards == {}
         assert losses(held) == ({arn: fight} if fight else {})
         house.apply(run_id=f"20261124T0{fight}4232Z-fight")
         redeployed(house, arn)
     held = holds(house)
-    assert held.hold == {arn: "drift"}
+    assert held.guards == {arn: "drift"}
     assert losses(held) == {arn: 3}
     assert POLICY not in house.everything_written()
 
@@ -152,7 +152,7 @@ def test_an_upgrade_is_no_lost_fight(house: House) -> None:
     house.apply()
     house.defender = settings(version=5)
     held = holds(house)
-    assert (held.hold, held.lost) == ({}, {})
+    assert (held.guards, held.lost) == ({}, {})
 
 
 def test_a_rollback_is_nobodys_pipeline(house: House) -> None:
@@ -164,7 +164,7 @@ def test_a_rollback_is_nobodys_pipeline(house: House) -> None:
 
 def test_the_own_function_is_held(house: House) -> None:
     arn = house.aws.add()
-    assert holds(house, own=arn).hold == {arn: "own_function"}
+    assert holds(house, own=arn).guards == {arn: "own_function"}
 
 
 @pytest.mark.parametrize("path", ["state/failures.json", f"state/drift/{ACCOUNT}.json"])
@@ -179,7 +179,7 @@ def test_an_empty_organization_holds_nothing(house: House) -> None:
     functions = house.assessed()
     assert functions.empty
     assert assess_risk(functions, house.rules, date(2026, 11, 24)).empty
-    assert holds(house).hold == {}
+    assert holds(house).guards == {}
     assert RolloutSettings().dry_run
 
 
@@ -225,7 +225,7 @@ def test_what_is_given_up_is_told_with_the_snippet_that_its_tags_choose(house: H
     again = house.aws.add("again")
     house.aws.add("never")
     other = "20261124T054232Z-other"
-    house.apply(house.plan(other, hold=holds(house).hold), other)
+    house.apply(house.plan(other, guards=holds(house).guards), other)
     redeployed(house, again)
     house.aws.calls.clear()
     first, second = told(house)

@@ -116,7 +116,7 @@ def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
     held = hold_back(
         house.assessed(), house.defender, store=house.store, partition="aws", config_digest="digest", own_function=None
     )  # fmt: skip
-    plan = house.plan(hold=held.hold)
+    plan = house.plan(guards=held.guards)
     changes = preflight(plan, house.aws, house.rules, refused=held.refused)
     assert changes["function_arn"].tolist() == [arn]
     assert changes["outcome"].tolist() == ["dropped"]

@@ -198,7 +198,7 @@ def test_a_wave_without_functions_is_a_mistake_and_opens_nothing(tmp_path: Path)
     hours = Hours(organization(tmp_path, [{"name": "pilot", "accounts": ["999999999999"], "soak_hours": 0}]))
     changed, standing, _ = hours.run(0.5)
     assert changed == {}
-    assert standing[0].says == "no function of it was seen; mend rollout.waves"
+    assert standing[0].says == "no function of it was seen; fix rollout.waves"
 
 
 def test_a_wave_larger_than_a_run_soaks_only_once_all_of_it_is_changed(tmp_path: Path) -> None:

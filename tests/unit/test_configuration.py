@@ -63,7 +63,7 @@ def test_defaults_are_the_documented_ones() -> None:
         ),
         (b"defender:", b"risk: {min_memory_mb: '256'}\ndefender:", "line 5: risk.min_memory_mb"),
         (b"defender:", b"risk: {max_layers: 6}\ndefender:", "less than or equal to 5"),
-        (b"defender:", b"rollout: {waves: [{name: a}]}\ndefender:", "wave 'a' names nobody"),
+        (b"defender:", b"rollout: {waves: [{name: a}]}\ndefender:", "wave 'a' selects no function"),
         (
             b"defender:",
             b"rollout: {waves: [{name: a, ous: [ou-r-1]}]}\ndefender:",

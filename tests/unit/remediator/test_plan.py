@@ -112,7 +112,7 @@ def test_the_accounts_take_turns_and_the_limits_hold(tmp_path: Path) -> None:
 
 def test_what_is_held_is_not_planned(house: House) -> None:
     held, other = house.aws.add("a"), house.aws.add("b")
-    plan = house.plan(hold={held: "failed_before"})
+    plan = house.plan(guards={held: "failed_before"})
     assert [change.function_arn for change in plan.changes] == [other]
     assert plan.held_back == {"failed_before": 1}
 
