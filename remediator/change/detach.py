@@ -54,8 +54,8 @@ class _Removal:
         names, left = set(before.variables or ()), set(self.after.variables or ())
         added = {name for intent in self.removed for name in intent.delta.variables_added}
         parts = (
-            ("takes out ", gone + sorted(names - left)),
-            ("puts back ", back),
+            ("removes ", gone + sorted(names - left)),
+            ("restores ", back),
             ("keeps, changed since: ", sorted(added & left)),
         )
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)

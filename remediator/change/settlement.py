@@ -62,12 +62,12 @@ class Settlement:
         try:
             after = remove_delta(state_of(update.configuration), self.intent.delta, self.values)
         except DeltaAbsent as error:
-            return self._removed(f"{failed}; nothing to take back: {error}", update.configuration)
+            return self._removed(f"{failed}; nothing to remove: {error}", update.configuration)
         effect = Effect(self.function, lambda state: lacks_delta(state, self.intent.delta, self.values))
         back = yield from send(Update(effect, update.configuration, after))
         if back.configuration and effect.is_done(state_of(back.configuration)):
-            return self._removed(f"{failed}; it was taken back", back.configuration)
-        return self._left(f"{failed}; it could not be taken back ({back.error or back.status})")
+            return self._removed(f"{failed}; it was removed again", back.configuration)
+        return self._left(f"{failed}; it could not be removed again ({back.error or back.status})")
 
     def _left(self, detail: str) -> ChangeResult:
         return replace(self._result("failed", detail, accepted=True), left=True)

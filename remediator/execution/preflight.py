@@ -40,7 +40,7 @@ def preflight(
     """Validate every change of a plan as apply would, and return the changes frame of the dry run.
 
     Each function is read and assessed again, which also shows whether its KMS key can be used; whether a code
-    signing policy stands over it; and once an account-region, whether the layer is available there. A change that
+    signing policy applies to it; and once an account-region, whether the layer is available there. A change that
     would not be made is `dropped` or `deferred`, its detail begins with "preflight: "; the others are `planned`.
     refused: by function ARN, what AWS has refused before and the plan therefore holds back; reported in the same way.
     """
@@ -134,7 +134,7 @@ def _signing(function: Function, detail: str) -> ChangeResult:
             f"{detail}; not known whether a code signing policy refuses it: {classify_error(error)}",
         )
     if answer.get("CodeSigningConfigArn"):
-        return _would_not("signature: a code signing policy stands over it and may refuse the layer")
+        return _would_not("signature: a code signing policy applies to it and may refuse the layer")
     return ChangeResult("planned", detail)
 
 

@@ -109,7 +109,7 @@ def test_what_aws_took_and_failed_at_is_not_tried_again(tmp_path: Path) -> None:
     house = House(FakeLambda(polls_to_settle=1), tmp_path)
     arn = house.aws.add()
     house.aws.settles_as[arn] = "Failed"
-    assert one(house.apply())["detail"].endswith("(EniLimitExceeded); it was taken back")
+    assert one(house.apply())["detail"].endswith("(EniLimitExceeded); it was removed again")
     assert house.aws.layers(arn) == []
     assert holds(house).guards == {arn: "failed_before"}
     house.aws.owner_edits(arn, CodeSize=5)

@@ -254,7 +254,7 @@ def test_an_update_that_fails_is_taken_back(house: House, aws: FakeLambda) -> No
     assert row["outcome"] == "failed"
     assert (
         row["detail"]
-        == "AWS took the update and could not carry it out (EniLimitExceeded); it was taken back"
+        == "AWS took the update and could not carry it out (EniLimitExceeded); it was removed again"
     )
     assert (aws.layers(arn), aws.variables(arn)) == before
     assert aws.tags[arn] == {}

@@ -23,7 +23,7 @@ from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, r
 from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, one, settings
 
 BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
-TAKES_OUT = f"takes out {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
+TAKES_OUT = f"removes {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
 
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -80,7 +80,7 @@ def test_of_all_that_was_added_since_the_newest_is_what_a_rollback_goes_by(
 def test_an_upgrade_alone_leaves_the_tag(house: House, aws: FakeLambda) -> None:
     upgraded(house, aws)
     row = one(house.rollback([LATER]))
-    assert row["detail"] == f"takes out {layer(5)}; puts back {layer(4)}"
+    assert row["detail"] == f"removes {layer(5)}; restores {layer(4)}"
     assert not house.entries(BACK)[0].intent.untag
 
 
@@ -146,7 +146,7 @@ def test_a_lost_answer_that_aws_never_saw_is_settled_as_not_done(house: House, a
 def test_a_wrapper_that_its_owner_took_away_is_written_down_as_none(house: House, aws: FakeLambda) -> None:
     arn = protected(house, aws)
     aws.owner_edits(arn, Environment={"Variables": {"TW_POLICY": OURS["TW_POLICY"]}})
-    assert one(house.rollback([RUN]))["detail"] == f"takes out {layer(4)}, TW_POLICY"
+    assert one(house.rollback([RUN]))["detail"] == f"removes {layer(4)}, TW_POLICY"
     assert house.entries(BACK)[0].intent.wrapper_before == ""
 
 

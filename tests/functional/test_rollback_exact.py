@@ -37,7 +37,7 @@ def test_a_dry_run_tells_and_sends_nothing(house: House, aws: FakeLambda) -> Non
     state = json.dumps(aws.functions[arn])
     row = one(house.rollback([RUN], write=False))
     assert row["outcome"] == "planned"
-    assert row["detail"] == f"takes out {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
+    assert row["detail"] == f"removes {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
     assert json.dumps(aws.functions[arn]) == state
     assert quarantined(house.store) == ()
     assert len(house.entries("20261125T000000Z-back")) == 0
