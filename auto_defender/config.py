@@ -9,16 +9,9 @@ from auto_defender.notify.sns import NotificationSettings
 from remediator.settings import RolloutSettings
 from reports.settings import SecurityHubSettings, StorageSettings
 from scanner.core.errors import BadInput
+from scanner.core.settings import Settings, expected, validated
 from scanner.core.strict_yaml import read_yaml
-from scanner.settings import (
-    DefenderSettings,
-    OrganizationSettings,
-    RiskSettings,
-    Settings,
-    SweepSettings,
-    expected,
-    validated,
-)
+from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
 
 
 class Configuration(Settings):

@@ -37,7 +37,8 @@ def explain_function(context: Context, text: str) -> JobResult:
     functions = frame_of(
         [configuration], arn.partition, arn.account_id, arn.region, settings.defender.variable_names
     )
-    functions = add_tags(functions, context.aws, context.rules, settings.sweep)
+    rules = context.rules
+    functions = add_tags(functions, rules.require_tag, rules.optout_tag, context.aws, settings.sweep)
     assessed = assess_risk(functions, context.rules, today)
     if settings.risk.utilization.enabled:
         functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)

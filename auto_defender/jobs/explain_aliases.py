@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from auto_defender.context import Context
-from scanner.inventory.alias_reader import read_function_alias_traffic
+from scanner.inventory.alias_reader import AliasReader
 from scanner.inventory.alias_traffic import LATEST, effective_protection
 from scanner.inventory.effective_coverage import READ, add_effective_coverage
+from scanner.risk.protection import versions_protection
 
 _LEFT_BEHIND = (
     "its owner publishes a version of what $LATEST is once that carries the Defender, and moves the alias to it; "
@@ -27,10 +28,10 @@ def tell_served(
     settings = context.configuration
     if not settings.risk.effective_coverage:
         return None
-    read = partial(read_function_alias_traffic, configuration=configuration)
-    found = add_effective_coverage(
-        assessed, context.aws, context.rules, settings.sweep, context.deadline, read
-    )
+    protection = partial(versions_protection, rules=context.rules)
+    reader = AliasReader(context.aws, settings.defender.variable_names, protection)
+    read = partial(reader.read_function, configuration=configuration)
+    found = add_effective_coverage(assessed, read, context.aws, settings.sweep, context.deadline)
     row = found.assign(effective_protection=effective_protection(found)).iloc[0]
     provisioned = int(row["provisioned_concurrency"])
     return {

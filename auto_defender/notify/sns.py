@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 from auto_defender.job_result import JobResult
 from scanner.aws.errors import describe
 from scanner.core.errors import AutoDefenderError
-from scanner.settings import Settings
+from scanner.core.settings import Settings
 
 log = logging.getLogger(__name__)
 

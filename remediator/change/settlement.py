@@ -16,7 +16,7 @@ from remediator.change.update import (
     state_of,
 )
 from remediator.journal.journal import Intent, Outcome
-from scanner.settings import Tag
+from scanner.core.settings import Tag
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from remediator.journal.store import Store
 from remediator.plan.plan import Plan
 from remediator.rollout.health_watch import FunctionHealth
-from remediator.rollout.wave_membership import UNKNOWN, WaveTags, accounts_of, read_tags, wave_numbers
+from remediator.rollout.wave_membership import UNKNOWN, accounts_of, read_tags, wave_numbers
 from remediator.rollout.waves import (
     WaveObservation,
     WaveState,
@@ -27,6 +27,7 @@ from remediator.settings import WaveSettings
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
 from scanner.inventory.ledger import UNREAD
+from scanner.inventory.tags import TagFlags
 from scanner.settings import SweepSettings
 
 
@@ -147,7 +148,7 @@ def _unread_of(
     accounts: pd.DataFrame,
     unread: pd.DataFrame,
     assessed: pd.DataFrame,
-    tagged: WaveTags,
+    tagged: TagFlags,
 ) -> int:
     """Count the units that may hold functions of a wave and were not read; a tag may be anywhere."""
     if wave.tag is None:

@@ -16,7 +16,7 @@ import pandas as pd
 from reports.render.text import visible
 from scanner.core.arns import function_arns
 from scanner.inventory.alias_traffic import effective_protection
-from scanner.inventory.measured import NOT_ASKED
+from scanner.inventory.utilization import NOT_ASKED
 
 # The column order is a contract: new columns go to the end.
 FUNCTIONS = (
