@@ -8,16 +8,9 @@ from pydantic import StringConstraints, ValidationError, model_validator
 from remediator.settings import RolloutSettings
 from reports.settings import SecurityHubSettings, StorageSettings
 from scanner.core.errors import BadInput
+from scanner.core.settings import Settings, expected, validated
 from scanner.core.strict_yaml import read_yaml
-from scanner.settings import (
-    DefenderSettings,
-    OrganizationSettings,
-    RiskSettings,
-    Settings,
-    SweepSettings,
-    expected,
-    validated,
-)
+from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
 
 # A FIFO topic would want an order that notifications do not have.
 TopicArn = Annotated[

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scanner.core.settings import Tag
 from scanner.inventory.functions_frame import FunctionsFrame, measured_bytes
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.risk.rules import Rules
-from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings, Tag
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings
 from tests.unit.reports.frames import REGIONS, WORDS
 
 TODAY = date(2026, 11, 24)

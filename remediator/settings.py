@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from scanner.settings import AccountId, Many, OuId, Settings, Tag
+from scanner.core.settings import AccountId, Many, OuId, Settings, Tag
 
 _Glob = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]

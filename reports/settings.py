@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from scanner.settings import AccountId, RegionName, Settings
+from scanner.core.settings import AccountId, RegionName, Settings
 
 
 class StorageSettings(Settings):

@@ -1,51 +1,20 @@
 """The configuration sections that the scanner reads; docs/configuration.md tells each key."""
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from scanner.core.arns import LayerVersion
 from scanner.core.errors import BadInput
-from scanner.core.strict_yaml import Document, Path
+from scanner.core.settings import AccountId, Many, OuId, RegionName, Settings, Tag
 
 EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 Family = Literal["python", "nodejs"]
-AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
-OuId = Annotated[str, StringConstraints(pattern=r"^(r-[0-9a-z]{4,32}|ou-[0-9a-z]{4,32}-[0-9a-z]{8,32})$")]
-RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
 # CreateFunction API reference, Environment.Variables: the pattern of a key.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]+$")]
-
-
-class Settings(BaseModel):
-    """A section: frozen, no unknown keys, no type coercion (a quoted number is not a number)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-T = TypeVar("T")
-# YAML has lists, frozen settings want tuples: lax here, while the items stay strict.
-Many = Annotated[tuple[T, ...], Field(strict=False)]
-
-
-class Tag(Settings):
-    """A resource tag: key and value, compared exactly."""
-
-    key: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    value: Annotated[str, StringConstraints(max_length=256)]
 
 
 class OrganizationSettings(Settings):
@@ -86,7 +55,7 @@ class DefenderSettings(Settings):
 
     layers: Annotated[dict[Family, Layer], Field(min_length=1)]
     wrapper: str | dict[Family, str]
-    environment: dict[VariableName, SecretStr] = {}
+    environment: dict[VariableName, SecretStr] = Field(default_factory=dict)
     tag: Tag | None = Tag(key="SecurityProtected", value="True")
 
     @field_validator("layers")
@@ -205,56 +174,7 @@ class SweepSettings(Settings):
     run_timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] | None = None
 
 
-S = TypeVar("S", bound=Settings)
-
-
 def _fill(template: str, **values: str) -> str:
     for name, value in values.items():
         template = template.replace("{" + name + "}", value)
     return template
-
-
-def validated(model: type[S], document: Document) -> S:
-    """Hold a document against its model; BadInput names the file, the line, the key and what is expected."""
-    if not isinstance(document.data, dict):
-        raise BadInput(f"{document.source}: empty, or not a mapping; expected the keys of {model.__name__}")
-    try:
-        return model.model_validate(document.data)
-    except ValidationError as error:
-        # A misspelt key is also missing under its right name: the misspelling tells more.
-        first, *others = sorted(
-            error.errors(include_url=False, include_input=False), key=lambda e: e["type"] != "extra_forbidden"
-        )
-        path = _path_in(document, first["loc"])
-        more = f" (and {len(others)} more)" if others else ""
-        key = ".".join(str(part) for part in path) or "the whole file"
-        raise BadInput(
-            f"{document.where(path)}: {key}: {expected(first['type'], first['msg'])}{more}"
-        ) from None
-
-
-def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:
-    """Leave out what pydantic adds to a location (union members, '[key]') and the text does not have."""
-    path: Path = ()
-    data: Any = document.data
-    for part in location:
-        if isinstance(data, dict) and (part in data or part == location[-1]):
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
-            continue
-        path = (*path, part)
-    return path
-
-
-def expected(kind: str, message: str) -> str:
-    """Word one of pydantic's findings for the person who wrote the text."""
-    if kind == "extra_forbidden":
-        return "unknown key; remove it or mend its spelling"
-    if kind == "missing":
-        return "missing; it has no default"
-    if kind == "string_type":
-        return "expected text; put it in quotes"
-    plain = message.removeprefix("Value error, ").replace("Input should be", "expected")
-    return plain.replace("Tuple", "the list").replace("tuple", "list")

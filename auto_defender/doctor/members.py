@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe
-from scanner.core.worker_pool import WorkerPool
+from scanner.inventory.parallel import in_parallel
 from scanner.organization.accounts import ACTIVE
 
 
@@ -56,14 +56,13 @@ class Roles:
         aws, sweep = self._context.aws, self._context.configuration.sweep
         to_sweep = accounts[accounts["in_scope"] & (accounts["state"] == ACTIVE)]["account_id"].tolist()
         members = [account for account in to_sweep if account != aws.central_account_id]
-        workers: WorkerPool[str, object] = WorkerPool(
-            lambda account: aws.call(account, aws.home_region, "sts", "get_caller_identity"),
-            sweep.workers,
-            sweep.unit_timeout_sec,
-        )
+
+        def identity(account: str) -> object:
+            return aws.call(account, aws.home_region, "sts", "get_caller_identity")
+
         refused = {
             done.task: done.error
-            for done in workers.run(members, self._context.deadline, aws.stop)
+            for done in in_parallel(identity, members, aws, sweep, self._context.deadline)
             if done.error is not None
         }
         for account in sorted(refused):

@@ -17,10 +17,9 @@ from auto_defender.config import Configuration
 from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from remediator.settings import RolloutSettings
-from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.aws.errors import BrokenAnswer, Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.aws.pagination import pages
-from scanner.inventory.functions_frame import BrokenAnswer
-from scanner.settings import Tag
+from scanner.core.settings import Tag
 
 # stacksets/member-role.yaml: the functions that the phase TagGated lets the role change.
 TAG_GATE = Tag(key="SecurityScan", value="true")

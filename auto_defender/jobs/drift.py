@@ -13,8 +13,7 @@ from remediator.journal.drift import ProtectionCount
 from reports.data.rollout_status import DriftedFunction
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
-from scanner.core.errors import InternalError
-from scanner.core.worker_pool import WorkerPool
+from scanner.inventory.parallel import in_parallel
 from scanner.settings import DefenderSettings, SweepSettings
 
 
@@ -51,13 +50,8 @@ def _tags(
     functions: Mapping[str, Function], aws: Aws, sweep: SweepSettings, deadline: float | None
 ) -> dict[str, Mapping[str, str] | str]:
     """Read functions' tags, in parallel; a text in their place says why they could not be read."""
-    workers: WorkerPool[str, Mapping[str, str]] = WorkerPool(
-        lambda arn: tags_of(functions[arn]), sweep.workers, sweep.unit_timeout_sec
-    )
     found: dict[str, Mapping[str, str] | str] = {}
-    for done in workers.run(list(functions), deadline, aws.stop):
-        if isinstance(done.error, InternalError):
-            raise done.error
+    for done in in_parallel(lambda arn: tags_of(functions[arn]), list(functions), aws, sweep, deadline):
         found[done.task] = _why(done.error) if done.error is not None else done.result or {}
     return found
 

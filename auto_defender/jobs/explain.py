@@ -24,7 +24,7 @@ from reports.data.rollout_status import DriftedFunction
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
-from scanner.inventory.alias_reader import read_function_alias_traffic
+from scanner.inventory.alias_reader import AliasReader
 from scanner.inventory.alias_traffic import LATEST, effective_protection
 from scanner.inventory.effective_coverage import READ, add_effective_coverage
 from scanner.inventory.functions_frame import frame_of
@@ -33,6 +33,7 @@ from scanner.inventory.utilization import add_utilization
 from scanner.organization.accounts import ACTIVE, list_accounts
 from scanner.risk.engine import assess_risk
 from scanner.risk.explain import Finding, explain
+from scanner.risk.protection import versions_protection
 from scanner.settings import OrganizationSettings
 
 _LEFT_BEHIND = (
@@ -49,7 +50,8 @@ def explain_function(context: Context, text: str) -> JobResult:
     functions = frame_of(
         [configuration], arn.partition, arn.account_id, arn.region, settings.defender.variable_names
     )
-    functions = add_tags(functions, context.aws, context.rules, settings.sweep)
+    rules = context.rules
+    functions = add_tags(functions, rules.require_tag, rules.optout_tag, context.aws, settings.sweep)
     assessed = assess_risk(functions, context.rules, today)
     if settings.risk.utilization.enabled:
         functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)
@@ -191,10 +193,10 @@ def _aliases(
     settings = context.configuration
     if not settings.risk.effective_coverage:
         return None
-    read = partial(read_function_alias_traffic, configuration=configuration)
-    found = add_effective_coverage(
-        assessed, context.aws, context.rules, settings.sweep, context.deadline, read
-    )
+    protection = partial(versions_protection, rules=context.rules)
+    reader = AliasReader(context.aws, settings.defender.variable_names, protection)
+    read = partial(reader.read_function, configuration=configuration)
+    found = add_effective_coverage(assessed, read, context.aws, settings.sweep, context.deadline)
     row = found.assign(effective_protection=effective_protection(found)).iloc[0]
     provisioned = int(row["provisioned_concurrency"])
     return {

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 
@@ -9,6 +10,7 @@ from auto_defender.context import Context
 from auto_defender.logging import SKIPS
 from auto_defender.observation import Observation
 from scanner.core.arns import function_arns
+from scanner.inventory.alias_reader import AliasReader
 from scanner.inventory.effective_coverage import add_effective_coverage
 from scanner.inventory.functions_frame import FunctionsFrame
 from scanner.inventory.ledger import Ledger
@@ -18,6 +20,7 @@ from scanner.inventory.utilization import add_utilization
 from scanner.organization.accounts import COLUMNS as ACCOUNT_COLUMNS
 from scanner.organization.accounts import list_accounts
 from scanner.risk.engine import assess_risk
+from scanner.risk.protection import versions_protection
 
 log = logging.getLogger(__name__)
 verdicts = logging.getLogger(SKIPS)
@@ -44,7 +47,10 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
         sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)
         swept = sweep.run(accounts, context.optouts, today, context.deadline)
     with context.stage("tags"):
-        functions = add_tags(swept.functions, aws, context.rules, settings.sweep, context.deadline)
+        rules = context.rules
+        functions = add_tags(
+            swept.functions, rules.require_tag, rules.optout_tag, aws, settings.sweep, context.deadline
+        )
     with context.stage("assess"):
         assessed = assess_risk(functions, context.rules, today)
     if settings.risk.utilization.enabled:
@@ -55,7 +61,10 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
             assessed = assess_risk(functions, context.rules, today)
     if settings.risk.effective_coverage:
         with context.stage("versions"):
-            assessed = add_effective_coverage(assessed, aws, context.rules, settings.sweep, context.deadline)
+            reader = AliasReader(aws, watched, partial(versions_protection, rules=context.rules))
+            assessed = add_effective_coverage(
+                assessed, reader.read_unit, aws, settings.sweep, context.deadline
+            )
     log_verdicts(assessed, aws.partition)
     return Observation(accounts, swept.units, assessed)
 

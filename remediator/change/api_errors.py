@@ -11,8 +11,7 @@ from typing import Literal
 
 from botocore.exceptions import ClientError
 
-from scanner.aws.errors import LostAnswer, Throttled, TimedOut, Unreachable
-from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.aws.errors import BrokenAnswer, LostAnswer, Throttled, TimedOut, Unreachable
 
 Kind = Literal[
     "concurrent_deploy",

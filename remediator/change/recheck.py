@@ -10,10 +10,10 @@ from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
 from remediator.change.desired_state import desired_state
 from remediator.change.records import Change, Intent, Outcome
 from remediator.change.update import Configuration, busy, revision_of, state_of
+from scanner.core.settings import Tag
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
-from scanner.settings import Tag
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from remediator.change.update import (
     send,
     state_of,
 )
-from scanner.settings import Tag
+from scanner.core.settings import Tag
 
 Steps = Generator[float, None, ChangeResult]
 

@@ -1,6 +1,5 @@
 """Reads what CloudWatch counted of changed functions, before the change and after it."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +7,9 @@ from datetime import datetime, timedelta
 
 from remediator.journal.history import Changed
 from scanner.aws.caller import Aws
-from scanner.core.errors import InternalError
-from scanner.core.worker_pool import WorkerPool
 from scanner.inventory.cloudwatch import Metric, Window, sums
 from scanner.inventory.ledger import Unit
-from scanner.inventory.sweep import outcome_of
-from scanner.inventory.unread import log_unit_error
+from scanner.inventory.parallel import read_units
 from scanner.settings import SweepSettings
 
 # AWS/Lambda, in the order of the fields of Figures.
@@ -59,18 +55,12 @@ def read_figures(
     for one in changed:
         units[Unit(one.account_id, one.region)].append(one)
 
-    def read(unit: Unit) -> Pairs:
-        return _unit(aws, unit, units[unit], hours, now, time.monotonic() + sweep.unit_timeout_sec)
+    def read(unit: Unit, until: float) -> Pairs:
+        return _unit(aws, unit, units[unit], hours, now, until)
 
-    workers: WorkerPool[Unit, Pairs] = WorkerPool(read, sweep.workers, sweep.unit_timeout_sec)
     found: Pairs = {}
-    for done in workers.run(list(units), deadline, aws.stop):
-        if isinstance(done.error, InternalError):
-            raise done.error
-        if done.error is not None:
-            outcome, detail = outcome_of(done.error)
-            log_unit_error("health", done.task, f"{outcome}: {detail}", outcome=outcome)
-        found |= done.result or {}
+    for answer in read_units("health", list(units), read, aws, sweep, deadline):
+        found |= answer.result or {}
     return found
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from remediator.change.records import Change
 from remediator.rollout.health import FunctionHealth
-from remediator.rollout.wave_membership import UNKNOWN, WaveTags, accounts_of, read_tags, wave_numbers
+from remediator.rollout.wave_membership import UNKNOWN, accounts_of, read_tags, wave_numbers
 from remediator.rollout.waves import (
     WaveObservation,
     WaveState,
@@ -26,6 +26,7 @@ from remediator.settings import WaveSettings
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
 from scanner.inventory.ledger import UNREAD
+from scanner.inventory.tags import TagFlags
 from scanner.settings import SweepSettings
 from storage.protocol import Store
 
@@ -149,7 +150,7 @@ def _unread_of(
     accounts: pd.DataFrame,
     unread: pd.DataFrame,
     assessed: pd.DataFrame,
-    tagged: WaveTags,
+    tagged: TagFlags,
 ) -> int:
     """Count the units that may hold functions of a wave and were not read; a tag may be anywhere."""
     if wave.tag is None:

@@ -5,7 +5,7 @@ from datetime import date
 import pandas as pd
 
 from reports.data.coverage import counts_of, tags_unread
-from scanner.inventory.measured import FAULTS
+from scanner.inventory.ledger import FAULTS
 from scanner.risk.engine import BLOCKED_SOON
 from scanner.risk.runtimes import lifecycle
 

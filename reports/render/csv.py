@@ -17,7 +17,7 @@ from reports.data.columns import FUNCTIONS
 from reports.render.text import visible
 from scanner.core.arns import function_arns
 from scanner.inventory.alias_traffic import effective_protection
-from scanner.inventory.measured import NOT_ASKED
+from scanner.inventory.utilization import NOT_ASKED
 
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024

@@ -17,6 +17,7 @@ from scanner.aws.clients import Clients
 from scanner.aws.credentials import MemberCredentials, acting_as, session_policy
 from scanner.aws.errors import (
     EXPIRED,
+    BrokenAnswer,
     TimedOut,
     describe,
     error_code,
@@ -27,7 +28,6 @@ from scanner.aws.errors import (
 from scanner.aws.rate_limits import Buckets, CallCounts
 from scanner.aws.turns import pause
 from scanner.core.errors import AutoDefenderError, BadInput, InternalError
-from scanner.inventory.functions_frame import BrokenAnswer
 from scanner.settings import OrganizationSettings, SweepSettings
 
 log = logging.getLogger(__name__)
@@ -273,4 +273,5 @@ def _wait_full_jitter(state: RetryCallState) -> float:
 
 
 def _out_of_time(deadline: float | None) -> Any:
-    return lambda state: deadline is not None and time.monotonic() >= deadline
+    """Stop where the deadline comes before the next attempt: the last attempt's error says more than a timeout here."""
+    return lambda state: deadline is not None and time.monotonic() + state.upcoming_sleep >= deadline

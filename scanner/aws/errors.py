@@ -13,7 +13,6 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from scanner.core.errors import AutoDefenderError
-from scanner.inventory.functions_frame import BrokenAnswer
 
 THROTTLES = frozenset(
     "Throttling ThrottlingException ThrottledException TooManyRequestsException RequestLimitExceeded "
@@ -32,6 +31,10 @@ class TimedOut(AutoDefenderError):
 
 class Unreachable(AutoDefenderError):
     """No answer, or a server's error, after every attempt."""
+
+
+class BrokenAnswer(AutoDefenderError):
+    """An answer that lacks what its operation always carries: an error, never an empty result."""
 
 
 class LostAnswer(AutoDefenderError):

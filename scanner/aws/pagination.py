@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scanner.aws.caller import Aws
-from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.aws.errors import BrokenAnswer
 
 TOKEN = ("NextToken", "NextToken")
 MARKER = ("NextMarker", "Marker")
@@ -23,17 +23,20 @@ def pages(
     *,
     token: tuple[str, str] = TOKEN,
     deadline: float | None = None,
+    first_deadline: float | None = None,
     **parameters: Any,
 ) -> Iterator[dict[str, Any]]:
     """Give every page, by Aws.call. token: the keys by which a page names the next one, and a request asks for it.
 
+    first_deadline: an earlier deadline for the first page.
     Raises what Aws.call raises, and EndlessPages for a token that comes back twice.
     """
     named, asked = token
     more: dict[str, Any] = {}
+    until = first_deadline or deadline
     seen: set[str] = set()
     while True:
-        page = aws.call(account_id, region, service, method, deadline=deadline, **parameters, **more)
+        page = aws.call(account_id, region, service, method, deadline=until, **parameters, **more)
         yield page
         following = page.get(named)
         if not following:
@@ -41,4 +44,4 @@ def pages(
         if following in seen:
             raise EndlessPages(f"{method}: the same {asked} came twice")
         seen.add(following)
-        more = {asked: following}
+        more, until = {asked: following}, deadline

@@ -4,32 +4,21 @@ Versions come from one listing of the unit (ListFunctions, FunctionVersion=ALL);
 versions are then asked for their aliases and provisioned concurrency, two calls each. Reads only.
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pandas as pd
 from botocore.exceptions import ClientError
 
 from scanner.aws.caller import Aws
-from scanner.aws.errors import error_code
+from scanner.aws.errors import BrokenAnswer, error_code
 from scanner.aws.pagination import MARKER, pages
-from scanner.core.errors import InternalError
-from scanner.inventory.alias_traffic import (
-    LATEST,
-    Qualifiers,
-    VersionProtection,
-    published,
-    versions_of,
-    versions_protection,
-)
-from scanner.inventory.functions_frame import BrokenAnswer, FunctionsFrame, facts
-from scanner.inventory.ledger import Outcome, Unit
-from scanner.inventory.sweep import outcome_of
+from scanner.inventory.alias_traffic import LATEST, Qualifiers, VersionProtection, published, versions_of
+from scanner.inventory.functions_frame import FunctionsFrame, facts
+from scanner.inventory.ledger import Unit
 from scanner.inventory.unit_reader import MAX_ITEMS
-from scanner.risk.protection import DefenderMatch
-from scanner.risk.rules import Rules
 
 # ListAliases and ListProvisionedConcurrencyConfigs API references: the most items a page.
 _ALIASES_A_PAGE, _CONFIGS_A_PAGE = 10_000, 50
@@ -37,10 +26,10 @@ _ALIASES_A_PAGE, _CONFIGS_A_PAGE = 10_000, 50
 
 @dataclass(frozen=True)
 class AliasTraffic:
-    """What was read of one function; qualifiers None where its versions are known and what serves them is not.
+    """What was read of one function; qualifiers is None where its aliases were not read.
 
-    carries: published versions, and whether they carry the Defender. snap_start: SnapStart.ApplyOn ("" not told).
-    provisioned: provisioned concurrency asked for, over all qualifiers.
+    carries: published versions, and whether they carry the Defender. snap_start: SnapStart.ApplyOn, "" where the
+    answer lacks it. provisioned: provisioned concurrency configured, over all qualifiers.
     """
 
     carries: Mapping[str, VersionProtection]
@@ -49,136 +38,137 @@ class AliasTraffic:
     provisioned: int = -1
 
 
-@dataclass(frozen=True)
-class UnitAliasTraffic:
-    """What was read of a unit, by function name; outcome is not "read" where a fault ended the reading before its end."""
-
-    functions: Mapping[str, AliasTraffic]
-    outcome: Outcome = "read"
-    detail: str = ""
-
-
 @dataclass
-class _Listed:
-    """One listing: each function's SnapStart, and its published versions with their facts."""
+class _Listing:
+    """Each function's SnapStart, and the facts of its published versions."""
 
     snap_start: dict[str, str] = field(default_factory=dict)
     versions: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
 
-    def add(self, configurations: Any, rules: Rules, unit: Unit) -> None:
-        plain = [_unqualified(configuration) for configuration in configurations]
-        rows = facts(plain, rules.partition, unit.account_id, unit.region, rules.defender.variable_names)
-        for configuration, row in zip(plain, rows, strict=True):
+
+class AliasReader:
+    """Reads units on any thread."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        watched_variables: tuple[str, ...],
+        versions_protection: Callable[[pd.DataFrame], Sequence[VersionProtection]],
+    ) -> None:
+        """Take the caller, the variables that a change would set, and what decides which versions are protected.
+
+        versions_protection: takes a functions frame whose rows are published versions, and returns a state a row.
+        """
+        self._aws = aws
+        self._watched = watched_variables
+        self._versions_protection = versions_protection
+
+    def read_unit(self, unit: Unit, found: dict[str, AliasTraffic], deadline: float) -> None:
+        """Read what the functions of a unit serve into `found`, by function name.
+
+        deadline: a time.monotonic() moment. Raises as Aws.call; `found` then has what was read before. A function that
+        was deleted meanwhile, or whose answer is malformed, keeps qualifiers None, and the others are read.
+        """
+        listing = _Listing()
+        for page in self._pages(
+            unit, "list_functions", "Functions", MAX_ITEMS, deadline, FunctionVersion="ALL"
+        ):
+            self._add(listing, page, unit)
+        carries = self._carries(listing, unit)
+        for name, snap_start in listing.snap_start.items():
+            found[name] = (
+                AliasTraffic(carries[name], snap_start)
+                if name in carries
+                else AliasTraffic({}, snap_start, qualifiers={}, provisioned=0)
+            )
+        for name in listing.snap_start:
+            if name in carries:
+                found[name] = self._with_qualifiers(unit, name, found[name], deadline)
+
+    def read_function(
+        self, unit: Unit, found: dict[str, AliasTraffic], deadline: float, *, configuration: Mapping[str, Any]
+    ) -> None:
+        """Read what one function of a unit serves into `found`, as read_unit does.
+
+        configuration: FunctionConfiguration of $LATEST.
+        """
+        listing = _Listing()
+        self._add(listing, [configuration], unit)
+        [(name, snap_start)] = listing.snap_start.items()
+        traffic = self._with_qualifiers(unit, name, AliasTraffic({}, snap_start), deadline)
+        for version in sorted(published(traffic.qualifiers or {})):
+            answer = self._aws.call(
+                unit.account_id, unit.region, "lambda", "get_function_configuration", deadline=deadline,
+                FunctionName=name, Qualifier=version,
+            )  # fmt: skip
+            self._add(listing, [answer], unit)
+        found[name] = replace(traffic, carries=self._carries(listing, unit).get(name, {}))
+
+    def _add(self, listing: _Listing, configurations: Any, unit: Unit) -> None:
+        unqualified = [_unqualified(configuration) for configuration in configurations]
+        rows = facts(unqualified, self._aws.partition, unit.account_id, unit.region, self._watched)
+        for configuration, row in zip(unqualified, rows, strict=True):
             version = configuration["Version"]
             if version == LATEST:
-                self.snap_start[row[0]] = _snap_start(configuration)
+                listing.snap_start[row[0]] = _snap_start(configuration)
             else:
-                self.versions[row[0], version] = row
+                listing.versions[row[0], version] = row
 
-    def carries(self, rules: Rules, unit: Unit) -> dict[str, dict[str, VersionProtection]]:
-        """Tell of each function's published versions whether they carry the Defender."""
-        frame = FunctionsFrame(rules.partition, rules.defender.variable_names)
-        frame.add(unit.account_id, unit.region, list(self.versions.values()))
-        states = versions_protection(DefenderMatch(frame.finish(), rules))
-        of_function: defaultdict[str, dict[str, VersionProtection]] = defaultdict(dict)
-        for (name, version), state in zip(self.versions, states, strict=True):
-            of_function[name][version] = state
-        return of_function
+    def _carries(self, listing: _Listing, unit: Unit) -> dict[str, dict[str, VersionProtection]]:
+        """Return by function name whether each published version carries the Defender."""
+        frame = FunctionsFrame(self._aws.partition, self._watched)
+        frame.add(unit.account_id, unit.region, list(listing.versions.values()))
+        states = self._versions_protection(frame.finish())
+        by_name: defaultdict[str, dict[str, VersionProtection]] = defaultdict(dict)
+        for (name, version), state in zip(listing.versions, states, strict=True):
+            by_name[name][version] = state
+        return by_name
 
-
-def read_alias_traffic(aws: Aws, unit: Unit, rules: Rules, seconds: float) -> UnitAliasTraffic:
-    """Read what the functions of a unit serve, for `seconds` at most.
-
-    A fault in the listing is raised as Aws.call raises it. One after it ends the reading, and what was not read by
-    then is told as such. A function that was deleted meanwhile, or whose answer makes no sense, is passed over alone.
-    """
-    deadline = time.monotonic() + seconds
-    listed = _Listed()
-    for page in _pages(aws, unit, "list_functions", "Functions", MAX_ITEMS, deadline, FunctionVersion="ALL"):
-        listed.add(page, rules, unit)
-    carries = listed.carries(rules, unit)
-    found = {
-        name: AliasTraffic({}, snap_start, qualifiers={}, provisioned=0)
-        if name not in carries
-        else AliasTraffic(carries[name], snap_start)
-        for name, snap_start in listed.snap_start.items()
-    }
-    try:
-        for name in [name for name in found if name in carries]:
-            found[name] = _asked(aws, unit, name, found[name], deadline)
-    except InternalError:
-        raise
-    except Exception as error:  # noqa: BLE001 - outcome_of decides what it means
-        return UnitAliasTraffic(found, *outcome_of(error))
-    return UnitAliasTraffic(found)
-
-
-def read_function_alias_traffic(
-    aws: Aws, unit: Unit, rules: Rules, seconds: float, *, configuration: Mapping[str, Any]
-) -> UnitAliasTraffic:
-    """Read what one function of a unit serves, for `seconds` at most. configuration: FunctionConfiguration of $LATEST.
-
-    Raises as Aws.call, and BrokenAnswer; a function that was deleted meanwhile is told as read_serving() tells it.
-    """
-    deadline = time.monotonic() + seconds
-    listed = _Listed()
-    listed.add([configuration], rules, unit)
-    [(name, snap_start)] = listed.snap_start.items()
-    found = _asked(aws, unit, name, AliasTraffic({}, snap_start), deadline)
-    for version in sorted(published(found.qualifiers or {})):
-        answer = aws.call(
-            unit.account_id, unit.region, "lambda", "get_function_configuration", deadline=deadline,
-            FunctionName=name, Qualifier=version,
-        )  # fmt: skip
-        listed.add([answer], rules, unit)
-    return UnitAliasTraffic({name: replace(found, carries=listed.carries(rules, unit).get(name, {}))})
-
-
-def _asked(aws: Aws, unit: Unit, name: str, known: AliasTraffic, deadline: float) -> AliasTraffic:
-    """Ask one function for its aliases and its provisioned concurrency."""
-    try:
-        qualifiers = {
-            str(alias["Name"]): versions_of(alias)
-            for alias in _of_function(aws, unit, "list_aliases", "Aliases", _ALIASES_A_PAGE, name, deadline)
-        }
-        provisioned = 0
-        for config in _of_function(
-            aws, unit, "list_provisioned_concurrency_configs", "ProvisionedConcurrencyConfigs", _CONFIGS_A_PAGE,
-            name, deadline,
-        ):  # fmt: skip
-            provisioned += int(config["RequestedProvisionedConcurrentExecutions"])
-            qualifier = str(config["FunctionArn"]).rpartition(":")[2]
-            # Provisioned on an alias: its versions are known. On a version: that one is called by its number.
-            qualifiers.setdefault(qualifier, (qualifier,))
-    except ClientError as error:
-        if error_code(error) == "ResourceNotFoundException":
+    def _with_qualifiers(self, unit: Unit, name: str, known: AliasTraffic, deadline: float) -> AliasTraffic:
+        """Read the aliases and the provisioned concurrency of one function."""
+        try:
+            qualifiers = {
+                str(alias["Name"]): versions_of(alias)
+                for alias in self._items(unit, "list_aliases", "Aliases", _ALIASES_A_PAGE, name, deadline)
+            }
+            provisioned = 0
+            for config in self._items(
+                unit, "list_provisioned_concurrency_configs", "ProvisionedConcurrencyConfigs", _CONFIGS_A_PAGE,
+                name, deadline,
+            ):  # fmt: skip
+                provisioned += int(config["RequestedProvisionedConcurrentExecutions"])
+                qualifier = str(config["FunctionArn"]).rpartition(":")[2]
+                # Provisioned on an alias: its versions are known. On a version: that one is called by its number.
+                qualifiers.setdefault(qualifier, (qualifier,))
+        except ClientError as error:
+            if error_code(error) == "ResourceNotFoundException":
+                return known
+            raise
+        except (BrokenAnswer, KeyError, TypeError, ValueError):
             return known
-        raise
-    except (BrokenAnswer, KeyError, TypeError, ValueError):
-        return known
-    return AliasTraffic(known.carries, known.snap_start, qualifiers, provisioned)
+        return AliasTraffic(known.carries, known.snap_start, qualifiers, provisioned)
 
+    def _items(
+        self, unit: Unit, method: str, items: str, page_size: int, name: str, deadline: float
+    ) -> Iterator[dict[str, Any]]:
+        for page in self._pages(unit, method, items, page_size, deadline, FunctionName=name):
+            yield from page
 
-def _of_function(
-    aws: Aws, unit: Unit, method: str, items: str, page_size: int, name: str, deadline: float
-) -> Iterator[dict[str, Any]]:
-    for page in _pages(aws, unit, method, items, page_size, deadline, FunctionName=name):
-        yield from page
-
-
-def _pages(
-    aws: Aws, unit: Unit, method: str, items: str, page_size: int, deadline: float, **parameters: Any
-) -> Iterator[list[dict[str, Any]]]:
-    """Give each page's items of one of Lambda's listings."""
-    where = (unit.account_id, unit.region, "lambda", method)
-    for page in pages(aws, *where, token=MARKER, deadline=deadline, MaxItems=page_size, **parameters):
-        if not isinstance(page[items], list):
-            raise BrokenAnswer(f"{method}: {items} is no list")
-        yield page[items]
+    def _pages(
+        self, unit: Unit, method: str, items: str, page_size: int, deadline: float, **parameters: Any
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the items of each page of one of Lambda's listings."""
+        where = (unit.account_id, unit.region, "lambda", method)
+        for page in pages(
+            self._aws, *where, token=MARKER, deadline=deadline, MaxItems=page_size, **parameters
+        ):
+            if not isinstance(page[items], list):
+                raise BrokenAnswer(f"{method}: {items} is no list")
+            yield page[items]
 
 
 def _unqualified(configuration: Any) -> dict[str, Any]:
-    """Give an item under its function's own ARN: ALL ends each ARN with the version."""
+    """Return an item under its function's own ARN: with ALL, each ARN ends with the version."""
     try:
         arn = configuration["FunctionArn"].removesuffix(":" + configuration["Version"])
     except (AttributeError, KeyError, TypeError):

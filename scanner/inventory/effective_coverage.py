@@ -1,4 +1,4 @@
-"""Effective coverage: adds to a functions frame what each function serves (served.py), read unit by unit."""
+"""Effective coverage: what each function of a functions frame serves (alias_traffic.py), read unit by unit."""
 
 from collections.abc import Callable
 
@@ -6,24 +6,19 @@ import numpy as np
 import pandas as pd
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import InternalError
-from scanner.core.worker_pool import TaskResult, WorkerPool
-from scanner.inventory.alias_reader import AliasTraffic, UnitAliasTraffic, read_alias_traffic
+from scanner.inventory.alias_reader import AliasTraffic
 from scanner.inventory.alias_traffic import SERVED, format_aliases, served_by, serves_latest
-from scanner.inventory.ledger import Unit, rows_by_unit
-from scanner.inventory.measured import FAULTS
-from scanner.inventory.sweep import outcome_of
-from scanner.inventory.unread import log_unit_error
-from scanner.risk.rules import Rules
+from scanner.inventory.ledger import FAULTS, Unit, rows_by_unit
+from scanner.inventory.parallel import read_units
 from scanner.settings import SweepSettings
 
 READ = "read"
 OUTCOMES = (READ, *FAULTS)
-_NOTHING = AliasTraffic({}, "")
+_NOT_LISTED = AliasTraffic({}, "")
 
 
-class _Sheet:
-    """The columns while they are filled in; what nobody read is unknown."""
+class _Columns:
+    """The columns while units are read; a row without a record is unknown."""
 
     def __init__(self, rows: int) -> None:
         self.served = np.full(rows, SERVED.index("unknown"), dtype=np.int8)
@@ -33,18 +28,18 @@ class _Sheet:
         self.aliases = np.full(rows, "", dtype=object)
         self.snap_start = np.full(rows, "", dtype=object)
 
-    def note(self, row: int, serving: AliasTraffic, otherwise: str) -> None:
-        """Note what was read of a function, or with which outcome the reading of its unit ended without it."""
-        self.snap_start[row] = serving.snap_start
-        self.outcome[row] = OUTCOMES.index(otherwise if serving.qualifiers is None else READ)
-        if serving.qualifiers is None:
+    def record(self, row: int, traffic: AliasTraffic, fault: str) -> None:
+        """Record what was read of a function; fault: the outcome of a function whose qualifiers were not read."""
+        self.snap_start[row] = traffic.snap_start
+        self.outcome[row] = OUTCOMES.index(fault if traffic.qualifiers is None else READ)
+        if traffic.qualifiers is None:
             return
-        self.served[row] = SERVED.index(served_by(serving.qualifiers, serving.carries))
-        self.latest[row] = serves_latest(serving.qualifiers)
-        self.aliases[row] = format_aliases(serving.qualifiers, serving.carries)
-        self.provisioned[row] = serving.provisioned
+        self.served[row] = SERVED.index(served_by(traffic.qualifiers, traffic.carries))
+        self.latest[row] = serves_latest(traffic.qualifiers)
+        self.aliases[row] = format_aliases(traffic.qualifiers, traffic.carries)
+        self.provisioned[row] = traffic.provisioned
 
-    def columns(self) -> dict[str, object]:
+    def by_name(self) -> dict[str, object]:
         return {
             "served": pd.Categorical.from_codes(self.served, list(SERVED)),
             "serves_latest": self.latest,
@@ -57,45 +52,34 @@ class _Sheet:
 
 def add_effective_coverage(
     functions: pd.DataFrame,
+    read: Callable[[Unit, dict[str, AliasTraffic], float], None],
     aws: Aws,
-    rules: Rules,
     settings: SweepSettings,
     deadline: float | None = None,
-    read: Callable[[Aws, Unit, Rules, float], UnitAliasTraffic] = read_alias_traffic,
 ) -> pd.DataFrame:
-    """Add what each function serves; no row more. `deadline`: time.monotonic(). `read`: reads a unit's functions.
+    """Return the frame with what each function serves; no row more.
 
-    served, serves_latest: see served.py. served_outcome (category): `read`, or the fault that left it unknown.
-    aliases (category): what each alias serves, as served.told writes it. snap_start (category): SnapStart.ApplyOn.
+    read: AliasReader.read_unit, or another that fills what it reads of a unit into a dictionary by function name.
+    deadline: a time.monotonic() moment. Raises InternalError.
+
+    served, serves_latest: see alias_traffic.py. served_outcome (category): `read`, or the fault that left it unknown.
+    aliases (category): what each alias serves, as format_aliases writes it. snap_start (category): SnapStart.ApplyOn.
     provisioned_concurrency (int32): executions kept warm over all qualifiers, -1 where that was not read.
     """
-    sheet = _Sheet(len(functions))
+    columns = _Columns(len(functions))
     rows_of = rows_by_unit(functions)
+    traffic: dict[Unit, dict[str, AliasTraffic]] = {unit: {} for unit in rows_of}
     names = functions["function_name"].to_numpy(dtype=object)
-    workers: WorkerPool[Unit, UnitAliasTraffic] = WorkerPool(
-        lambda unit: read(aws, unit, rules, settings.unit_timeout_sec),
-        settings.workers,
-        settings.unit_timeout_sec,
-    )
-    for done in workers.run(list(rows_of), deadline, aws.stop):
-        found = _settled(done, aws)
-        # A function that the sweep saw and this listing did not is gone, or hidden: an error, and unknown.
-        otherwise = "error" if found.outcome == READ else found.outcome
-        for row in rows_of[done.task].tolist():
-            sheet.note(row, found.functions.get(names[row], _NOTHING), otherwise)
-    return functions.assign(**sheet.columns())
 
+    def read_unit(unit: Unit, until: float) -> None:
+        read(unit, traffic[unit], until)
 
-def _settled(done: TaskResult[Unit, UnitAliasTraffic], aws: Aws) -> UnitAliasTraffic:
-    if isinstance(done.error, InternalError):
-        aws.stop.set()
-        raise done.error
-    found = done.result or UnitAliasTraffic({}, *outcome_of(done.error or TimeoutError("nothing came back")))
-    if found.outcome != READ:
-        log_unit_error(
-            "versions and aliases", done.task, f"{found.outcome}: {found.detail}", outcome=found.outcome
-        )
-    return found
+    for answer in read_units("versions and aliases", list(rows_of), read_unit, aws, settings, deadline):
+        # A function that the sweep read and this listing lacks was deleted, or is hidden: an error, and unknown.
+        fault = "error" if answer.outcome == READ else answer.outcome
+        for row in rows_of[answer.unit].tolist():
+            columns.record(row, traffic[answer.unit].get(names[row], _NOT_LISTED), fault)
+    return functions.assign(**columns.by_name())
 
 
 def _category(texts: "np.ndarray[tuple[int], np.dtype[np.object_]]") -> pd.Categorical:

@@ -20,7 +20,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from scanner.core.errors import AutoDefenderError, WrongAccount
+from scanner.aws.errors import BrokenAnswer
+from scanner.core.errors import WrongAccount
 from scanner.settings import EXEC_WRAPPER
 
 UNREADABLE = "?"
@@ -44,10 +45,6 @@ KNOWN_FIELDS = frozenset(
 
 _MOST_LAYERS = 127
 _TEXT = {str}
-
-
-class BrokenAnswer(AutoDefenderError):
-    """An answer that lacks what its operation always carries; it counts as unread, never as empty."""
 
 
 class _Codes:

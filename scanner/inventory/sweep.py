@@ -1,39 +1,34 @@
-"""The sweep: reads every expected unit in parallel, and says of each what became of it."""
+"""The sweep: reads every expected unit in parallel and gives each its outcome."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 
 import pandas as pd
-from botocore.exceptions import ClientError
 
 from scanner.aws.caller import Aws
-from scanner.aws.errors import Throttled, TimedOut, describe, error_code
-from scanner.core.errors import InternalError
-from scanner.core.worker_pool import TaskResult, WorkerPool
-from scanner.inventory import ledger as ledger_of
-from scanner.inventory.functions_frame import BrokenAnswer, FunctionsFrame
-from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, Unit, UnitResult
-from scanner.inventory.unit_reader import RegionDisabled, Rows, UnitReader
-from scanner.inventory.unread import log_unit_error
+from scanner.aws.errors import BrokenAnswer
+from scanner.inventory.functions_frame import FunctionsFrame
+from scanner.inventory.ledger import (
+    ANY_REGION,
+    Ledger,
+    Unit,
+    UnitResult,
+    outcome_of,
+    settle_without_calls,
+)
+from scanner.inventory.parallel import in_parallel, read_units
+from scanner.inventory.unit_reader import UnitReader
 from scanner.organization.accounts import ACTIVE
 from scanner.organization.optouts import OptOuts
 from scanner.organization.regions import enabled_regions
 from scanner.settings import OrganizationSettings, SweepSettings
 
-log = logging.getLogger(__name__)
-
-_DENIED = frozenset(
-    "AccessDenied AccessDeniedException UnauthorizedOperation AuthFailure UnrecognizedClientException "
-    "InvalidClientTokenId SignatureDoesNotMatch InvalidSignatureException OptInRequired".split()
-)
-
 
 @dataclass
 class Progress:
-    """How far the sweep is: units done of those to be read, functions seen, unread units by outcome."""
+    """How far the sweep is: units done of those to be read, functions read, and units not read by outcome."""
 
     total: int
     done: int = 0
@@ -43,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What the sweep saw: the functions frame (frame.py) and the units ledger (units.py)."""
+    """The functions frame (functions_frame.py) and the units frame (ledger.py)."""
 
     functions: pd.DataFrame
     units: pd.DataFrame
@@ -60,7 +55,7 @@ class Sweep:
         watched_variables: tuple[str, ...],
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
-        """Take who calls AWS, what to sweep and how, the variables that we would set, and who hears of progress."""
+        """Take the caller, what to sweep and how, the variables that a change would set, and a callback a unit."""
         self._aws = aws
         self._organization = organization
         self._settings = settings
@@ -72,27 +67,29 @@ class Sweep:
     ) -> SweepResult:
         """Read every account in scope in each of its regions.
 
-        `deadline` is a time.monotonic() moment; what was not reached by then, or when aws.stop is set, is timed_out.
-        Raises WrongAccount where AWS answers for another account, and nothing else: every fault is an outcome.
+        deadline: a time.monotonic() moment; units not read by then, or when aws.stop is set, are timed_out.
+        Raises InternalError, such as WrongAccount where AWS answers for another account; every other error is an
+        outcome.
         """
         ledger = Ledger()
         regions_of = self._regions_of(accounts, optouts, today, deadline, ledger)
-        ledger_of.settle_without_calls(ledger, accounts, regions_of, optouts, today)
+        settle_without_calls(ledger, accounts, regions_of, optouts, today)
         self._prepare_clients(ledger)
         frame = FunctionsFrame(self._aws.partition, self._watched)
-        todo = _spread(ledger.open_units())
-        progress = Progress(total=len(todo))
-        reader = UnitReader(self._aws, self._watched, self._settings.unit_timeout_sec)
-        workers = WorkerPool(reader.read, self._settings.workers, self._settings.unit_timeout_sec)
-        for done in workers.run(todo, deadline, self._aws.stop):
-            result = self._settled(done, frame)
+        units = _interleaved(ledger.open_units())
+        progress = Progress(total=len(units))
+        read = UnitReader(self._aws, self._watched).read
+        for answer in read_units("functions", units, read, self._aws, self._settings, deadline):
+            rows = answer.result or []
+            frame.add(answer.unit.account_id, answer.unit.region, rows)
+            result = UnitResult(answer.unit, answer.outcome, len(rows), answer.detail)
             ledger.settle(result)
             _count(progress, result)
             self._on_progress(progress)
         return SweepResult(frame.finish(), ledger.frame())
 
     def _prepare_clients(self, ledger: Ledger) -> None:
-        """Make the clients here, on one thread: made on demand, every worker would wait for the same lock."""
+        """Make the clients on this thread: made on demand, they would make every worker wait for the same lock."""
         for region in sorted({unit.region for unit in ledger.open_units()}):
             self._aws.clients.get("lambda", region)
 
@@ -107,12 +104,8 @@ class Sweep:
         )
         reading = (accounts["state"] == ACTIVE) & accounts["in_scope"] & ~opted_out.astype(bool)
         regions_of = {account_id: [ANY_REGION] for account_id in accounts.loc[~reading, "account_id"]}
-        ask: WorkerPool[str, list[str]] = WorkerPool(
-            lambda account_id: enabled_regions(self._aws, account_id),
-            self._settings.workers,
-            self._settings.unit_timeout_sec,
-        )
-        for done in ask.run(list(accounts.loc[reading, "account_id"]), deadline, self._aws.stop):
+        asked = list(accounts.loc[reading, "account_id"])
+        for done in in_parallel(self._enabled_regions, asked, self._aws, self._settings, deadline):
             regions_of[done.task] = done.result or []
             if not done.result:
                 unit = Unit(done.task, ANY_REGION)
@@ -121,48 +114,24 @@ class Sweep:
                 ledger.settle(UnitResult(unit, outcome, detail=f"its regions could not be listed: {detail}"))
         return regions_of
 
-    def _settled(self, done: TaskResult[Unit, Rows], frame: FunctionsFrame) -> UnitResult:
-        if done.error is None:
-            rows = done.result or []
-            frame.add(done.task.account_id, done.task.region, rows)
-            return UnitResult(done.task, "read", len(rows))
-        if isinstance(done.error, InternalError):
-            self._aws.stop.set()
-            raise done.error
-        outcome, detail = outcome_of(done.error)
-        log_unit_error("functions", done.task, f"{outcome}: {detail}", outcome=outcome)
-        return UnitResult(done.task, outcome, detail=detail)
+    def _enabled_regions(self, account_id: str) -> list[str]:
+        return enabled_regions(self._aws, account_id)
 
 
-def _spread(units: list[Unit]) -> list[Unit]:
-    """Order units so that neighbours differ in account and region: an account's credentials are asked for once,
-    and a region that hangs can't hold every worker.
-    """  # noqa: D205
-    regions = {region: place for place, region in enumerate(sorted({unit.region for unit in units}))}
-    accounts = {account: place for place, account in enumerate(sorted({unit.account_id for unit in units}))}
+def _interleaved(units: list[Unit]) -> list[Unit]:
+    """Order units so that neighbours differ in account and region.
 
-    def turn(unit: Unit) -> tuple[int, int]:
+    An account's role is then assumed once before its other regions need it, and a silent region can't occupy every
+    worker at once.
+    """
+    regions = {region: number for number, region in enumerate(sorted({unit.region for unit in units}))}
+    accounts = {account: number for number, account in enumerate(sorted({unit.account_id for unit in units}))}
+
+    def position(unit: Unit) -> tuple[int, int]:
         account = accounts[unit.account_id]
         return (regions[unit.region] - account) % len(regions), account
 
-    return sorted(units, key=turn)
-
-
-def outcome_of(error: BaseException) -> tuple[Outcome, str]:
-    """Name the outcome that an error means for a unit."""
-    if isinstance(error, RegionDisabled):
-        return "region_disabled", str(error)
-    if isinstance(error, Throttled):
-        return "throttled", describe(error)
-    if isinstance(error, (TimedOut, TimeoutError)):
-        return "timed_out", str(error)
-    if isinstance(error, ClientError) and error_code(error) in _DENIED:
-        return "access_denied", describe(error)
-    if not isinstance(error, Exception):
-        raise error
-    if not isinstance(error, ClientError):
-        log.debug("unit failed", exc_info=error)
-    return "error", describe(error)
+    return sorted(units, key=position)
 
 
 def _count(progress: Progress, result: UnitResult) -> None:

@@ -1,83 +1,89 @@
-"""Tags, where a rule needs them: a Resource Groups Tagging sweep a unit, never a call a function."""
+"""Which functions carry a tag: Resource Groups Tagging lists them a unit and tag, without a call a function."""
 
-import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import InternalError
-from scanner.core.worker_pool import WorkerPool
-from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.aws.pagination import pages
+from scanner.core.settings import Tag
 from scanner.inventory.ledger import Unit, rows_by_unit
-from scanner.inventory.unread import log_unit_error
-from scanner.risk.rules import Rules
-from scanner.settings import SweepSettings, Tag
+from scanner.inventory.parallel import read_units
+from scanner.settings import SweepSettings
 
-_COLUMNS = ("required_tag", "optout_tag")
+Flags = npt.NDArray[np.bool_]
+_PAGINATION_TOKEN = ("PaginationToken", "PaginationToken")
+
+
+@dataclass(frozen=True)
+class TagFlags:
+    """A flag a row of a functions frame: whether its unit's tags were read, and whether it carries each tag."""
+
+    read: Flags
+    carried: Mapping[Tag, Flags]
 
 
 def add_tags(
-    functions: pd.DataFrame, aws: Aws, rules: Rules, settings: SweepSettings, deadline: float | None = None
+    functions: pd.DataFrame,
+    required: Tag | None,
+    optout: Tag | None,
+    aws: Aws,
+    settings: SweepSettings,
+    deadline: float | None = None,
 ) -> pd.DataFrame:
-    """Add required_tag, optout_tag (does the function carry it?) and tags_read, all bool, where a rule needs them.
+    """Return the frame with required_tag, optout_tag (whether the function carries it) and tags_read, all bool.
 
-    A unit whose tags could not be read has tags_read False: the checks then fail closed.
+    The frame is returned unchanged where there is no tag to look for. A unit whose tags could not be read has tags_read
+    False, and the checks then fail.
     """
-    if not rules.need_tags:
+    tags = [tag for tag in (required, optout) if tag is not None]
+    if not tags:
         return functions
-    columns = {name: np.zeros(len(functions), dtype=bool) for name in (*_COLUMNS, "tags_read")}
-    rows_of = rows_by_unit(functions)
-    workers: WorkerPool[Unit, tuple[set[str], set[str]]] = WorkerPool(
-        lambda unit: _carriers(aws, unit, rules, time.monotonic() + settings.unit_timeout_sec),
-        settings.workers,
-        settings.unit_timeout_sec,
+    flags = read_tag_flags(functions, tags, aws, settings, deadline)
+    none = np.zeros(len(functions), dtype=bool)
+    return functions.assign(
+        required_tag=flags.carried[required] if required else none,
+        optout_tag=flags.carried[optout] if optout else none,
+        tags_read=flags.read,
     )
-    for done in workers.run(list(rows_of), deadline, aws.stop):
-        rows = rows_of[done.task]
-        if isinstance(done.error, InternalError):
-            aws.stop.set()
-            raise done.error
-        if done.result is None:
-            log_unit_error("tags", done.task, done.error)
+
+
+def read_tag_flags(
+    functions: pd.DataFrame,
+    tags: Sequence[Tag],
+    aws: Aws,
+    settings: SweepSettings,
+    deadline: float | None = None,
+) -> TagFlags:
+    """Return which functions carry which tags. Without tags nothing is called, and all count as read."""
+    read = np.full(len(functions), not tags, dtype=bool)
+    carried = {tag: np.zeros(len(functions), dtype=bool) for tag in tags}
+    rows_of = rows_by_unit(functions) if tags else {}
+
+    def carriers(unit: Unit, until: float) -> list[set[str]]:
+        return [_functions_with(aws, unit, tag, until) for tag in tags]
+
+    for answer in read_units("tags", list(rows_of), carriers, aws, settings, deadline):
+        if answer.result is None:
             continue
-        columns["tags_read"][rows] = True
+        rows = rows_of[answer.unit]
+        read[rows] = True
         names = functions["function_name"].iloc[rows]
-        for column, carriers in zip(_COLUMNS, done.result, strict=True):
-            columns[column][rows] = names.isin(carriers).to_numpy()
-    return functions.assign(**columns)
+        for tag, carrying in zip(tags, answer.result, strict=True):
+            carried[tag][rows] = names.isin(carrying).to_numpy()
+    return TagFlags(read, carried)
 
 
-def _carriers(aws: Aws, unit: Unit, rules: Rules, deadline: float) -> tuple[set[str], set[str]]:
-    """Name the functions of a unit that carry the required tag, and those that carry the opt-out tag."""
-    return (
-        functions_with(aws, unit, rules.require_tag, deadline),
-        functions_with(aws, unit, rules.optout_tag, deadline),
-    )
-
-
-def functions_with(aws: Aws, unit: Unit, tag: Tag | None, deadline: float) -> set[str]:
-    """Name the functions of a unit that carry a tag; none where there is no tag to look for."""
-    if tag is None:
-        return set()
-    names: set[str] = set()
-    token, seen = "", set[str]()
-    while token not in seen:
-        seen.add(token)
-        # GetResources API reference: at most 100 resources a page; an empty PaginationToken ends the list.
-        page = aws.call(
-            unit.account_id,
-            unit.region,
-            "resourcegroupstaggingapi",
-            "get_resources",
-            deadline=deadline,
-            ResourceTypeFilters=["lambda:function"],
-            TagFilters=[{"Key": tag.key, "Values": [tag.value]}],
-            ResourcesPerPage=100,
-            PaginationToken=token,
-        )
-        names.update(item["ResourceARN"].rsplit(":", 1)[1] for item in page["ResourceTagMappingList"])
-        token = page.get("PaginationToken", "")
-        if not token:
-            return names
-    raise BrokenAnswer("get_resources: the same PaginationToken came twice")
+def _functions_with(aws: Aws, unit: Unit, tag: Tag, deadline: float) -> set[str]:
+    where = (unit.account_id, unit.region, "resourcegroupstaggingapi", "get_resources")
+    # GetResources API reference: at most 100 resources a page.
+    listing = pages(
+        aws, *where, token=_PAGINATION_TOKEN, deadline=deadline, ResourceTypeFilters=["lambda:function"],
+        TagFilters=[{"Key": tag.key, "Values": [tag.value]}], ResourcesPerPage=100,
+    )  # fmt: skip
+    return {
+        item["ResourceARN"].rsplit(":", 1)[1] for page in listing for item in page["ResourceTagMappingList"]
+    }

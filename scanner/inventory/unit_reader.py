@@ -1,4 +1,4 @@
-"""Reads one unit: every page of its functions, or the reason why not."""
+"""Reads the functions of one unit, and stops calling a region that answers nobody."""
 
 import threading
 import time
@@ -8,62 +8,61 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scanner.aws.caller import Aws
-from scanner.aws.errors import TimedOut, Unreachable, error_code
+from scanner.aws.errors import BrokenAnswer, TimedOut, Unreachable, error_code
 from scanner.aws.pagination import MARKER, pages
 from scanner.core.errors import AutoDefenderError
-from scanner.inventory.functions_frame import BrokenAnswer, facts
+from scanner.inventory.functions_frame import facts
 from scanner.inventory.ledger import Unit
-from scanner.organization.regions import TOKEN_UNKNOWN, is_disabled
+from scanner.organization.regions import TOKEN_UNKNOWN, RegionDisabled, is_disabled
 
 # Lambda API reference, ListFunctions: at most 50 functions a page.
 MAX_ITEMS = 50
-# So many units of a region in a row without an answer, and the region itself is down: asking all the others too
-# would take the run's time from the regions that answer.
+# A region is silent once it has answered none of so many units in a row. One slow account, or a few, are not enough.
 SILENT_UNITS = 20
+# How long a unit waits for its first page: two attempts of 30 s. Each unit in a row that a region did not answer
+# divides that by three, down to the shortest wait, so that few workers reach SILENT_UNITS soon, too.
+FIRST_PAGE_SECONDS, SHORTEST_WAIT_SECONDS = 60.0, 3.0
 
 Rows = list[tuple[Any, ...]]
 
 
-class RegionDisabled(AutoDefenderError):
-    """The account has not enabled the region; there is nothing to read."""
-
-
 class RegionSilent(TimedOut):
-    """The region gave no answer to many accounts in a row; this one was not asked any more."""
+    """The region answered none of many units in a row; this unit was not called."""
 
 
 class UnitReader:
-    """Reads units on any thread, and remembers which regions do not answer."""
+    """Reads units on any thread, and counts for each region the units in a row that got no answer."""
 
-    def __init__(self, aws: Aws, watched_variables: tuple[str, ...], unit_timeout_sec: float) -> None:
-        """Take who calls AWS, the variables that we would set, and how long a unit may take."""
+    def __init__(self, aws: Aws, watched_variables: tuple[str, ...]) -> None:
+        """Take the caller, and the names of the variables that a change would set."""
         self._aws = aws
         self._watched = watched_variables
-        self._seconds = unit_timeout_sec
         self._silent: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def read(self, unit: Unit) -> Rows:
-        """Give the facts of every function of a unit (frame.facts).
+    def read(self, unit: Unit, deadline: float) -> Rows:
+        """Return the facts of every function of a unit (functions_frame.facts).
 
-        Raises RegionDisabled, RegionSilent, BrokenAnswer, and what Aws.call raises.
+        deadline: a time.monotonic() moment. Raises RegionDisabled, RegionSilent, BrokenAnswer, and what Aws.call raises.
         """
-        if self._silent[unit.region] >= SILENT_UNITS:
+        silent = self._silent[unit.region]
+        if silent >= SILENT_UNITS:
             raise RegionSilent(
                 f"{unit.region} did not answer for {SILENT_UNITS} accounts in a row; not asked any more in this run"
             )
+        wait = max(FIRST_PAGE_SECONDS / 3**silent, SHORTEST_WAIT_SECONDS)
         try:
-            rows = self._read_or_explain(unit)
+            rows = self._read_or_explain(unit, min(deadline, time.monotonic() + wait), deadline)
         except (AutoDefenderError, ClientError) as error:
-            self._note(unit.region, error)
+            self._count(unit.region, error)
             raise
-        self._note(unit.region, None)
+        self._count(unit.region, None)
         return rows
 
-    def _note(self, region: str, error: Exception | None) -> None:
-        """Count accounts that a region was silent to; an answer of whatever kind begins the count anew.
+    def _count(self, region: str, error: Exception | None) -> None:
+        """Count a unit without an answer; an answer of any kind from Lambda resets the count.
 
-        What ended before Lambda was asked (no credentials, no time left) says nothing of the region.
+        An error before Lambda was called (no credentials, no time left) does neither.
         """
         silent = isinstance(error, (TimedOut, Unreachable)) and isinstance(error.__cause__, BotoCoreError)
         answered = error is None or getattr(error, "operation_name", "") == "ListFunctions"
@@ -73,10 +72,10 @@ class UnitReader:
             elif answered:
                 self._silent[region] = 0
 
-    def _read_or_explain(self, unit: Unit) -> Rows:
-        """Read, and look into a token that only this region does not know."""
+    def _read_or_explain(self, unit: Unit, first_deadline: float, deadline: float) -> Rows:
+        """Read a unit; where its region does not know the token, find out whether the account has disabled it."""
         try:
-            return self._pages(unit)
+            return self._read_pages(unit, first_deadline, deadline)
         except ClientError as error:
             if error_code(error) not in TOKEN_UNKNOWN or error.operation_name == "AssumeRole":
                 raise
@@ -84,11 +83,18 @@ class UnitReader:
                 raise RegionDisabled("the account has not enabled this region") from None
             raise
 
-    def _pages(self, unit: Unit) -> Rows:
-        deadline = time.monotonic() + self._seconds
+    def _read_pages(self, unit: Unit, first_deadline: float, deadline: float) -> Rows:
         functions: dict[str, tuple[Any, ...]] = {}
         where = (unit.account_id, unit.region, "lambda", "list_functions")
-        for page in pages(self._aws, *where, token=MARKER, deadline=deadline, MaxItems=MAX_ITEMS):
+        listing = pages(
+            self._aws,
+            *where,
+            token=MARKER,
+            deadline=deadline,
+            first_deadline=first_deadline,
+            MaxItems=MAX_ITEMS,
+        )
+        for page in listing:
             # By name: a function that moves between pages while they are read must not count twice.
             functions.update((row[0], row) for row in self._facts(unit, page))
         return list(functions.values())

@@ -1,12 +1,14 @@
-"""How close functions run to their limits, asked only for functions that pass every other check.
+"""How close functions run to their limits, measured only for functions that pass every other check.
 
 timeout_utilization_pct: the longest duration of the look-back as a share of the timeout (AWS/Lambda, Duration).
 memory_utilization_pct: the highest memory use: Lambda Insights (LambdaInsights, memory_utilization) where the function
 carries its layer, else, with risk.utilization.memory_from_logs, the REPORT lines of its log. Both in percent, float32,
-NaN where there is no value; the columns with _outcome in place of _pct (measured.py) tell why.
+NaN where there is no value.
+
+timeout_utilization_outcome and memory_utilization_outcome (categories) say how each measurement ended: not_asked,
+measured, unmeasured, or the outcome of a unit that could not be read, on which no check passes.
 """
 
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,17 +16,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from scanner.aws.caller import Aws
-from scanner.core.errors import InternalError
-from scanner.core.worker_pool import WorkerPool
+from scanner.core.categories import by_category
 from scanner.inventory.cloudwatch import Metric, highest
-from scanner.inventory.ledger import Outcome, Unit, rows_by_unit
+from scanner.inventory.ledger import FAULTS, Outcome, Unit, rows_by_unit
 from scanner.inventory.logs_insights import memory_shares
-from scanner.inventory.measured import MEASURED, NOT_ASKED, OUTCOMES, UNMEASURED, outcome_column
-from scanner.inventory.sweep import outcome_of
-from scanner.inventory.unread import log_unit_error
-from scanner.risk.layers import by_category
+from scanner.inventory.parallel import read_units
 from scanner.settings import SweepSettings, UtilizationSettings
 
+NOT_ASKED = "not_asked"  # the function fails another check, or is protected
+MEASURED = "measured"
+# No metric or log has a value, or it was never invoked; risk.utilization.when_unmeasured decides.
+UNMEASURED = "unmeasured"
+OUTCOMES = (NOT_ASKED, MEASURED, UNMEASURED, *FAULTS)
 TIMEOUT, MEMORY = "timeout_utilization_pct", "memory_utilization_pct"
 _CODES = frozenset(("timeout_utilization", "memory_utilization", ""))
 _INSIGHTS_LAYER = ":layer:LambdaInsightsExtension"
@@ -35,6 +38,11 @@ Values = dict[str, dict[int, float | None]]
 Read = Callable[[Unit, pd.DataFrame, float], Values]
 
 
+def outcome_column(percent_column: str) -> str:
+    """Return the name of the column that says how the measurement of a percentage ended."""
+    return percent_column.removesuffix("_pct") + "_outcome"
+
+
 def add_utilization(
     assessed: pd.DataFrame,
     aws: Aws,
@@ -42,10 +50,10 @@ def add_utilization(
     sweep: SweepSettings,
     deadline: float | None = None,
 ) -> pd.DataFrame:
-    """Add both percentages and how their measurement ended to an assessed frame. `deadline`: time.monotonic()."""
-    sheet = _Sheet(len(assessed))
+    """Return an assessed frame with both percentages and outcomes. deadline: a time.monotonic() moment."""
+    measurements = _Measurements(len(assessed))
     if not settings.enabled:
-        return assessed.assign(**sheet.columns())
+        return assessed.assign(**measurements.columns())
     days = settings.lookback_days
 
     def from_metrics(unit: Unit, functions: pd.DataFrame, until: float) -> Values:
@@ -56,27 +64,27 @@ def add_utilization(
 
     read = assessed[["account_id", "region", "function_name", "timeout_sec", "layers"]].reset_index(drop=True)
     asked = read.iloc[_passing_all_else(assessed)]
-    for rows, ended in _each_unit(asked, from_metrics, aws, sweep, deadline):
-        sheet.note(rows, (TIMEOUT, MEMORY), ended)
+    for rows, found in _each_unit(asked, from_metrics, aws, sweep, deadline):
+        measurements.record(rows, (TIMEOUT, MEMORY), found)
     if settings.memory_from_logs:
         # Only functions that ran have logs to read.
-        ran_unseen = sheet.is_measured(TIMEOUT) & ~sheet.is_measured(MEMORY)
-        for rows, ended in _each_unit(asked[ran_unseen[asked.index]], from_logs, aws, sweep, deadline):
-            sheet.note(rows, (MEMORY,), ended)
-    return assessed.assign(**sheet.columns())
+        logged = measurements.is_measured(TIMEOUT) & ~measurements.is_measured(MEMORY)
+        for rows, found in _each_unit(asked[logged[asked.index]], from_logs, aws, sweep, deadline):
+            measurements.record(rows, (MEMORY,), found)
+    return assessed.assign(**measurements.columns())
 
 
 def _passing_all_else(assessed: pd.DataFrame) -> Rows:
-    """Find the rows whose verdict hangs on their utilization alone (under when_unmeasured: skip, none is eligible yet)."""
+    """Return the rows whose verdict depends on utilization alone; with when_unmeasured: skip, none is eligible yet."""
     reasons = assessed["reasons"]
-    open_yet = [_CODES.issuperset(text.split(";")) for text in reasons.cat.categories]
+    undecided = [_CODES.issuperset(text.split(";")) for text in reasons.cat.categories]
     return np.flatnonzero(
-        by_category(reasons, open_yet, bool, False) & (assessed["verdict"] != "protected").to_numpy()
+        by_category(reasons, undecided, bool, False) & (assessed["verdict"] != "protected").to_numpy()
     )
 
 
-class _Sheet:
-    """The four columns while they are filled in."""
+class _Measurements:
+    """The four columns while units are read."""
 
     def __init__(self, rows: int) -> None:
         self._percent = {column: np.full(rows, np.nan, dtype=np.float32) for column in (TIMEOUT, MEMORY)}
@@ -84,25 +92,25 @@ class _Sheet:
             column: np.full(rows, OUTCOMES.index(NOT_ASKED), dtype=np.int8) for column in (TIMEOUT, MEMORY)
         }
 
-    def note(self, rows: Rows, columns: tuple[str, ...], ended: "Values | Outcome") -> None:
-        """Note what was measured of some rows, or the fault that kept them from being measured."""
+    def record(self, rows: Rows, columns: tuple[str, ...], found: "Values | Outcome") -> None:
+        """Record the values of some rows, or the outcome of the unit that could not be read."""
         for column in columns:
             outcome = self._outcome[column]
-            if isinstance(ended, str):
-                outcome[rows] = OUTCOMES.index(ended)
+            if isinstance(found, str):
+                outcome[rows] = OUTCOMES.index(found)
                 continue
             outcome[rows] = OUTCOMES.index(UNMEASURED)
-            for row, percent in ended.get(column, {}).items():
+            for row, percent in found.get(column, {}).items():
                 if percent is not None:
                     self._percent[column][row] = percent
                     outcome[row] = OUTCOMES.index(MEASURED)
 
     def is_measured(self, column: str) -> npt.NDArray[np.bool_]:
-        """Tell a row whether it has a value."""
+        """Return a flag a row: whether it has a value."""
         return ~np.isnan(self._percent[column])
 
     def columns(self) -> dict[str, object]:
-        """Give the columns as the frame takes them."""
+        """Return the columns by name."""
         outcomes = {
             outcome_column(column): pd.Categorical.from_codes(codes, list(OUTCOMES))
             for column, codes in self._outcome.items()
@@ -113,24 +121,15 @@ class _Sheet:
 def _each_unit(
     functions: pd.DataFrame, read: Read, aws: Aws, sweep: SweepSettings, deadline: float | None
 ) -> Iterator[tuple[Rows, "Values | Outcome"]]:
-    """Read unit by unit, in parallel; give each unit's rows (index of `functions`) with their values or their fault."""
+    """Yield the rows (index of `functions`) of each unit with their values, or with the outcome of a failed reading."""
     units = {unit: functions.iloc[rows] for unit, rows in rows_by_unit(functions).items()}
-    workers: WorkerPool[Unit, Values] = WorkerPool(
-        lambda unit: read(unit, units[unit], time.monotonic() + sweep.unit_timeout_sec),
-        sweep.workers,
-        sweep.unit_timeout_sec,
-    )
-    for done in workers.run(list(units), deadline, aws.stop):
-        rows = units[done.task].index.to_numpy()
-        if isinstance(done.error, InternalError):
-            aws.stop.set()
-            raise done.error
-        if done.error is not None:
-            outcome, detail = outcome_of(done.error)
-            log_unit_error("utilization", done.task, f"{outcome}: {detail}", outcome=outcome)
-            yield rows, outcome
-        else:
-            yield rows, done.result or {}
+
+    def read_unit(unit: Unit, until: float) -> Values:
+        return read(unit, units[unit], until)
+
+    for answer in read_units("utilization", list(units), read_unit, aws, sweep, deadline):
+        rows = units[answer.unit].index.to_numpy()
+        yield rows, answer.outcome if answer.result is None else answer.result
 
 
 def _from_metrics(aws: Aws, unit: Unit, functions: pd.DataFrame, days: int, deadline: float) -> Values:

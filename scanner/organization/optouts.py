@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from scanner.core.errors import BadInput
+from scanner.core.settings import AccountId, Many, RegionName, Settings, validated
 from scanner.core.strict_yaml import read_yaml
-from scanner.settings import AccountId, Many, RegionName, Settings, validated
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 

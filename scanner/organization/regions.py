@@ -1,21 +1,28 @@
-"""Which regions an account has, and whether a region that refuses is disabled there: by evidence, not by guess."""
+"""Which regions an account has enabled, and whether a region that refuses a call is disabled in that account."""
 
 from botocore.exceptions import ClientError
 
 from scanner.aws.caller import Aws
-from scanner.aws.errors import Throttled, TimedOut, Unreachable, error_code
+from scanner.aws.errors import BrokenAnswer, Throttled, TimedOut, Unreachable, error_code
 from scanner.aws.pagination import pages
-from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.core.errors import AutoDefenderError
 
 # Account API reference, RegionOptStatus.
 _ENABLED = ("ENABLED", "ENABLED_BY_DEFAULT")
 _DENIED = frozenset(("AccessDeniedException", "AccessDenied", "UnauthorizedOperation"))
-# What a region says to a token that it does not know: one of an account that has not enabled it, or a bad one.
+# A region's codes for a token that it does not know: of an account that has not enabled it, or an invalid one.
 TOKEN_UNKNOWN = frozenset(("UnrecognizedClientException", "InvalidClientTokenId", "AuthFailure"))
 
 
+class RegionDisabled(AutoDefenderError):
+    """The account has not enabled the region; there is nothing to read."""
+
+
 def enabled_regions(aws: Aws, account_id: str) -> list[str]:
-    """List the regions that an account has enabled: account ListRegions, EC2 DescribeRegions where that is denied."""
+    """Return the regions that an account has enabled: account ListRegions, or EC2 DescribeRegions where that is denied.
+
+    Raises what Aws.call raises.
+    """
     try:
         return sorted(_list_regions(aws, account_id))
     except ClientError as error:
@@ -35,7 +42,7 @@ def _list_regions(aws: Aws, account_id: str) -> list[str]:
 
 
 def is_disabled(aws: Aws, account_id: str, region: str) -> bool | None:
-    """Ask whether an account has disabled a region; None where neither source would say."""
+    """Return whether an account has disabled a region; None where neither the Account API nor EC2 answers that."""
     try:
         status = aws.call(account_id, aws.home_region, "account", "get_region_opt_status", RegionName=region)
         return bool(status["RegionOptStatus"] == "DISABLED")

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.core.arns import FunctionArn, function_arns
+from scanner.core.categories import by_category
 from scanner.inventory.functions_frame import EMPTY_ENVIRONMENT_BYTES, measured_bytes
 from scanner.inventory.ledger import rows_by_unit
-from scanner.inventory.measured import MEASURED, NOT_ASKED, UNMEASURED, outcome_column
+from scanner.inventory.utilization import MEASURED, NOT_ASKED, UNMEASURED, outcome_column
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.risk import runtimes
 from scanner.risk.globs import names_match
-from scanner.risk.layers import NO_LAYER, by_category
+from scanner.risk.layers import NO_LAYER
 from scanner.risk.protection import DefenderMatch, Flags, family_of
 from scanner.settings import Family
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scanner.core.categories import by_category
 from scanner.risk.catalogue import CHECKS
-from scanner.risk.layers import by_category
 from scanner.risk.protection import PROTECTIONS, DefenderMatch, Flags
 from scanner.risk.rules import Rules
 from scanner.risk.runtimes import blocked_soon

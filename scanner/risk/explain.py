@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from scanner.inventory.functions_frame import UNREADABLE
-from scanner.inventory.measured import MEASURED, NOT_ASKED, UNMEASURED
+from scanner.inventory.utilization import MEASURED, NOT_ASKED, UNMEASURED
 from scanner.organization.optouts import glob_regex
 from scanner.risk import runtimes
 from scanner.risk.catalogue import CHECKS, Check

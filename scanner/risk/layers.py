@@ -18,19 +18,6 @@ _ELSEWHERE = -2  # the code of no category, and not the -1 of an absent one
 _Read = tuple[int, ...]
 
 
-def by_category(
-    column: pd.Series, values: Sequence[object], dtype: npt.DTypeLike, absent: object
-) -> npt.NDArray[Any]:
-    """Spread one value a category over the rows: a look-up a row instead of a comparison of strings.
-
-    absent: the value of rows without a category. Their code is -1, which is where it stands in the table.
-    """
-    rows: npt.NDArray[Any] = np.take(
-        np.asarray([*values, absent], dtype=dtype), column.cat.codes.to_numpy(), axis=0, mode="wrap"
-    )
-    return rows
-
-
 @dataclass(frozen=True)
 class Candidates:
     """Layer ARNs that may be ours: which category (ascending) names which of the distinct ARNs."""

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scanner.risk.layers import by_category, candidates, layer_states
+from scanner.core.categories import by_category
+from scanner.inventory.alias_traffic import EFFECTIVE, VersionProtection
+from scanner.risk.layers import CURRENT_LAYER, candidates, layer_states
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, Family
 
@@ -120,3 +122,15 @@ PROTECTIONS = ("protected", "outdated", "partial", "unprotected")
 _PROTECTED, _OUTDATED, _PARTIAL, _UNPROTECTED = range(4)
 # By the state of the layer (none, older, current): first without our wrapper, then with it.
 _PROTECTION = np.array([_UNPROTECTED, _PARTIAL, _PARTIAL, _PARTIAL, _OUTDATED, _PROTECTED], dtype=np.int8)
+
+
+def versions_protection(versions: pd.DataFrame, rules: Rules) -> list[VersionProtection]:
+    """Return whether each row of a frame of published versions carries the Defender; unknown where it can't be read."""
+    match = DefenderMatch(versions, rules)
+    protected = match.protection == _PROTECTED
+    # Without our current layer nothing is protected, whatever an environment that could not be read contains.
+    unreadable = (versions["layer_count"].to_numpy() < 0) | (
+        ~versions["env_readable"].to_numpy() & (match.layer == CURRENT_LAYER)
+    )
+    codes = np.where(protected, 0, np.where(unreadable, 2, 1))
+    return [EFFECTIVE[code] for code in codes.tolist()]

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
+from scanner.core.settings import Tag
 from scanner.organization.optouts import OptOuts
-from scanner.settings import DefenderSettings, RiskSettings, Tag
+from scanner.settings import DefenderSettings, RiskSettings
 
 
 @dataclass(frozen=True)

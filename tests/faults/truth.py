@@ -10,7 +10,7 @@ from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 from tests.faults.simulator import Write
 from tests.faults.world import POLICY, POLICY_VARIABLE, WRAPPER, is_ours
-from tests.unit.scanner.oracle import Row, judge
+from tests.unit.scanner.risk.oracle import Row, judge
 
 OUR_VARIABLES = {EXEC_WRAPPER: WRAPPER, POLICY_VARIABLE: POLICY}
 Layers = tuple[str, ...]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from scanner.core.errors import WrongAccount
-from scanner.settings import EXEC_WRAPPER, Tag
+from scanner.core.settings import Tag
+from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer, lose, refusal
 from tests.unit.remediator.house import OURS, POLICY, RUN, WRAPPER, House, one, settings
 

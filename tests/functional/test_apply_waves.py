@@ -25,7 +25,8 @@ from remediator.rollout.waves import (
 )
 from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
-from scanner.settings import SweepSettings, Tag
+from scanner.core.settings import Tag
+from scanner.settings import SweepSettings
 from storage.protocol import StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.house import House, hurry

@@ -10,12 +10,13 @@ from botocore.exceptions import ClientError
 
 from scanner.aws.errors import TimedOut
 from scanner.core.errors import WrongAccount
-from scanner.inventory.alias_reader import read_function_alias_traffic
+from scanner.inventory.alias_reader import AliasReader
 from scanner.inventory.alias_traffic import effective_protection
 from scanner.inventory.effective_coverage import add_effective_coverage
 from scanner.risk.engine import assess_risk
+from scanner.risk.protection import versions_protection
 from tests.functional.members import MEMBERS, SWEEP, Faulty, client, functions_of, members, refused, throttled
-from tests.unit.scanner.judged import TODAY, WRAPPER, rules
+from tests.unit.scanner.risk.assessed import TODAY, WRAPPER, rules
 
 A, B = MEMBERS
 # moto attaches only layers of the function's own account.
@@ -90,12 +91,15 @@ class Account:
         )  # fmt: skip
 
 
+def reader(aws: Faulty) -> AliasReader:
+    return AliasReader(aws, BY.defender.variable_names, partial(versions_protection, rules=BY))
+
+
 def read(aws: Faulty, *accounts: Account, seconds: float = 60.0) -> pd.DataFrame:
     listed = {account.id: account.deployed.list_functions()["Functions"] for account in accounts}
     assessed = assess_risk(functions_of(listed, BY), BY, TODAY)
-    found = add_effective_coverage(
-        assessed, aws, BY, SWEEP.model_copy(update={"unit_timeout_sec": seconds, "workers": 2})
-    )
+    settings = SWEEP.model_copy(update={"unit_timeout_sec": seconds, "workers": 2})
+    found = add_effective_coverage(assessed, reader(aws).read_unit, aws, settings)
     assert len(found) == len(assessed)
     return found.assign(effective=effective_protection(found)).set_index("function_name")
 
@@ -351,9 +355,8 @@ def read_alone(aws: Faulty, account: Account, name: str) -> pd.Series:
     """Read one function as explain does, and give its row."""
     configuration = account.deployed.get_function_configuration(FunctionName=name)
     assessed = assess_risk(functions_of({account.id: [configuration]}, BY), BY, TODAY)
-    found = add_effective_coverage(
-        assessed, aws, BY, SWEEP, read=partial(read_function_alias_traffic, configuration=configuration)
-    )
+    read_one = partial(reader(aws).read_function, configuration=configuration)
+    found = add_effective_coverage(assessed, read_one, aws, SWEEP)
     return found.assign(effective=effective_protection(found)).iloc[0]
 
 
@@ -418,7 +421,9 @@ def test_a_version_of_another_account_ends_explaining(aws: Faulty) -> None:
 
 
 def test_no_functions_need_no_calls(aws: Faulty) -> None:
-    found = add_effective_coverage(assess_risk(functions_of({}, BY), BY, TODAY), aws, BY, SWEEP)
+    found = add_effective_coverage(
+        assess_risk(functions_of({}, BY), BY, TODAY), reader(aws).read_unit, aws, SWEEP
+    )
     assert len(found) == 0
     assert not aws.asked
     assert found["provisioned_concurrency"].dtype == "int32"

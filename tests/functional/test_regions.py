@@ -1,5 +1,6 @@
 """Is a region disabled, or is the token bad? And what an account's own opt-out saves."""
 
+import math
 import threading
 from collections.abc import Callable
 from datetime import date
@@ -9,8 +10,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from scanner.aws.errors import Unreachable
-from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.aws.errors import BrokenAnswer, Unreachable
 from scanner.inventory.ledger import Unit
 from scanner.inventory.sweep import Sweep
 from scanner.inventory.unit_reader import SILENT_UNITS, RegionSilent, UnitReader
@@ -116,9 +116,9 @@ def test_a_region_is_given_up_only_after_so_many_silent_accounts_in_a_row() -> N
     def list_functions(**_: Any) -> dict[str, Any]:
         raise next(turns)
 
-    reader = UnitReader(Answers(list_functions=list_functions), (), 10.0)
+    reader = UnitReader(Answers(list_functions=list_functions), ())
     for _ in answers:
         with pytest.raises((Unreachable, ClientError)):
-            reader.read(Unit("111122223333", "eu-west-1"))
+            reader.read(Unit("111122223333", "eu-west-1"), math.inf)
     with pytest.raises(RegionSilent):
-        reader.read(Unit("111122223333", "eu-west-1"))
+        reader.read(Unit("111122223333", "eu-west-1"), math.inf)

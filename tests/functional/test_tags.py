@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from scanner.core.settings import Tag
 from scanner.inventory.tags import add_tags
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
-from scanner.settings import Tag
 from tests.functional.members import (
     MEMBERS,
     REGION,
@@ -21,7 +21,7 @@ from tests.functional.members import (
     refused,
     throttled,
 )
-from tests.unit.scanner.judged import TODAY, function, rules
+from tests.unit.scanner.risk.assessed import TODAY, function, rules
 
 A, B = MEMBERS
 SCAN, OFF = Tag(key="SecurityScan", value="true"), Tag(key="AutoDefender", value="off")
@@ -56,7 +56,9 @@ def assessed(aws: Faulty, by: Rules, *accounts: str) -> pd.DataFrame:
     functions = functions_of(
         {account: [function(name, account=account) for name in TAGGED] for account in accounts}, by
     )
-    return assess_risk(add_tags(functions, aws, by, SWEEP), by, TODAY).set_index("function_name")
+    return assess_risk(add_tags(functions, by.require_tag, by.optout_tag, aws, SWEEP), by, TODAY).set_index(
+        "function_name"
+    )
 
 
 def test_the_required_tag_is_compared_exactly(aws: Faulty) -> None:
@@ -134,7 +136,7 @@ def test_half_of_the_pages_is_not_enough(aws: Faulty) -> None:
     def fault(account_id: str, method: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
         if method != "get_resources":
             return None
-        if parameters["PaginationToken"]:
+        if "PaginationToken" in parameters:
             raise throttled("GetResources")
         return {"ResourceTagMappingList": [{"ResourceARN": arn + "scan"}], "PaginationToken": "2"}
 
@@ -149,7 +151,7 @@ def test_pages_add_up(aws: Faulty) -> None:
         "2": {"ResourceTagMappingList": [{"ResourceARN": arn + "both"}], "PaginationToken": ""},
     }
     aws.fault = lambda account_id, method, parameters: (
-        pages[parameters["PaginationToken"]] if method == "get_resources" else None
+        pages[parameters.get("PaginationToken", "")] if method == "get_resources" else None
     )
     found = assessed(aws, rules(require_tag=SCAN), A)
     assert {name for name, verdict in found["verdict"].items() if verdict == "eligible"} == {"scan", "both"}
@@ -164,5 +166,5 @@ def test_a_token_that_comes_twice_ends_the_reading_and_fails_closed(aws: Faulty)
 
 def test_no_functions_need_no_calls(aws: Faulty) -> None:
     by = rules(require_tag=SCAN)
-    assert len(add_tags(functions_of({}, by), aws, by, SWEEP)) == 0
+    assert len(add_tags(functions_of({}, by), by.require_tag, by.optout_tag, aws, SWEEP)) == 0
     assert not any(method == "get_resources" for _, method, _ in aws.asked)

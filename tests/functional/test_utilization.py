@@ -15,7 +15,7 @@ from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
 from scanner.settings import SweepSettings
 from tests.functional.members import MEMBERS, SWEEP, Faulty, client, functions_of, members, refused, throttled
-from tests.unit.scanner.judged import TODAY, function, layer, rules
+from tests.unit.scanner.risk.assessed import TODAY, function, layer, rules
 
 A, B = MEMBERS
 INSIGHTS = "arn:aws:lambda:us-east-1:580247275435:layer:LambdaInsightsExtension:64"

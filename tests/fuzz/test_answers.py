@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from remediator.change import api_errors
 from remediator.change.delta import State
 from remediator.change.update import busy, state_of
-from scanner.aws.errors import describe
+from scanner.aws.errors import BrokenAnswer, describe
 from scanner.aws.transport import parse_json
 from scanner.core.arns import FunctionArn, LayerVersion
 from scanner.core.errors import WrongAccount
-from scanner.inventory.functions_frame import BrokenAnswer, frame_of
+from scanner.inventory.functions_frame import frame_of
 from scanner.risk.engine import assess_risk
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
 from tests.unit.remediator.fake_lambda import refusal
-from tests.unit.scanner.judged import ACCOUNT, REGION, function, layer, rules
-from tests.unit.scanner.oracle import Row, judge
+from tests.unit.scanner.risk.assessed import ACCOUNT, REGION, function, layer, rules
+from tests.unit.scanner.risk.oracle import Row, judge
 
 TODAY = date(2026, 11, 24)
 WHOLE: dict[str, Any] = function(

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.change.api_errors import CALL_ERRORS, classify_error, redacted
-from scanner.aws.errors import LostAnswer, Throttled, TimedOut, Unreachable
-from scanner.inventory.functions_frame import BrokenAnswer
+from scanner.aws.errors import BrokenAnswer, LostAnswer, Throttled, TimedOut, Unreachable
 from tests.unit.remediator.fake_lambda import refusal
 
 

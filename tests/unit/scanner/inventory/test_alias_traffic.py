@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 
+from scanner.aws.errors import BrokenAnswer
 from scanner.inventory.alias_traffic import (
     EFFECTIVE,
     LATEST,
@@ -17,11 +18,9 @@ from scanner.inventory.alias_traffic import (
     served_by,
     serves_latest,
     versions_of,
-    versions_protection,
 )
-from scanner.inventory.functions_frame import BrokenAnswer
-from scanner.risk.protection import DefenderMatch
-from tests.unit.scanner.judged import WRAPPER, frame, function, layer, rules
+from scanner.risk.protection import versions_protection
+from tests.unit.scanner.risk.assessed import WRAPPER, frame, function, layer, rules
 
 VERSIONS = st.sampled_from(["1", "2", "3", "4", LATEST])
 QUALIFIERS = st.dictionaries(
@@ -130,7 +129,7 @@ def test_what_a_version_carries_is_unknown_where_it_could_not_be_read(
     fields: dict[str, Any], state: str
 ) -> None:
     by = rules()
-    assert versions_protection(DefenderMatch(frame(function(**fields), by=by), by)) == [state]
+    assert versions_protection(frame(function(**fields), by=by), by) == [state]
 
 
 def test_nothing_but_latest_serves_latest() -> None:

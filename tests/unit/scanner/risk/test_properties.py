@@ -10,12 +10,13 @@ import pandas as pd
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from scanner.core.settings import Tag
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
-from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings, Tag
-from tests.unit.scanner import oracle
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings
+from tests.unit.scanner.risk import oracle
 
 ACCOUNTS, REGIONS = (
     ("222233334444", "555566667777", "111122223333"),

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from remediator.rollout.guards import BUILT_IN_EXCLUSIONS
+from scanner.core.settings import Tag
 from scanner.risk.catalogue import BY_CODE, CHECKS
-from scanner.settings import Tag
-from tests.unit.scanner.judged import assess, function, rules
+from tests.unit.scanner.risk.assessed import assess, function, rules
 from tools.checks_document import TARGET, document
 
 # The reason codes that others script against.

@@ -7,19 +7,19 @@ import botocore.session
 import pytest
 from botocore.model import StructureShape
 
+from scanner.aws.errors import BrokenAnswer
 from scanner.core.errors import WrongAccount
 from scanner.inventory.functions_frame import (
     COLUMNS,
     KIND_FIELDS,
     KNOWN_FIELDS,
-    BrokenAnswer,
     FunctionsFrame,
     facts,
     frame_of,
     measured_bytes,
 )
 from scanner.settings import EXEC_WRAPPER
-from tests.unit.scanner.judged import ACCOUNT, REGION, WRAPPER, frame, function, layer
+from tests.unit.scanner.risk.assessed import ACCOUNT, REGION, WRAPPER, frame, function, layer
 
 WATCHED = (EXEC_WRAPPER, "TW_POLICY")
 

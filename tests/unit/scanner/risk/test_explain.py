@@ -6,14 +6,25 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from scanner.core.settings import Tag
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.risk.catalogue import CHECKS
 from scanner.risk.engine import assess_risk
 from scanner.risk.explain import Finding, explain
 from scanner.risk.rules import Rules
 from scanner.risk.runtimes import lifecycle
-from scanner.settings import EXEC_WRAPPER, Tag
-from tests.unit.scanner.judged import ACCOUNT, REGION, TODAY, WRAPPER, assess, frame, function, layer, rules
+from scanner.settings import EXEC_WRAPPER
+from tests.unit.scanner.risk.assessed import (
+    ACCOUNT,
+    REGION,
+    TODAY,
+    WRAPPER,
+    assess,
+    frame,
+    function,
+    layer,
+    rules,
+)
 
 OURS = f',"{EXEC_WRAPPER}":"{WRAPPER}"'
 RUNTIMES = "python or nodejs, known to AWS's runtime table, with a Defender layer in the function's region"

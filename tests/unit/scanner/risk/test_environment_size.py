@@ -8,7 +8,7 @@ from scanner.inventory.functions_frame import frame_of, measured_bytes
 from scanner.risk.checks import merged_bytes
 from scanner.risk.engine import assess_risk
 from scanner.risk.protection import DefenderMatch
-from tests.unit.scanner.judged import ACCOUNT, REGION, TODAY, function, rules
+from tests.unit.scanner.risk.assessed import ACCOUNT, REGION, TODAY, function, rules
 
 ENVIRONMENT = {
     "TW_POLICY": '{"n":"{function_name}","again":"{function_name}","r":"{region}","a":"{account_id}"}'

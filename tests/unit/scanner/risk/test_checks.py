@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scanner.inventory.measured import FAULTS, OUTCOMES
+from scanner.core.settings import Tag
+from scanner.inventory.ledger import FAULTS
+from scanner.inventory.utilization import OUTCOMES
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.risk.catalogue import CHECKS
-from scanner.settings import EXEC_WRAPPER, Tag
-from tests.unit.scanner.judged import (
+from scanner.settings import EXEC_WRAPPER
+from tests.unit.scanner.risk.assessed import (
     ACCOUNT,
     PUBLISHER,
     REGION,
@@ -140,7 +142,7 @@ def test_a_runtime_is_blocked_from_its_date_on(days: int, fails: bool) -> None:
 def test_a_runtime_that_is_blocked_soon_is_warned_of(days_before: int, warned: bool) -> None:
     from scanner.risk.engine import assess_risk
     from scanner.risk.runtimes import lifecycle
-    from tests.unit.scanner.judged import frame
+    from tests.unit.scanner.risk.assessed import frame
 
     known = lifecycle("python3.9")
     assert known is not None
@@ -497,7 +499,7 @@ def test_no_functions_make_an_empty_frame_with_every_column() -> None:
 
 def test_an_absent_category_is_unknown_and_passes_no_check() -> None:
     from scanner.risk.engine import assess_risk
-    from tests.unit.scanner.judged import frame
+    from tests.unit.scanner.risk.assessed import frame
 
     for column, code in {"runtime": "runtime", "package_type": "package_type", "architecture": "architecture",
                          "kinds": "function_kind", "state": "state", "last_update_status": "state"}.items():  # fmt: skip
@@ -508,7 +510,7 @@ def test_an_absent_category_is_unknown_and_passes_no_check() -> None:
 
 def test_the_frame_that_is_judged_stays_as_it_was() -> None:
     from scanner.risk.engine import assess_risk
-    from tests.unit.scanner.judged import frame
+    from tests.unit.scanner.risk.assessed import frame
 
     functions = frame(function(), function("b", MemorySize=128, layers=OTHERS))
     before = functions.copy(deep=True)

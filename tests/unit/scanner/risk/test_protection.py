@@ -7,7 +7,7 @@ from scanner.risk.engine import assess_risk
 from scanner.risk.layers import candidates
 from scanner.risk.protection import family_of
 from scanner.settings import EXEC_WRAPPER
-from tests.unit.scanner.judged import (
+from tests.unit.scanner.risk.assessed import (
     ACCOUNT,
     LAYERS,
     PUBLISHER,
