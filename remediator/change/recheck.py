@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from remediator.change.batcher import Batches
+from remediator.change.batcher import Batches, Wait
 from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
 from remediator.change.update import Configuration, busy, revision_of, state_of
 from remediator.journal.journal import Intent, Outcome
@@ -71,8 +71,8 @@ class ChangeValidator:
 
     def ask(
         self, change: Change, intent_id: str, configuration: Configuration, tags: Mapping[str, str]
-    ) -> Generator[float, None, Ready | Refusal]:
-        """Decide over one change; yields seconds to wait.
+    ) -> Generator[Wait, None, Ready | Refusal]:
+        """Decide over one change; yield what to wait for.
 
         Raises WrongAccount and BrokenAnswer for an answer that can't be trusted.
         """

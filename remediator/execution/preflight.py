@@ -10,7 +10,7 @@ import pandas as pd
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.attach import tags_of
-from remediator.change.batcher import result_of
+from remediator.change.batcher import Wait, result_of
 from remediator.change.recheck import ChangeValidator, Refusal
 from remediator.change.run_context import ChangeContext
 from remediator.change.settlement import ChangeResult, Steps
@@ -79,18 +79,18 @@ class _Looking:
     judge: ChangeValidator
     layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
 
-    def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
+    def layer_refusal(self, function: Function, layer: str) -> Generator[Wait, None, ApiError | None]:
         """Say why a layer version can't be had in an account, None where it can; AWS is asked once."""
         key = (function.account_id, layer)
-        told = self.layers.get(key)
-        if told is None:
-            told = self.layers[key] = Future()
+        mine: Future[ApiError | None] = Future()
+        answer = self.layers.setdefault(key, mine)
+        if answer is mine:
             try:
-                told.set_result(_layer_refusal(function, layer))
+                answer.set_result(_layer_refusal(function, layer))
             except BaseException as error:
-                told.set_exception(error)
+                answer.set_exception(error)
                 raise
-        return (yield from result_of(told))
+        return (yield from result_of(answer))
 
 
 def _layer_refusal(function: Function, layer: str) -> ApiError | None:
