@@ -3,26 +3,26 @@
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Generic, TypeVar
-
-from scanner.aws.turns import elsewhere
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Little beside the seconds that an update takes to settle; enough for a batch to be large when much is asked.
+# What a change yields to the scheduler: the seconds to wait, or a future whose result it needs.
+Wait = float | Future[Any]
+# Short beside the seconds that an update takes to settle; enough for a batch to be large when much is asked.
 GATHER_SECONDS = 0.05
 
 
-def result_of(future: Future[R]) -> Generator[float, None, R]:
-    """Return what another change is asking for, or raise what it raised; yields seconds to wait."""
-    while not future.done():
-        yield GATHER_SECONDS / 2
+def result_of(future: Future[R]) -> Generator[Wait, None, R]:
+    """Return what another change is asking for, or raise what it raised; yield the future while it is open."""
+    if not future.done():
+        yield future
     return future.result()
 
 
 class Batches(Generic[T, R]):
-    """Answers items in batches; `work` gets a batch and gives as many results, in its order."""
+    """Answers items in batches; `work` takes a batch and returns as many results, in its order."""
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
         """Take the work."""
@@ -30,10 +30,12 @@ class Batches(Generic[T, R]):
         self._waiting: dict[Future[R], T] = {}
         self._adding = threading.Lock()
 
-    def ask(self, item: T) -> Generator[float, None, R]:
-        """Return the item's result, or raise what its batch raised; yields seconds to wait.
+    def ask(self, item: T) -> Generator[Wait, None, R]:
+        """Return the item's result, or raise what its batch raised; yield what to wait for.
 
-        All gather for a while; who goes on first works for all. It can be anyone: whoever asked first may be held up.
+        Items gather for a while; the change that continues first works for all of them, in its own step. Any change
+        can be the one: whichever asked first may be delayed by its lane. A future that is waited for here is
+        therefore one that a running step is about to resolve.
         """
         mine: Future[R] = Future()
         with self._adding:
@@ -43,7 +45,7 @@ class Batches(Generic[T, R]):
         return (yield from result_of(mine))
 
     def _taken_with(self, mine: Future[R]) -> dict[Future[R], T]:
-        """Take all that wait; nothing where another has taken mine."""
+        """Take all items that wait; none where another change has taken mine."""
         with self._adding:
             if mine not in self._waiting:
                 return {}
@@ -54,8 +56,8 @@ class Batches(Generic[T, R]):
         if not batch:
             return
         try:
-            results = elsewhere(lambda: self._work(list(batch.values())))
-        except BaseException as error:  # noqa: BLE001 - raised again by each that asked
+            results = self._work(list(batch.values()))
+        except BaseException as error:  # noqa: BLE001 - raised again by each change that asked
             for future in batch:
                 future.set_exception(error)
         else:

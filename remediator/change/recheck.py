@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from remediator.change.batcher import Batches
+from remediator.change.batcher import Batches, Wait
 from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
 from remediator.change.desired_state import desired_state
 from remediator.change.records import Change, Intent, Outcome
@@ -71,8 +71,8 @@ class ChangeValidator:
 
     def validate(
         self, change: Change, intent_id: str, configuration: Configuration, tags: Mapping[str, str]
-    ) -> Generator[float, None, Ready | Refusal]:
-        """Validate one change; yields seconds to wait.
+    ) -> Generator[Wait, None, Ready | Refusal]:
+        """Validate one change; yield what to wait for.
 
         Raises WrongAccount and BrokenAnswer for an answer that can't be trusted.
         """

@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
+from remediator.change.batcher import Wait
 from remediator.change.delta import DeltaAbsent, lacks_delta, remove_delta
 from remediator.change.records import ChangeResult, Intent, Outcome
 from remediator.change.update import (
@@ -18,7 +19,7 @@ from remediator.change.update import (
 )
 from scanner.core.settings import Tag
 
-Steps = Generator[float, None, ChangeResult]
+Steps = Generator[Wait, None, ChangeResult]
 
 
 def refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) -> ChangeResult:

@@ -108,7 +108,8 @@ class Executor:
 
     def _may_begin(self) -> bool:
         """Ask the guards. No more changes are unanswered than were answered, so that a refusal of all shows after a few."""
-        answered = self._guards.tried + self._untried
+        # A change may end without any answer; counted as unanswered for good, enough of them would end all starting.
+        answered = max(self._guards.tried + self._untried, len(self._rows))
         if self._stopping.is_set() or self._started - answered >= max(BREAKER_FROM, answered):
             return False
         try:

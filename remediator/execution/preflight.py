@@ -10,7 +10,7 @@ import pandas as pd
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.attach import tags_of
-from remediator.change.batcher import result_of
+from remediator.change.batcher import Wait, result_of
 from remediator.change.context import ChangeContext
 from remediator.change.recheck import ChangeValidator, Refusal
 from remediator.change.records import Change, ChangeResult, ChangeRow, Outcome
@@ -80,12 +80,12 @@ class _Preflight:
     validator: ChangeValidator
     layers: dict[tuple[str, str], "Future[ApiError | None]"] = field(default_factory=dict)
 
-    def layer_refusal(self, function: Function, layer: str) -> Generator[float, None, ApiError | None]:
+    def layer_refusal(self, function: Function, layer: str) -> Generator[Wait, None, ApiError | None]:
         """Return why a layer version is not available in an account, None where it is; AWS is asked once."""
         key = (function.account_id, layer)
-        answer = self.layers.get(key)
-        if answer is None:
-            answer = self.layers[key] = Future()
+        mine: Future[ApiError | None] = Future()
+        answer = self.layers.setdefault(key, mine)
+        if answer is mine:
             try:
                 answer.set_result(_layer_refusal(function, layer))
             except BaseException as error:

@@ -1,29 +1,28 @@
-"""Advances generators when they are due, all on one thread: one that waits, within its step or between, holds nothing.
+"""Advances generators on a pool of threads: one that waits between two of its steps occupies no thread.
 
-A lane is an account in a region. Few steps of a lane are under way at a time, for they would only queue for its rate.
+A lane is an account-region. Few steps of a lane run at once: they share one request rate and would only wait for it.
 """
 
 import heapq
 import itertools
 import queue
 import threading
-import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
+from time import monotonic, sleep
 from typing import Generic, TypeVar
 
-from scanner.aws.turns import Turns
+from remediator.change.batcher import Wait
 
 K = TypeVar("K")
 R = TypeVar("R")
 
 # Two: while one waits for the rate, the other waits for an answer.
 STEPS_IN_A_LANE = 2
-# A step has a connection at most; Linux, and AWS Lambda by its quotas, give a process 1,024 file descriptors.
-STEPS_UNDER_WAY = 192
-_IDLE_SECONDS = 1.0
+# Measured at 50 account-regions (benchmarks/remediate.py): fewer leave rate unused, more only cost CPU.
+THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -36,91 +35,110 @@ class Finished(Generic[K, R]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps(Generic[K, R]):
+class _Task(Generic[K, R]):
     key: K
     lane: Hashable
-    steps: Generator[float, None, R]
+    steps: Generator[Wait, None, R]
 
 
 class Scheduler(Generic[K, R]):
-    """Runs generators that yield the seconds until they want to go on. A context manager; leaving it starts no step."""
+    """Runs generators that yield how long to wait: seconds, or a future to wait for.
+
+    A context manager; once it is left, no further step starts. A step must not block on a future that another step
+    is to resolve: it yields it.
+    """
 
     def __init__(self) -> None:
         """Run nothing yet."""
-        # When they are due, a number that keeps their order, and they.
-        self._due: list[tuple[float, int, _Steps[K, R]]] = []
-        self._busy: defaultdict[Hashable, int] = defaultdict(int)
-        self._parked: defaultdict[Hashable, deque[_Steps[K, R]]] = defaultdict(deque)
+        # The moment when it is due, a number that keeps the order of equal ones, and the task.
+        self._due: list[tuple[float, int, _Task[K, R]]] = []
+        self._running: Counter[Hashable] = Counter()
+        self._waiting: defaultdict[Hashable, deque[_Task[K, R]]] = defaultdict(deque)
+        self._changed = threading.Condition()
         self._numbers = itertools.count()
-        self._started: queue.SimpleQueue[_Steps[K, R]] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[_Task[K, R] | None] = queue.SimpleQueue()
         self._finished: queue.SimpleQueue[Finished[K, R]] = queue.SimpleQueue()
-        self._turns = Turns()
         self._closed = False
 
     def __enter__(self) -> "Scheduler[K, R]":
-        """Start the thread; it is a daemon, for a hung socket must not keep the process alive."""
-        threading.Thread(target=self._serve, name="auto-defender-changes", daemon=True).start()
+        """Start the threads. They are daemons: a hung socket must not keep the process alive."""
+        for target in (self._watch_due, *[self._work] * THREADS):
+            threading.Thread(target=target, name="auto-defender-changes", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the thread end after the steps that are under way."""
-        self._closed = True
-        self._turns.ring()
+        """Let each thread end after the step that it runs; wait for none."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        for _thread in range(THREADS):
+            self._ready.put(None)
 
-    def start(self, key: K, lane: Hashable, steps: Generator[float, None, R]) -> None:
-        """Begin a generator now."""
-        self._started.put(_Steps(key, lane, steps))
-        self._turns.ring()
+    def start(self, key: K, lane: Hashable, steps: Generator[Wait, None, R]) -> None:
+        """Start a generator now."""
+        self._resume(_Task(key, lane, steps))
 
     def finished(self, timeout: float) -> list[Finished[K, R]]:
-        """Wait for some seconds at most for one that ends, and as long again for what ends with it; give them all."""
+        """Wait up to `timeout` seconds for one that ends, then as long again for others; return them all."""
         ended = []
         try:
             ended.append(self._finished.get(timeout=timeout))
-            time.sleep(timeout)
+            sleep(timeout)
             while True:
                 ended.append(self._finished.get_nowait())
         except queue.Empty:
             return ended
 
-    def _serve(self) -> None:
-        while not self._closed or self._turns.under_way:
-            while not self._started.empty():
-                self._put(self._started.get(), 0.0)
-            while not self._closed and self._turns.under_way < STEPS_UNDER_WAY and (step := self._next()):
-                self._turns.begin(partial(self._advance, step))
-            self._turns.serve(self._seconds_to_next())
+    def _watch_due(self) -> None:
+        """Hand over what is due, the earliest first, until the scheduler is left."""
+        with self._changed:
+            while not self._closed:
+                now = monotonic()
+                while self._due and self._due[0][0] <= now:
+                    self._hand_over(heapq.heappop(self._due)[2])
+                self._changed.wait(self._due[0][0] - now if self._due else None)
 
-    def _put(self, step: _Steps[K, R], pause: float) -> None:
-        heapq.heappush(self._due, (time.monotonic() + pause, next(self._numbers), step))
+    def _resume(self, task: _Task[K, R]) -> None:
+        with self._changed:
+            self._hand_over(task)
 
-    def _next(self) -> _Steps[K, R] | None:
-        """Take what is due in a lane that has room."""
-        while self._due and self._due[0][0] <= time.monotonic():
-            step = heapq.heappop(self._due)[2]
-            if self._busy[step.lane] < STEPS_IN_A_LANE:
-                self._busy[step.lane] += 1
-                return step
-            self._parked[step.lane].append(step)
-        return None
-
-    def _seconds_to_next(self) -> float:
-        if self._closed or not self._due or self._turns.under_way >= STEPS_UNDER_WAY:
-            return _IDLE_SECONDS
-        return max(0.0, self._due[0][0] - time.monotonic())
-
-    def _advance(self, step: _Steps[K, R]) -> None:
-        try:
-            pause = next(step.steps)
-        except StopIteration as end:
-            self._finished.put(Finished(step.key, result=end.value))
-        except BaseException as error:  # noqa: BLE001 - the collector decides what each error means
-            self._finished.put(Finished(step.key, error=error))
+    def _hand_over(self, task: _Task[K, R]) -> None:
+        """Give a task to the threads, or let it wait until its lane has fewer steps running. Needs the lock."""
+        if self._running[task.lane] < STEPS_IN_A_LANE:
+            self._running[task.lane] += 1
+            self._ready.put(task)
         else:
-            self._put(step, pause)
-        self._leave(step.lane)
+            self._waiting[task.lane].append(task)
+
+    def _work(self) -> None:
+        while (task := self._ready.get()) is not None and not self._closed:
+            self._advance(task)
+            self._leave(task.lane)
+
+    def _advance(self, task: _Task[K, R]) -> None:
+        """Run one step. Once it has yielded, another thread may run the next one at any moment."""
+        try:
+            wait = next(task.steps)
+        except StopIteration as end:
+            self._finished.put(Finished(task.key, result=end.value))
+        except BaseException as error:  # noqa: BLE001 - the executor decides what each error means
+            self._finished.put(Finished(task.key, error=error))
+        else:
+            if isinstance(wait, Future):
+                wait.add_done_callback(lambda _: self._resume(task))
+            else:
+                self._resume_in(wait, task)
+
+    def _resume_in(self, seconds: float, task: _Task[K, R]) -> None:
+        with self._changed:
+            entry = (monotonic() + seconds, next(self._numbers), task)
+            heapq.heappush(self._due, entry)
+            if self._due[0] is entry:
+                self._changed.notify()
 
     def _leave(self, lane: Hashable) -> None:
-        self._busy[lane] -= 1
-        if self._parked[lane]:
-            self._put(self._parked[lane].popleft(), 0.0)
+        with self._changed:
+            if self._waiting[lane]:
+                self._ready.put(self._waiting[lane].popleft())
+            else:
+                self._running[lane] -= 1

@@ -22,7 +22,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from remediator.change.records import Intent, OutcomeRecord
 from remediator.journal.store import run_folder
-from scanner.aws.turns import elsewhere
 from scanner.core.errors import AutoDefenderError, BadInput
 from storage.protocol import Store
 
@@ -68,7 +67,7 @@ class Journal:
         if not intents:
             return
         if not self._announced:
-            elsewhere(lambda: self._store.write(_open_marker(self.run_id), b"{}\n", "application/json"))
+            self._store.write(_open_marker(self.run_id), b"{}\n", "application/json")
             self._announced = True
         self._open.update(intent.id for intent in intents)
         self._append("intent", [vars(intent) for intent in intents])
@@ -127,7 +126,7 @@ class Journal:
             return
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         lines = [orjson.dumps({"event": event, "at": at, **record}) for record in records]
-        elsewhere(lambda: self._store.append(self._path, b"\n".join(lines) + b"\n"))
+        self._store.append(self._path, b"\n".join(lines) + b"\n")
 
 
 def _open_marker(run_id: str) -> str:

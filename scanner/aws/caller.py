@@ -26,7 +26,6 @@ from scanner.aws.errors import (
     may_retry,
 )
 from scanner.aws.rate_limits import Buckets, CallCounts
-from scanner.aws.turns import pause
 from scanner.core.errors import AutoDefenderError, BadInput, InternalError
 from scanner.settings import OrganizationSettings, SweepSettings
 
@@ -92,10 +91,12 @@ class Aws:
         self._organization = organization
         self._buckets = Buckets(sweep.calls_per_second)
         self._readers = MemberCredentials(
-            lambda account_id: self._assume_role(account_id, session_policy(False))
+            lambda account_id, deadline: self._assume_role(account_id, session_policy(False), deadline)
         )
         self._writers = (
-            MemberCredentials(lambda account_id: self._assume_role(account_id, session_policy(True)))
+            MemberCredentials(
+                lambda account_id, deadline: self._assume_role(account_id, session_policy(True), deadline)
+            )
             if writes
             else None
         )
@@ -114,7 +115,7 @@ class Aws:
         arn = str(answer["Arn"])
         return Identity(arn.split(":")[1], str(answer["Account"]), arn)
 
-    def _assume_role(self, account_id: str, policy: str) -> dict[str, Any]:
+    def _assume_role(self, account_id: str, policy: str, deadline: float) -> dict[str, Any]:
         parameters = {
             "RoleArn": f"arn:{self.partition}:iam::{account_id}:role/{self._organization.role_name}",
             "RoleSessionName": f"AutoDefender-{self.run_id}"[:64],
@@ -123,7 +124,7 @@ class Aws:
         if self._organization.external_id:
             parameters["ExternalId"] = self._organization.external_id
         return self._call(
-            None, self.central_account_id, self.home_region, "sts", "assume_role", None, False, parameters
+            None, self.central_account_id, self.home_region, "sts", "assume_role", deadline, False, parameters
         )
 
     def call(
@@ -163,7 +164,7 @@ class Aws:
 
         def attempt() -> dict[str, Any]:
             self._wait(self._buckets.reserve(account_id, region, service), deadline)
-            credentials = members.of(member) if member else self._central
+            credentials = members.of(member, deadline) if member else self._central
             self.calls.add(label, "calls")
             try:
                 with acting_as(credentials):
@@ -220,7 +221,7 @@ class Aws:
         """Wait, but not past the deadline, and not once the run is told to stop."""
         if deadline is not None and time.monotonic() + seconds > deadline:
             raise TimedOut("the deadline came before AWS could be asked")
-        if self.stop.is_set() or (seconds > 0 and pause(seconds, self.stop)):
+        if self.stop.is_set() or (seconds > 0 and self.stop.wait(seconds)):
             raise TimedOut("the run was stopped")
 
     def _count_retry(self, label: str, state: RetryCallState) -> None:

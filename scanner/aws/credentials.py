@@ -1,22 +1,24 @@
 """Whose credentials sign a call: one ContextVar, one AssumeRole an account.
 
 The clients are shared by all accounts and hold keys that can't work. What sends a call asks here for the credentials
-of the account that the running context (a thread, or a turn of one) acts as; where there are none, the call fails before it is signed.
+of the account that the running context acts as; where there are none, the call fails before it is signed.
 """
 
 import json
+import math
 import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from scanner.aws.turns import elsewhere
+from scanner.aws.errors import TimedOut, Unreachable
 from scanner.core.errors import InternalError
 
 _acting_as: ContextVar[Credentials | None] = ContextVar("acting_as", default=None)
@@ -24,6 +26,12 @@ _acting_as: ContextVar[Credentials | None] = ContextVar("acting_as", default=Non
 # AssumeRole API reference: role chaining limits the session to one hour, whatever the role allows.
 SESSION_SECONDS = 3600
 REFRESH_BEFORE_SECONDS = 300
+# One AssumeRole with all its attempts: two that get no answer within the transport's 30 s.
+ASSUME_ROLE_SECONDS = 60.0
+# So many AssumeRoles in a row without an answer, over so long, and STS itself is down: to ask for every other account
+# would cost a run that grows with their number. Connections that fail at once for a moment do not end a run.
+SILENT_IN_A_ROW = 5
+SILENT_SECONDS = 60.0
 
 
 @contextmanager
@@ -37,7 +45,7 @@ def acting_as(credentials: Credentials) -> Iterator[None]:
 
 
 def current_credentials() -> Credentials:
-    """Give the credentials of the account that this context acts as; Defect where there is none."""
+    """Return the credentials of the account that this context acts as; raise InternalError where there are none."""
     credentials = _acting_as.get()
     if credentials is None:
         raise InternalError("a call was about to be sent without an account's credentials; it was not sent")
@@ -51,54 +59,95 @@ class _Session:
 
 
 class MemberCredentials:
-    """The member accounts' credentials: one AssumeRole an account, shared by its regions, refreshed in time."""
+    """The member accounts' credentials: one AssumeRole an account, shared by its regions, renewed in time."""
 
-    def __init__(self, assume_role: Callable[[str], dict[str, Any]]) -> None:
-        """Take the call that assumes the member role of an account and gives AssumeRole's answer."""
+    def __init__(self, assume_role: Callable[[str, float], dict[str, Any]]) -> None:
+        """Take the call that assumes an account's member role by a deadline and returns AssumeRole's answer."""
         self._assume_role = assume_role
-        self._sessions: dict[str, _Session | ClientError] = {}
-        self._locks: dict[str, threading.Lock] = {}
+        self._sessions: dict[str, Future[_Session]] = {}
+        self._unanswered = 0
+        self._silent_since = math.inf
         self._lock = threading.Lock()
 
-    def of(self, account_id: str) -> Credentials:
-        """Give an account's credentials.
+    def of(self, account_id: str, deadline: float | None = None) -> Credentials:
+        """Return an account's credentials by a time.monotonic() moment.
 
-        Raises what AssumeRole raised; a refusal is remembered, so that an account's other regions do not ask again.
+        Raise what AssumeRole raised, and TimedOut where the deadline came first or STS is not asked any more. A
+        refusal is remembered: the account's other regions do not ask again.
         """
-        known = self._sessions.get(account_id)
-        if isinstance(known, ClientError):
-            raise known.with_traceback(None)  # or else it keeps every frame that ever raised it
-        if known is not None and time.monotonic() < known.refresh_at:
-            return known.credentials
-        return elsewhere(lambda: self._renewed(account_id))
-
-    def _renewed(self, account_id: str) -> Credentials:
-        with self._lock:
-            lock = self._locks.setdefault(account_id, threading.Lock())
-        with lock:
-            known = self._sessions.get(account_id)
-            if isinstance(known, ClientError):
-                raise known.with_traceback(None)
-            if known is None or time.monotonic() >= known.refresh_at:
-                known = self._sessions[account_id] = self._assumed(account_id)
-            return known.credentials
+        session = self._session(account_id)
+        try:
+            error = session.exception(None if deadline is None else max(0.0, deadline - monotonic()))
+        except TimeoutError:
+            raise TimedOut("the deadline came before STS answered") from None
+        if error is not None:
+            raise error.with_traceback(None)  # or else it keeps every frame that ever raised it
+        return session.result().credentials
 
     def forget(self, account_id: str, credentials: Credentials) -> None:
         """Drop credentials that AWS calls expired, unless another thread has renewed them already."""
         with self._lock:
             known = self._sessions.get(account_id)
-            if isinstance(known, _Session) and known.credentials is credentials:
+            if known and known.done() and not known.exception() and known.result().credentials is credentials:
                 del self._sessions[account_id]
 
-    def _assumed(self, account_id: str) -> _Session:
-        asked_at = time.monotonic()
+    def _session(self, account_id: str) -> Future[_Session]:
+        """Return the account's session, which may still be under way; ask for one where there is none to use."""
+        known = self._sessions.get(account_id)
+        if known is not None and _is_usable(known):
+            return known
+        with self._lock:
+            known = self._sessions.get(account_id)
+            if known is not None and _is_usable(known):
+                return known
+            self._refuse_if_silent()
+            asked: Future[_Session] = Future()
+            # On a thread of its own: whoever waits for it does so until his own deadline, not the one who came first.
+            threading.Thread(
+                target=self._ask, args=(account_id, asked), name="auto-defender-sts", daemon=True
+            ).start()
+            self._sessions[account_id] = asked
+            return asked
+
+    def _refuse_if_silent(self) -> None:
+        if self._unanswered >= SILENT_IN_A_ROW and monotonic() - self._silent_since >= SILENT_SECONDS:
+            raise TimedOut(
+                f"STS did not answer {self._unanswered} times in a row; not asked any more in this run"
+            )
+
+    def _ask(self, account_id: str, asked: Future[_Session]) -> None:
+        asked_at = monotonic()
         try:
-            answer = self._assume_role(account_id)["Credentials"]
-        except ClientError as refusal:
-            self._sessions[account_id] = refusal
-            raise
-        credentials = Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
-        return _Session(credentials, asked_at + SESSION_SECONDS - REFRESH_BEFORE_SECONDS)
+            answer = self._assume_role(account_id, asked_at + ASSUME_ROLE_SECONDS)["Credentials"]
+            credentials = Credentials(
+                answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"]
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again by each thread that waits
+            self._count(asked_at, answered=not _is_silence(error))
+            asked.set_exception(error)
+        else:
+            self._count(asked_at, answered=True)
+            asked.set_result(_Session(credentials, asked_at + SESSION_SECONDS - REFRESH_BEFORE_SECONDS))
+
+    def _count(self, asked_at: float, *, answered: bool) -> None:
+        with self._lock:
+            self._unanswered = 0 if answered else self._unanswered + 1
+            self._silent_since = math.inf if answered else min(self._silent_since, asked_at)
+
+
+def _is_usable(session: Future[_Session]) -> bool:
+    """Say whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
+    if not session.done():
+        return True
+    error = session.exception()
+    if error is not None:
+        return isinstance(error, ClientError)
+    return monotonic() < session.result().refresh_at
+
+
+def _is_silence(error: BaseException) -> bool:
+    """Say whether no attempt was answered; a server's error (Unreachable from a ClientError) is an answer."""
+    return isinstance(error, (TimedOut, Unreachable)) and not isinstance(error.__cause__, ClientError)
 
 
 READS = (
@@ -116,7 +165,7 @@ WRITES = ("lambda:UpdateFunctionConfiguration", "lambda:TagResource", "lambda:Un
 
 
 def session_policy(writes: bool) -> str:
-    """Give the policy that narrows a member session: a sweep can't write, even where the role could.
+    """Return the policy that narrows a member session: a sweep can't write, even where the role could.
 
     A run that writes also needs kms:* and layer access as the role grants them: Lambda checks those with the
     caller's permissions (CreateGrant and Decrypt for an encrypted environment, GetLayerVersion for a layer).
