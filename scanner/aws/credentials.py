@@ -1,7 +1,7 @@
 """Whose credentials sign a call: one ContextVar, one AssumeRole an account.
 
 The clients are shared by all accounts and hold keys that can't work. What sends a call asks here for the credentials
-of the account that the running context (a thread, or a turn of one) acts as; where there are none, the call fails before it is signed.
+of the account that the running context acts as; where there are none, the call fails before it is signed.
 """
 
 import json
@@ -16,7 +16,6 @@ from typing import Any
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from scanner.aws.turns import elsewhere
 from scanner.core.errors import InternalError
 
 _acting_as: ContextVar[Credentials | None] = ContextVar("acting_as", default=None)
@@ -70,7 +69,7 @@ class MemberCredentials:
             raise known.with_traceback(None)  # or else it keeps every frame that ever raised it
         if known is not None and time.monotonic() < known.refresh_at:
             return known.credentials
-        return elsewhere(lambda: self._renewed(account_id))
+        return self._renewed(account_id)
 
     def _renewed(self, account_id: str) -> Credentials:
         with self._lock:
