@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from errno import EAGAIN
 from http.client import HTTPException, HTTPResponse
 from queue import Empty
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ from urllib3.exceptions import ConnectTimeoutError as PoolConnectTimeoutError
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import ReadTimeoutError as PoolReadTimeoutError
 from urllib3.exceptions import SSLError as PoolSSLError
-from urllib3.util import Retry, Timeout
+from urllib3.util import Retry
 
 from scanner.core.errors import BadInput
 
@@ -52,9 +53,12 @@ _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 ]
-_DO_NOT_WAIT = -math.inf
+# A call may end so much later than its deadline: to set a timeout is a system call.
+_LATE_SECONDS = 0.1
+_BUFFER_BYTES = 64 * 1024
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+_received_only: ContextVar[bool] = ContextVar("received_only", default=False)
 
 
 @contextmanager
@@ -106,7 +110,7 @@ class ConnectionPool:
             "num_pools": 1024,  # more than the endpoints of a run: services x regions
             "ssl_context": context,
             "socket_options": _SOCKET_OPTIONS,
-            "timeout": Timeout(connect=CONNECT_SECONDS, read=ATTEMPT_SECONDS),
+            "timeout": ATTEMPT_SECONDS,
         }
         self._context = context
         self._pool_classes = _pool_classes(_Idle())
@@ -251,44 +255,63 @@ def _close(connections: list[Any]) -> None:
 
 def _seconds_left() -> float:
     """Return how long the call may still wait; TimeoutError past its deadline."""
-    deadline = _deadline.get()
-    if deadline == _DO_NOT_WAIT:
-        return 0.0
-    left = deadline - time.monotonic()
+    left = _deadline.get() - time.monotonic()
     if left <= 0:
         raise TimeoutError("the deadline came before the end of the answer")
     return left
 
 
 class _Bounded:
-    """What bounds each wait of a socket by its call's deadline: a timeout alone bounds silence, not a trickle."""
+    """What bounds each wait of a socket by its call's deadline: a timeout alone bounds silence, not a trickle.
+
+    With _received_only, what was received already is returned, and nothing else is waited for.
+    """
+
+    def settimeout(self: Any, seconds: float | None) -> None:
+        # It is a system call, and urllib3 makes it twice a request.
+        if seconds != self.gettimeout():
+            super().settimeout(seconds)
 
     def recv(self: Any, *args: Any) -> bytes:
-        self.settimeout(_seconds_left())
+        self._bound()
         received: bytes = super().recv(*args)
         return received
 
     def recv_into(self: Any, *args: Any) -> int:
-        self.settimeout(_seconds_left())
+        self._bound()
         received: int = super().recv_into(*args)
         return received
 
     def send(self: Any, *args: Any) -> int:
-        self.settimeout(_seconds_left())
+        self._bound()
         sent: int = super().send(*args)
         return sent
 
     def sendall(self: Any, *args: Any) -> None:
-        self.settimeout(_seconds_left())
+        self._bound()
         super().sendall(*args)
+
+    def makefile(self: Any, mode: str) -> Any:
+        return super().makefile(mode, _BUFFER_BYTES)
+
+    def _bound(self: Any) -> None:
+        if _received_only.get():
+            self._refuse_to_wait()
+        left = _seconds_left()
+        timeout = self.gettimeout()
+        if timeout is None or timeout > left + _LATE_SECONDS:
+            self.settimeout(left)
 
 
 class _Socket(_Bounded, socket.socket):
-    pass
+    def _refuse_to_wait(self) -> None:
+        raise BlockingIOError(EAGAIN, "nothing was received")
 
 
 class _TlsSocket(_Bounded, ssl.SSLSocket):
-    pass
+    def _refuse_to_wait(self) -> None:
+        if not self.pending():
+            raise BlockingIOError(EAGAIN, "nothing was received")
 
 
 class _OneAnswer(HTTPResponse):
@@ -316,11 +339,11 @@ class _OneAnswer(HTTPResponse):
 
     def _has_more(self) -> bool:
         reader: Any = self.fp
-        with ending_by(_DO_NOT_WAIT):
-            try:
-                return bool(reader.peek())
-            except OSError:  # TLS says so that there is nothing yet
-                return False
+        token = _received_only.set(True)
+        try:
+            return bool(reader.peek())
+        finally:
+            _received_only.reset(token)
 
 
 class _NotConnected(Exception):
