@@ -10,7 +10,7 @@ from botocore.client import BaseClient
 from botocore.config import Config
 
 from scanner.aws.connection_pool import ConnectionPool, tls_context
-from scanner.aws.transport import Clock, Sender
+from scanner.aws.transport import Sender
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
@@ -23,7 +23,6 @@ class Clients:
         """Take the session that knows the endpoints. Raises BadInput for a CA bundle that can't be read."""
         self._session = session
         self._pool = ConnectionPool(tls_context(_ca_bundle(session)))
-        self._clock = Clock()
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.Lock()
         # A whole user agent of ours: botocore puts its own together anew for every request.
@@ -44,7 +43,7 @@ class Clients:
             service, region_name=region, config=self._config, **_FAIL_CLOSED
         )
         events: Any = client.meta.events
-        events.register_last("before-call", Sender(events, self._pool, self._clock))
+        events.register_last("before-call", Sender(events, self._pool))
         return client
 
 

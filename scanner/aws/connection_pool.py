@@ -20,6 +20,7 @@ from queue import Empty
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import (
     BotoCoreError,
     ConnectionClosedError,
@@ -118,12 +119,15 @@ class ConnectionPool:
         self._endpoints: dict[str, _Endpoint] = {}
         self._lock = threading.Lock()
 
-    def send(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    def send(self, request: AWSPreparedRequest) -> Answer:
         """Send a request and read its answer to the end, within ATTEMPT_SECONDS and the context's deadline.
 
         Raises BadInput for a header that can't be sent, ConnectTimeoutError, SSLError, ProxyConnectionError or
         EndpointConnectionError where nothing was sent, ReadTimeoutError or ConnectionClosedError where it may have been.
         """
+        url = request.url
+        headers: Any = request.headers
+        body: Any = request.body
         values = "".join(headers.values())
         if not (values.isascii() and values.isprintable()):
             # No more is said: a header may be a session token.
@@ -134,7 +138,7 @@ class ConnectionPool:
         try:
             with ending_by(min(_deadline.get(), time.monotonic() + ATTEMPT_SECONDS)):
                 response = endpoint.pool.urlopen(
-                    method,
+                    request.method,
                     url if endpoint.forwards else url.removeprefix(origin),
                     body,
                     headers,
@@ -146,7 +150,7 @@ class ConnectionPool:
         except _NotConnected as failed:
             raise _not_connected(failed.__cause__, url, endpoint.proxy_url) from failed.__cause__
         except (HTTPError, ValueError) as error:  # http.client has a ValueError for some broken chunks
-            raise _no_answer(error, url) from error
+            raise _no_answer(error, request) from error
         return Answer(response.status, response.headers, response.data)
 
     def _endpoint(self, origin: str) -> _Endpoint:
@@ -238,11 +242,11 @@ def _pool_classes(idle: _Idle) -> dict[str, Any]:
         return _IdleOfEndpoint(idle)
 
     class Pool(HTTPConnectionPool):
-        ConnectionCls = _Connection
+        ConnectionCls: Any = _Connection
         QueueCls: Any = staticmethod(queue)
 
     class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = _TlsConnection
+        ConnectionCls: Any = _TlsConnection
         QueueCls: Any = staticmethod(queue)
 
     return {"http": Pool, "https": TlsPool}
@@ -261,57 +265,48 @@ def _seconds_left() -> float:
     return left
 
 
-class _Bounded:
-    """What bounds each wait of a socket by its call's deadline: a timeout alone bounds silence, not a trickle.
+class _Socket(socket.socket):
+    """Bounds each of its waits by the deadline of the call that waits: a timeout alone bounds silence, not a trickle."""
 
-    With _received_only, what was received already is returned, and nothing else is waited for.
-    """
-
-    def settimeout(self: Any, seconds: float | None) -> None:
+    def settimeout(self, seconds: float | None) -> None:
         # It is a system call, and urllib3 makes it twice a request.
         if seconds != self.gettimeout():
             super().settimeout(seconds)
 
-    def recv(self: Any, *args: Any) -> bytes:
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
         self._bound()
-        received: bytes = super().recv(*args)
-        return received
+        return super().recv(*args, **kwargs)
 
-    def recv_into(self: Any, *args: Any) -> int:
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self._bound()
-        received: int = super().recv_into(*args)
-        return received
+        return super().recv_into(*args, **kwargs)
 
-    def send(self: Any, *args: Any) -> int:
+    def send(self, *args: Any, **kwargs: Any) -> int:
         self._bound()
-        sent: int = super().send(*args)
-        return sent
+        return super().send(*args, **kwargs)
 
-    def sendall(self: Any, *args: Any) -> None:
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
         self._bound()
-        super().sendall(*args)
+        super().sendall(*args, **kwargs)
 
-    def makefile(self: Any, mode: str) -> Any:
-        return super().makefile(mode, _BUFFER_BYTES)
+    def makefile(self, *args: Any, **kwargs: Any) -> Any:
+        return super().makefile(*args, **{"buffering": _BUFFER_BYTES} | kwargs)
 
-    def _bound(self: Any) -> None:
-        if _received_only.get():
-            self._refuse_to_wait()
+    def pending(self) -> int:
+        """Return how many bytes were received and not yet read."""
+        return 0
+
+    def _bound(self) -> None:
+        if _received_only.get() and not self.pending():
+            raise BlockingIOError(EAGAIN, "nothing was received")
         left = _seconds_left()
         timeout = self.gettimeout()
         if timeout is None or timeout > left + _LATE_SECONDS:
             self.settimeout(left)
 
 
-class _Socket(_Bounded, socket.socket):
-    def _refuse_to_wait(self) -> None:
-        raise BlockingIOError(EAGAIN, "nothing was received")
-
-
-class _TlsSocket(_Bounded, ssl.SSLSocket):
-    def _refuse_to_wait(self) -> None:
-        if not self.pending():
-            raise BlockingIOError(EAGAIN, "nothing was received")
+class _TlsSocket(_Socket, ssl.SSLSocket):
+    pending = ssl.SSLSocket.pending
 
 
 class _OneAnswer(HTTPResponse):
@@ -350,29 +345,23 @@ class _NotConnected(Exception):
     """No connection came about: nothing was sent. The cause says why."""
 
 
-class _Connects:
-    """What a connection does beside urllib3's own."""
-
+class _Connection(HTTPConnection):
     response_class = _OneAnswer
 
-    def connect(self: Any) -> None:
+    def connect(self) -> None:
         try:
             super().connect()
         except Exception as error:
             raise _NotConnected from error
 
-    def _new_conn(self: Any) -> socket.socket:
+    def _new_conn(self) -> socket.socket:
         self.timeout = min(CONNECT_SECONDS, _seconds_left())
         connected = _Socket(fileno=super()._new_conn().detach())
         connected.settimeout(self.timeout)
         return connected
 
 
-class _Connection(_Connects, HTTPConnection):
-    pass
-
-
-class _TlsConnection(_Connects, HTTPSConnection):
+class _TlsConnection(_Connection, HTTPSConnection):
     pass
 
 
@@ -395,8 +384,8 @@ def _not_connected(cause: BaseException | None, url: str, proxy_url: str) -> Bot
     return EndpointConnectionError(endpoint_url=url, error=cause)
 
 
-def _no_answer(error: Exception, url: str) -> BotoCoreError:
-    # urllib3 has another error for a timeout while sending.
+def _no_answer(error: Exception, request: AWSPreparedRequest) -> BotoCoreError:
+    # urllib3 has another error for a timeout while it sends.
     if isinstance(error, PoolReadTimeoutError) or isinstance(error.__context__, TimeoutError):
-        return ReadTimeoutError(endpoint_url=url, error=error)
-    return ConnectionClosedError(endpoint_url=url, request=None, error=error)
+        return ReadTimeoutError(endpoint_url=request.url, error=error)
+    return ConnectionClosedError(endpoint_url=request.url, request=request, error=error)

@@ -32,50 +32,28 @@ _REFUSED_SIGNATURES = frozenset(
 )
 
 
-class Clock:
-    """AWS's time: this machine's, with what it turned out to be off by."""
-
-    def __init__(self) -> None:
-        """Trust this machine's clock."""
-        self._offset = timedelta()
-
-    def now(self) -> datetime:
-        """Return the time to sign with."""
-        return datetime.now(UTC) + self._offset
-
-    def correct(self, answered: str | None) -> timedelta | None:
-        """Take an answer's Date where it is so far off that AWS refuses signatures; return how far this clock is."""
-        try:
-            theirs = parsedate_to_datetime(answered or "")
-        except ValueError:
-            return None
-        if abs(theirs - self.now()) < _MAX_SKEW:
-            return None
-        self._offset = theirs - datetime.now(UTC)
-        return self._offset
-
-
 class _Signature(SigV4Auth):
     """botocore's, at AWS's time."""
 
-    def __init__(self, clock: Clock, *scope: Any) -> None:
+    def __init__(self, offset: timedelta, *scope: Any) -> None:
         super().__init__(*scope)
-        self._clock = clock
+        self._offset = offset
 
     def _modify_request_before_signing(self, request: AWSRequest) -> None:
-        request.context["timestamp"] = self._clock.now().strftime(SIGV4_TIMESTAMP)
-        super()._modify_request_before_signing(request)
+        request.context["timestamp"] = (datetime.now(UTC) + self._offset).strftime(SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)  # type: ignore[misc]
 
 
 class Sender:
     """A handler of one client's before-call event."""
 
-    def __init__(self, events: Any, pool: ConnectionPool, clock: Clock) -> None:
-        """Take the client's events, and what the senders of all clients share."""
+    def __init__(self, events: Any, pool: ConnectionPool) -> None:
+        """Take the client's events, and the connections that all clients share."""
         self._events = events
         self._pool = pool
-        self._clock = clock
         self._plain: dict[str, bool] = {}
+        # How far the endpoint's clock is ahead of this machine's, where that makes AWS refuse signatures.
+        self._offset = timedelta()
 
     def __call__(
         self,
@@ -87,35 +65,46 @@ class Sender:
     ) -> tuple[AWSResponse | Answer, dict[str, Any]]:
         """Return the HTTP response and the parsed answer.
 
-        Raises what ConnectionPool.send raises, and ClockSkew, once corrected, where AWS refused a signature for its time.
+        Raises what ConnectionPool.send raises, and ClockSkew where AWS refused a signature for its time: the next one
+        is made with AWS's.
         """
         request = self._signed(params, request_signer, context)
         event = f"before-send.{model.service_model.service_id.hyphenize()}.{model.name}"
         mocked = self._events.emit_until_response(event, request=request)[1]
-        answer = mocked or self._pool.send(request.method, request.url, request.headers, request.body)
+        answer = mocked or self._pool.send(request)
         parsed = self._parsed(model, answer)
-        if answer.status_code in {400, 403} and parsed["Error"]["Code"] in _REFUSED_SIGNATURES:
-            offset = self._clock.correct(answer.headers.get("Date"))
-            if offset is not None:
-                raise ClockSkew(f"this machine's clock differs from AWS's by {offset}; set it by NTP")
+        if answer.status_code >= 400 and parsed["Error"]["Code"] in _REFUSED_SIGNATURES:
+            self._correct_clock(request, answer)
         return answer, parsed
 
     def _signed(
         self, prepared: Mapping[str, Any], signer: RequestSigner, context: Mapping[str, Any]
     ) -> AWSPreparedRequest:
-        body = _body(prepared["body"])
-        request = AWSRequest(prepared["method"], prepared["url"], prepared["headers"], body)
+        method, url, body = prepared["method"], prepared["url"], _body(prepared["body"])
+        request = AWSRequest(method, url, prepared["headers"], body)
         request.context = dict(context)
         signing = context.get("signing", {})
         # What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
         _Signature(
-            self._clock,
+            self._offset,
             current_credentials().get_frozen_credentials(),
             signing.get("signing_name", signer.signing_name),
             signing.get("region", signer.region_name),
         ).add_auth(request)
         headers: Any = dict(request.headers.items())
-        return AWSPreparedRequest(request.method, request.url, headers, body or None, stream_output=False)
+        return AWSPreparedRequest(method, url, headers, body or None, stream_output=False)
+
+    def _correct_clock(self, request: AWSPreparedRequest, answer: AWSResponse | Answer) -> None:
+        """Take over the time of an answer that is far from the time of the signature that it refuses."""
+        try:
+            answered = parsedate_to_datetime(answer.headers.get("Date", "")).replace(tzinfo=UTC)
+        except ValueError:
+            return
+        signed = datetime.strptime(request.headers["X-Amz-Date"], SIGV4_TIMESTAMP).replace(tzinfo=UTC)
+        if abs(answered - signed) > _MAX_SKEW:
+            self._offset = answered - datetime.now(UTC)
+            seconds = round(self._offset.total_seconds())
+            raise ClockSkew(f"this machine's clock differs from AWS's by {seconds} seconds; set it by NTP")
 
     def _parsed(self, model: OperationModel, answer: AWSResponse | Answer) -> dict[str, Any]:
         """Parse with orjson where that gives what botocore's parser would.
