@@ -30,7 +30,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from botocore.httpsession import ProxyConfiguration, get_cert_path, mask_proxy_url
+from botocore.httpsession import get_cert_path, mask_proxy_url
 from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -154,13 +154,15 @@ class ConnectionPool:
         return Answer(response.status, response.headers, response.data)
 
     def _endpoint(self, origin: str) -> _Endpoint:
-        proxies = ProxyConfiguration(get_environ_proxies(origin))
-        proxy_url: str = proxies.proxy_url_for(origin) or ""
+        scheme = origin.partition(":")[0]
+        proxy_url: str = get_environ_proxies(origin).get(scheme) or ""
+        if proxy_url and "://" not in proxy_url:
+            proxy_url = f"http://{proxy_url.removeprefix('//')}"
         with self._lock:
             if proxy_url not in self._managers:
                 self._managers[proxy_url] = self._manager(proxy_url)
             pool = self._managers[proxy_url].connection_from_url(origin)
-            forwards = bool(proxy_url) and origin.startswith("http:")
+            forwards = bool(proxy_url) and scheme == "http"
             return self._endpoints.setdefault(origin, _Endpoint(pool, proxy_url, forwards))
 
     def _manager(self, proxy_url: str) -> PoolManager:
