@@ -1,57 +1,62 @@
-"""The picture of the house in docs/architecture.md is held against the folders and the imports that there are."""
+"""The package tree in docs/architecture.md matches the folders and the order of the import contracts."""
 
-import ast
 import re
 import subprocess
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "architecture.md"
 
 
-def pictured() -> list[str]:
-    """The folders of the picture, in its order."""
-    house = DOCUMENT.read_text().partition("## The house")[2].partition("```")[2].partition("```")[0]
-    return re.findall(r"^([a-z_]+)/ ", house, re.MULTILINE)
+def documented_packages() -> list[str]:
+    """Return the packages and sub-packages of the document's tree, in its order, as dotted names."""
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## Packages")[2]
+    tree = section.partition("```")[2].partition("```")[0]
+    names: list[str] = []
+    package = ""
+    for indent, name in re.findall(r"^( *)([a-z0-9_]+)/ ", tree, re.MULTILINE):
+        package = package if indent else name
+        names.append(f"{package}.{name}" if indent else name)
+    return names
 
 
-def imported_by(package: str) -> set[str]:
-    """The top-level packages that a package imports, wherever in its files it does."""
-    found = set()
-    for path in (ROOT / package).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
-            if isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path}: a relative import hides where it goes"
-                found.add(str(node.module).partition(".")[0])
-    return found
-
-
-def packaged() -> list[str]:
-    """The rooms that are shipped, in the picture's order."""
-    text = (ROOT / "pyproject.toml").read_text()
-    shipped = re.search(r"^include = \[(.*auto_defender.*)\]", text, re.MULTILINE)
-    assert shipped
-    return [name for name in pictured() if f'"{name}*"' in shipped[1]]
-
-
-def test_each_room_knows_those_below_it_and_none_above() -> None:
-    rooms = packaged()
-    assert len(rooms) == 4
-    for place, room in enumerate(rooms):
-        others = imported_by(room) & set(pictured()) - {room}
-        assert others <= set(rooms[place + 1 :]), f"{room} imports {sorted(others)}"
-
-
-def test_each_room_is_used_by_one_above_it() -> None:
-    rooms = packaged()
-    for place, room in enumerate(rooms[1:], start=1):
-        assert any(room in imported_by(above) for above in rooms[:place]), room
-
-
-def test_the_picture_shows_every_folder_with_code_in_it_and_no_other() -> None:
+def folders_with_code() -> set[str]:
+    """Return the folders in git with code or templates in them, two levels deep, as dotted names."""
     command = ["git", "-C", str(ROOT), "ls-files", "*.py", "*.yaml"]
     files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    folders = {file.partition("/")[0] for file in files if "/" in file and not file.startswith(".")}
-    assert set(pictured()) == folders
+    folders = [Path(file).parts[:-1] for file in files if not file.startswith(".")]
+    return {".".join(folder[:depth]) for folder in folders for depth in (1, 2) if len(folder) >= depth}
+
+
+def contract_layers() -> list[list[set[str]]]:
+    """Return the layers of each import contract, from the top down; a layer may have several packages."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    return [
+        [
+            {f"{container}.{name}".strip(".") for name in re.findall(r"[\w.]+", layer)}
+            for layer in contract["layers"]
+        ]
+        for contract in contracts
+        if contract["type"] == "layers"
+        for container in contract.get("containers", [""])
+    ]
+
+
+def test_the_tree_lists_every_folder_with_code_and_no_other() -> None:
+    documented = documented_packages()
+    assert len(documented) == len(set(documented))
+    assert set(documented) == folders_with_code()
+
+
+def test_the_tree_lists_packages_in_the_order_of_the_import_contracts() -> None:
+    position = {name: number for number, name in enumerate(documented_packages())}
+    contracts = contract_layers()
+    assert {"auto_defender"} in contracts[0]
+    for layers in contracts:
+        documented = [sorted(position[name] for name in layer if name in position) for layer in layers]
+        for upper, lower in pairwise(filter(None, documented)):
+            assert upper[-1] < lower[0], layers
