@@ -54,12 +54,12 @@ class Emulator:
 
 
 @contextmanager
-def running() -> Iterator[Emulator]:
+def running(program: Path) -> Iterator[Emulator]:
     """Start ministack on a free port, and stop it at the end."""
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="ministack-") as home, (Path(home) / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(PROGRAM)],
+            [str(program)],
             env=_environment(port, home),
             cwd=home,
             stdout=log,

@@ -187,8 +187,8 @@ class Organization:
         )
 
 
-def found(emulator: Emulator, central: str) -> Organization:
-    """Found an organization in the central account."""
+def create(emulator: Emulator, central: str) -> Organization:
+    """Create an organization in the central account."""
     described = emulator.root(central, "organizations").describe_organization()["Organization"]
     return Organization(emulator, central, described["Id"])
 

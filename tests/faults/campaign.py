@@ -39,7 +39,7 @@ from tests.faults.simulator import Simulator, Write, serving
 from tests.faults.truth import Truth
 from tests.functional.test_apply_killed import Fuse, FusedStore
 from tests.unit.remediator.fake_lambda import Killed
-from tests.unit.remediator.house import hurry
+from tests.unit.remediator.harness import wait_briefly
 
 Job = Callable[[Context], JobResult]
 _KILLED_AT = {"get_function_configuration", "update_function_configuration", "tag_resource", "list_tags"}
@@ -96,7 +96,7 @@ class Result:
 def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
     """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds."""
     with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
-        hurry(patch)
+        wait_briefly(patch)
         patch.setattr(
             "tempfile.tempdir", scratch
         )  # where the files of a report stay that could not be uploaded

@@ -24,7 +24,7 @@ from tests.faults.files import check_files, remember
 from tests.faults.simulator import serving
 from tests.functional.test_apply_killed import arm, disarm
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
-from tests.unit.remediator.house import RUN, House, hurry
+from tests.unit.remediator.harness import RUN, Harness, wait_briefly
 from tests.unit.reports.frames import organization
 
 NEXT, NOW = "20261124T044232Z-4d5e6f", datetime(2026, 11, 24, 4, 42, tzinfo=UTC)
@@ -57,9 +57,9 @@ class FailsAt(FolderStore):
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    hurry(monkeypatch)
-    return House(FakeLambda(), tmp_path)
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    wait_briefly(monkeypatch)
+    return Harness(FakeLambda(), tmp_path)
 
 
 def killed_in_the_midst(course: Campaign) -> set[str]:
@@ -75,45 +75,47 @@ def killed_in_the_midst(course: Campaign) -> set[str]:
     raise AssertionError("no run was killed in the midst of its changes")
 
 
-def failing(house: House, operation: str, path: str) -> FailsAt:
-    store = FailsAt(house.store.root)
+def failing(harness: Harness, operation: str, path: str) -> FailsAt:
+    store = FailsAt(harness.store.root)
     store.operation, store.path = operation, path
-    house.store = store
+    harness.store = store
     return store
 
 
 @pytest.mark.parametrize("path", ["state/drift/", "state/failures.json"])
-def test_what_a_run_has_learnt_can_not_be_kept(house: House, path: str) -> None:
-    arn = house.aws.add()
-    failing(house, "write" if "drift" in path else "read", path)
-    applied = house.apply()
+def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, path: str) -> None:
+    arn = harness.aws.add()
+    failing(harness, "write" if "drift" in path else "read", path)
+    applied = harness.apply()
     assert applied.changes["outcome"].tolist() == ["changed"]
     assert applied.stopped_by is not None
     assert applied.stopped_by.guard == "memory"
-    assert house.aws.layers(arn) == [layer(4)]
+    assert harness.aws.layers(arn) == [layer(4)]
 
 
-def test_a_rollback_that_can_not_forget_still_tells_what_it_did(house: House) -> None:
-    house.aws.add()
-    house.apply()
-    failing(house, "read", "state/drift/")
-    back = house.rollback([RUN])
+def test_a_rollback_that_can_not_forget_still_tells_what_it_did(harness: Harness) -> None:
+    harness.aws.add()
+    harness.apply()
+    failing(harness, "read", "state/drift/")
+    back = harness.rollback([RUN])
     assert back.changes["outcome"].tolist() == ["rolled_back"]
     assert back.stopped_by is not None
 
 
-def test_a_lock_that_can_not_be_read_stops_what_has_not_begun(house: House) -> None:
-    store = failing(house, "list", "state/lock/")
+def test_a_lock_that_can_not_be_read_stops_what_has_not_begun(harness: Harness) -> None:
+    store = failing(harness, "list", "state/lock/")
     store.armed = False
-    with RunLock(house.store, RUN) as lock:
+    with RunLock(harness.store, RUN) as lock:
         store.armed = True
         with pytest.raises(GuardStop, match="guard 'lock': it could not be read"):
             lock.check()
 
 
-def test_a_lock_that_can_not_be_given_back_expires(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    store = failing(house, "delete", "state/lock/")
-    with RunLock(house.store, RUN):
+def test_a_lock_that_can_not_be_given_back_expires(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = failing(harness, "delete", "state/lock/")
+    with RunLock(harness.store, RUN):
         pass
     assert "expires" in caplog.text
     store.armed = False
@@ -132,34 +134,34 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     assert "not compared with the run before" in caplog.text
 
 
-def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(house: House) -> None:
-    arn = house.aws.add()
+def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(harness: Harness) -> None:
+    arn = harness.aws.add()
     for moment in range(60):
-        arm(house, moment)
+        arm(harness, moment)
         with contextlib.suppress(Killed):
-            house.apply()
-        disarm(house)
-        if house.aws.layers(arn):
+            harness.apply()
+        disarm(harness)
+        if harness.aws.layers(arn):
             break
-        house.resolve()
-    assert house.store.list("state/open/") != []
-    failing(house, "write", "state/drift/")
-    resolved = house.resolve()
+        harness.resolve()
+    assert harness.store.list("state/open/") != []
+    failing(harness, "write", "state/drift/")
+    resolved = harness.resolve()
     assert resolved.changes[["function_arn", "outcome"]].to_numpy().tolist() == [[arn, "changed"]]
     assert resolved.stopped_by is not None
     assert resolved.stopped_by.guard == "memory"
 
 
 def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_be_kept(
-    house: House,
+    harness: Harness,
 ) -> None:
-    arn = house.aws.add()
-    house.apply()
-    failing(house, "read", "state/drift/")
+    arn = harness.aws.add()
+    harness.apply()
+    failing(harness, "read", "state/drift/")
     worse = FunctionHealth(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
-    with RunLock(house.store, NEXT) as lock:
+    with RunLock(harness.store, NEXT) as lock:
         watched = roll_back_regressed(
-            (worse,), house.aws, house.defender, store=house.store, run_id=NEXT, lock=lock, now=NOW
+            (worse,), harness.aws, harness.defender, store=harness.store, run_id=NEXT, lock=lock, now=NOW
         )
     assert watched.changes["outcome"].tolist() == ["rolled_back"]
     assert watched.stopped_by is not None

@@ -24,7 +24,7 @@ from scanner.aws.caller import Aws
 from scanner.risk.rules import Rules
 from scanner.settings import OrganizationSettings, RiskSettings, SweepSettings
 from storage.store import FolderStore
-from tests.unit.remediator.house import RUN
+from tests.unit.remediator.harness import RUN
 
 CENTRAL, MEMBERS, REGIONS = "999988887777", ("100000000000", "100000000001"), ("us-east-1", "eu-west-1")
 LAYER = "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4"

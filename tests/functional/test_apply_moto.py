@@ -23,7 +23,7 @@ from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
 from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
 from storage.store import FolderStore
-from tests.unit.remediator.house import RUN
+from tests.unit.remediator.harness import RUN
 
 # The account that moto gives to every key it did not hand out itself.
 ACCOUNT, REGION = "123456789012", "us-east-1"

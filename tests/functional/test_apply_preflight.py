@@ -12,38 +12,38 @@ from remediator.plan.plan import Plan
 from scanner.aws.errors import Throttled
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
-from tests.unit.remediator.house import RUN, House
+from tests.unit.remediator.harness import RUN, Harness
 
 WRITES = ("update_function_configuration", "tag_resource", "untag_resource")
 
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(FakeLambda(), tmp_path)
+def harness(tmp_path: Path) -> Harness:
+    return Harness(FakeLambda(), tmp_path)
 
 
-def look(house: House, plan: Plan | None = None) -> pd.DataFrame:
-    changes = preflight(plan or house.plan(), house.aws, house.rules)
-    assert not any(house.aws.calls[method] for method in WRITES)
-    assert not list(house.store.root.rglob("*"))
+def look(harness: Harness, plan: Plan | None = None) -> pd.DataFrame:
+    changes = preflight(plan or harness.plan(), harness.aws, harness.rules)
+    assert not any(harness.aws.calls[method] for method in WRITES)
+    assert not list(harness.store.root.rglob("*"))
     return changes.set_index("function_name")
 
 
-def test_what_would_be_made_is_planned_and_the_layer_is_asked_for_once_a_unit(house: House) -> None:
+def test_what_would_be_made_is_planned_and_the_layer_is_asked_for_once_a_unit(harness: Harness) -> None:
     for number in range(6):
-        house.aws.add(f"f{number}", region=("us-east-1", "eu-west-1")[number % 2])
-    changes = look(house)
+        harness.aws.add(f"f{number}", region=("us-east-1", "eu-west-1")[number % 2])
+    changes = look(harness)
     assert set(changes["outcome"]) == {"planned"}
     assert changes.loc["f0", "detail"] == f"layer {layer(4)} and variables {EXEC_WRAPPER}, TW_POLICY"
     assert set(changes["attempts"]) == {0}
-    assert house.aws.calls["get_layer_version"] == 2
+    assert harness.aws.calls["get_layer_version"] == 2
 
 
-def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(house: House) -> None:
-    changes = preflight(house.plan(), house.aws, house.rules)
+def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(harness: Harness) -> None:
+    changes = preflight(harness.plan(), harness.aws, harness.rules)
     assert list(changes.columns) == [
         "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
     ]  # fmt: skip
@@ -57,15 +57,15 @@ def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(house: House) -> 
         ("AccessDeniedException", "x is not authorized to perform: lambda:GetLayerVersion on resource: y", "the layer is not shared with this account"),
     ],
 )  # fmt: skip
-def test_a_layer_that_cannot_be_had_is_told(house: House, code: str, message: str, why: str) -> None:
-    house.aws.add()
+def test_a_layer_that_cannot_be_had_is_told(harness: Harness, code: str, message: str, why: str) -> None:
+    harness.aws.add()
 
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "get_layer_version":
             raise refusal(code, message, "GetLayerVersion")
 
-    house.aws.before = refuse
-    changes = look(house)
+    harness.aws.before = refuse
+    changes = look(harness)
     assert changes.loc["f", "outcome"] == "dropped"
     assert changes.loc["f", "detail"] == f"preflight: layer_unavailable: {why}"
 
@@ -78,32 +78,32 @@ def test_a_layer_that_cannot_be_had_is_told(house: House, code: str, message: st
         ({"Environment": {"Error": {"ErrorCode": "KMSDisabledException"}}}, "dropped", "env_unreadable"),
     ],
 )
-def test_the_fresh_state_decides(house: House, edit: dict[str, Any], outcome: str, why: str) -> None:
-    arn = house.aws.add()
-    plan = house.plan()
-    house.aws.owner_edits(arn, **edit)
-    changes = look(house, plan)
+def test_the_fresh_state_decides(harness: Harness, edit: dict[str, Any], outcome: str, why: str) -> None:
+    arn = harness.aws.add()
+    plan = harness.plan()
+    harness.aws.owner_edits(arn, **edit)
+    changes = look(harness, plan)
     assert changes.loc["f", "outcome"] == outcome
     assert why in changes.loc["f", "detail"]
 
 
-def test_a_code_signing_policy_is_told_and_one_that_nobody_may_read_too(house: House) -> None:
-    house.aws.signing.add(house.aws.add("signed"))
-    house.aws.add("unknown")
+def test_a_code_signing_policy_is_told_and_one_that_nobody_may_read_too(harness: Harness) -> None:
+    harness.aws.signing.add(harness.aws.add("signed"))
+    harness.aws.add("unknown")
 
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "get_function_code_signing_config" and arn.endswith("unknown"):
             raise refusal("AccessDeniedException", "no", "GetFunctionCodeSigningConfig")
 
-    house.aws.before = refuse
-    changes = look(house)
+    harness.aws.before = refuse
+    changes = look(harness)
     assert changes.loc["signed", "detail"].startswith("preflight: signature")
     assert changes.loc["unknown", "outcome"] == "planned"
     assert "not known whether a code signing policy refuses it" in changes.loc["unknown", "detail"]
 
 
-def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
-    arn = house.aws.add("large")
+def test_what_aws_has_refused_before_is_told_again(harness: Harness) -> None:
+    arn = harness.aws.add("large")
 
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "update_function_configuration":
@@ -111,13 +111,13 @@ def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
                 "InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes"
             )
 
-    house.aws.before = refuse
-    house.apply()
+    harness.aws.before = refuse
+    harness.apply()
     held = hold_back(
-        house.assessed(), house.defender, store=house.store, partition="aws", config_digest="digest", own_function=None
+        harness.assessed(), harness.defender, store=harness.store, partition="aws", config_digest="digest", own_function=None
     )  # fmt: skip
-    plan = house.plan(hold=held.hold)
-    changes = preflight(plan, house.aws, house.rules, refused=held.refused)
+    plan = harness.plan(hold=held.hold)
+    changes = preflight(plan, harness.aws, harness.rules, refused=held.refused)
     assert changes["function_arn"].tolist() == [arn]
     assert changes["outcome"].tolist() == ["dropped"]
     assert changes["detail"].tolist() == [
@@ -126,15 +126,15 @@ def test_what_aws_has_refused_before_is_told_again(house: House) -> None:
 
 
 @pytest.mark.parametrize("method", ["get_function_configuration", "get_layer_version"])
-def test_what_could_not_be_looked_at_now_is_put_off_and_not_refused(house: House, method: str) -> None:
-    house.aws.add()
+def test_what_could_not_be_looked_at_now_is_put_off_and_not_refused(harness: Harness, method: str) -> None:
+    harness.aws.add()
 
     def throttle(called: str, arn: str, n: int) -> None:
         if called == method:
             raise Throttled(f"{called}: TooManyRequestsException")
 
-    house.aws.before = throttle
-    changes = look(house)
+    harness.aws.before = throttle
+    changes = look(harness)
     assert (changes.loc["f", "outcome"], changes.loc["f", "detail"]) == (
         "deferred", "preflight: throttled: AWS kept throttling"
     )  # fmt: skip

@@ -30,7 +30,7 @@ from scanner.core.errors import BadInput
 from scanner.settings import SweepSettings, Tag
 from storage.store_base import StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
-from tests.unit.remediator.house import House, hurry
+from tests.unit.remediator.harness import Harness, wait_briefly
 
 PILOT, EARLY, OTHER = "111111111111", "222222222222", "333333333333"
 SWEEP = SweepSettings(unit_timeout_sec=20)
@@ -40,17 +40,17 @@ TAG = Tag(key="ring", value="0")
 
 
 @pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_briefly(monkeypatch)
     monkeypatch.setattr("remediator.journal.journal.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
 
 
-def organization(tmp_path: Path, waves: list[dict[str, Any]], **rollout: Any) -> House:
-    house = House(FakeLambda(), tmp_path, waves=waves, **rollout)
+def organization(tmp_path: Path, waves: list[dict[str, Any]], **rollout: Any) -> Harness:
+    harness = Harness(FakeLambda(), tmp_path, waves=waves, **rollout)
     for account in (PILOT, EARLY, OTHER):
-        house.aws.add(f"f{account[0]}", account)
-    return house
+        harness.aws.add(f"f{account[0]}", account)
+    return harness
 
 
 TWO = [
@@ -72,8 +72,8 @@ class Clock(datetime):
 class Hours:
     """Runs, one after the other, at a time of the test's own."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
         self.unread: list[tuple[str, str, str]] = []
 
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -85,34 +85,34 @@ class Hours:
         return accounts, units
 
     def see(self, after: timedelta) -> WaveProgress:
-        house, now = self.house, datetime.now(UTC) + after
+        harness, now = self.harness, datetime.now(UTC) + after
         Clock.ahead = after
-        house.aws.changed_at = now - timedelta(hours=23)
+        harness.aws.changed_at = now - timedelta(hours=23)
         accounts, units = self.frames()
-        assessed = house.assessed()
-        aws: Any = house.aws
+        assessed = harness.assessed()
+        aws: Any = harness.aws
         health = observe_health(
-            aws, house.rollout.health, SWEEP, store=house.store, assessed=assessed, now=now
+            aws, harness.rollout.health, SWEEP, store=harness.store, assessed=assessed, now=now
         )
         return observe_waves(
-            assessed, accounts, units, house.rollout.waves, aws, SWEEP,
-            store=house.store, health=health, held=(), now=now,
+            assessed, accounts, units, harness.rollout.waves, aws, SWEEP,
+            store=harness.store, health=health, held=(), now=now,
         )  # fmt: skip
 
     def plan(self, waves: WaveProgress) -> Plan:
-        house = self.house
-        house.assessed, was = lambda: waves.marked(was()), house.assessed  # type: ignore[method-assign]
+        harness = self.harness
+        harness.assessed, was = lambda: waves.marked(was()), harness.assessed  # type: ignore[method-assign]
         try:
-            return house.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly")
+            return harness.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly")
         finally:
-            house.assessed = was  # type: ignore[method-assign]
+            harness.assessed = was  # type: ignore[method-assign]
 
     def run(self, hours: float) -> tuple[dict[str, int], tuple[WaveStatus, ...], ApplyResult]:
         """Run once, so many hours from now: what was changed by account, and where the waves stand then."""
         waves = self.see(timedelta(hours=hours))
         plan = self.plan(waves)
-        applied = self.house.apply(plan, plan.run_id)
-        kept = waves.after(plan, applied.changes, stopped=False).keep(self.house.store, ())
+        applied = self.harness.apply(plan, plan.run_id)
+        kept = waves.after(plan, applied.changes, stopped=False).keep(self.harness.store, ())
         done = applied.changes[applied.changes["outcome"] == "changed"]
         return done["account_id"].value_counts().to_dict(), kept.standing, applied
 
@@ -122,9 +122,9 @@ def stages(standing: tuple[WaveStatus, ...]) -> list[str]:
 
 
 def test_one_wave_after_the_other_and_then_the_rest(tmp_path: Path) -> None:
-    house = organization(tmp_path, TWO)
-    hours = Hours(house)
-    house.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    harness = organization(tmp_path, TWO)
+    hours = Hours(harness)
+    harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
 
     changed, standing, _ = hours.run(0.5)
     assert changed == {PILOT: 1}
@@ -147,13 +147,13 @@ def test_one_wave_after_the_other_and_then_the_rest(tmp_path: Path) -> None:
 
 
 def test_new_functions_of_a_wave_that_has_passed_do_not_wait(tmp_path: Path) -> None:
-    house = organization(tmp_path, TWO)
-    house.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
-    hours = Hours(house)
+    harness = organization(tmp_path, TWO)
+    harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    hours = Hours(harness)
     hours.run(0.5)
     hours.run(2)
     hours.run(25)
-    house.aws.add("new", PILOT)
+    harness.aws.add("new", PILOT)
     assert hours.run(26)[0] == {PILOT: 1}
 
 
@@ -168,9 +168,9 @@ def test_a_wave_that_nobody_calls_is_not_well(tmp_path: Path) -> None:
 
 
 def test_metrics_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
-    house = organization(tmp_path, [TWO[0] | {"soak_hours": 10}])
-    house.aws.figures = {"f1": WELL}
-    hours = Hours(house)
+    harness = organization(tmp_path, [TWO[0] | {"soak_hours": 10}])
+    harness.aws.figures = {"f1": WELL}
+    hours = Hours(harness)
     hours.run(0.5)
     hours.run(2)
 
@@ -178,11 +178,11 @@ def test_metrics_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
         if method == "get_metric_data":
             raise refusal("AccessDenied", "no", "GetMetricData")
 
-    house.aws.before = refuse
+    harness.aws.before = refuse
     (standing,) = hours.see(timedelta(hours=12)).standing
     assert standing.stage == "held"
     assert standing.says == "the metrics of 1 of its functions could not be read"
-    house.aws.before = lambda method, arn, n: None
+    harness.aws.before = lambda method, arn, n: None
     (standing,) = hours.see(timedelta(hours=12)).standing
     assert standing.stage == "passed"
 
@@ -204,10 +204,10 @@ def test_a_wave_without_functions_is_a_mistake_and_opens_nothing(tmp_path: Path)
 
 
 def test_a_wave_larger_than_a_run_soaks_only_once_all_of_it_is_changed(tmp_path: Path) -> None:
-    house = organization(tmp_path, TWO, max_changes_per_account=2)
+    harness = organization(tmp_path, TWO, max_changes_per_account=2)
     for number in range(3):
-        house.aws.add(f"more{number}", PILOT)
-    hours = Hours(house)
+        harness.aws.add(f"more{number}", PILOT)
+    hours = Hours(harness)
     changed, standing, _ = hours.run(0.5)
     assert changed == {PILOT: 2}
     assert (standing[0].stage, standing[0].says) == ("open", "4 of its functions are to be changed")
@@ -215,9 +215,9 @@ def test_a_wave_larger_than_a_run_soaks_only_once_all_of_it_is_changed(tmp_path:
 
 
 def test_failures_keep_the_next_wave_shut(tmp_path: Path) -> None:
-    house = organization(tmp_path, [TWO[0] | {"max_failed_pct": 10}])
-    house.aws.add("broken", PILOT)
-    house.aws.figures = {"f1": WELL}
+    harness = organization(tmp_path, [TWO[0] | {"max_failed_pct": 10}])
+    harness.aws.add("broken", PILOT)
+    harness.aws.figures = {"f1": WELL}
 
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "update_function_configuration" and arn.endswith("broken"):
@@ -225,8 +225,8 @@ def test_failures_keep_the_next_wave_shut(tmp_path: Path) -> None:
                 "InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes"
             )
 
-    house.aws.before = refuse
-    hours = Hours(house)
+    harness.aws.before = refuse
+    hours = Hours(harness)
     hours.run(0.5)
     changed, standing, _ = hours.run(25)
     assert OTHER not in changed
@@ -234,57 +234,57 @@ def test_failures_keep_the_next_wave_shut(tmp_path: Path) -> None:
 
 
 def test_a_wave_by_tag_and_tags_that_cannot_be_read(tmp_path: Path) -> None:
-    house = organization(tmp_path, [{"name": "ring0", "tag": dict(TAG), "soak_hours": 1}])
-    (arn,) = [arn for arn in house.aws.functions if arn.endswith(":f3")]
-    house.aws.tags[arn][TAG.key] = TAG.value
-    hours = Hours(house)
+    harness = organization(tmp_path, [{"name": "ring0", "tag": dict(TAG), "soak_hours": 1}])
+    (arn,) = [arn for arn in harness.aws.functions if arn.endswith(":f3")]
+    harness.aws.tags[arn][TAG.key] = TAG.value
+    hours = Hours(harness)
     assert hours.plan(hours.see(timedelta(hours=0.5))).held_back == {"wave": 2}
 
     def refuse(method: str, arn: str, n: int) -> None:
         if method == "get_resources" and OTHER in arn:
             raise refusal("AccessDeniedException", "no", "GetResources")
 
-    house.aws.before = refuse
+    harness.aws.before = refuse
     waves = hours.see(timedelta(hours=0.5))
     assert hours.plan(waves).held_back == {"wave": 3}
     assert waves.standing[0].says == "1 of its account-regions could not be read"
-    house.aws.before = lambda method, arn, n: None
+    harness.aws.before = lambda method, arn, n: None
     assert hours.run(0.5)[0] == {OTHER: 1}
 
 
 def test_without_waves_all_go_at_once_and_nothing_is_kept(tmp_path: Path) -> None:
-    house = organization(tmp_path, [])
-    changed, standing, _ = Hours(house).run(0.5)
+    harness = organization(tmp_path, [])
+    changed, standing, _ = Hours(harness).run(0.5)
     assert changed == {PILOT: 1, EARLY: 1, OTHER: 1}
     assert standing == ()
-    assert house.store.read("state/waves.json") is None
+    assert harness.store.read("state/waves.json") is None
 
 
 def test_a_broken_state_is_told_in_one_line(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
-    hours.house.store.write("state/waves.json", b"{", "application/json")
+    hours.harness.store.write("state/waves.json", b"{", "application/json")
     with pytest.raises(BadInput, match=r"waves\.json: "):
         hours.see(timedelta(0))
 
 
 def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
-    house = organization(tmp_path, TWO)
-    hours = Hours(house)
+    harness = organization(tmp_path, TWO)
+    hours = Hours(harness)
     plan = hours.plan(hours.see(timedelta(0)))
-    settled = house.store.append
+    settled = harness.store.append
 
     def killed(path: str, line: bytes) -> None:
         if b'"outcome"' in line:
             raise StoreFailed("the machine is gone")
         settled(path, line)
 
-    house.store.append = killed  # type: ignore[method-assign]
-    house.apply(plan, plan.run_id)
-    house.store.append = settled  # type: ignore[method-assign]
-    house.store.delete("state/waves.json")
-    assert house.resolve().changes["outcome"].tolist() == ["changed"]
+    harness.store.append = killed  # type: ignore[method-assign]
+    harness.apply(plan, plan.run_id)
+    harness.store.append = settled  # type: ignore[method-assign]
+    harness.store.delete("state/waves.json")
+    assert harness.resolve().changes["outcome"].tolist() == ["changed"]
     assert hours.see(timedelta(0)).standing[0].changed == 1
-    (counted,) = json.loads(house.store.read(f"state/drift/{PILOT}.json") or b"[]")
+    (counted,) = json.loads(harness.store.read(f"state/drift/{PILOT}.json") or b"[]")
     assert counted["run_id"] == plan.run_id
 
 
@@ -339,7 +339,7 @@ def test_a_stopped_run_ends_no_wave(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     waves = hours.see(timedelta(0))
     plan = hours.plan(waves)
-    made = hours.house.apply(plan, plan.run_id).changes
+    made = hours.harness.apply(plan, plan.run_id).changes
     assert waves.after(plan, made, stopped=True).states == waves.states
     assert waves.after(replace(plan, changes=()), made, stopped=False).states == waves.states
     assert waves.after(plan, made, stopped=False).states[0].done
@@ -351,17 +351,17 @@ def test_a_run_that_was_told_to_stop_ends_no_wave(tmp_path: Path) -> None:
     plan = hours.plan(waves)
     told = threading.Event()
     told.set()
-    cut = hours.house.apply(plan, plan.run_id, stop=told)
+    cut = hours.harness.apply(plan, plan.run_id, stop=told)
     assert (cut.stopped_by, cut.changes["outcome"].tolist()) == (None, ["deferred"])
     assert waves.after(plan, cut.changes, stopped=False).states == waves.states
 
 
 def test_a_wave_of_which_more_is_changed_soaks_anew(tmp_path: Path) -> None:
-    house = organization(tmp_path, TWO)
-    house.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
-    hours = Hours(house)
+    harness = organization(tmp_path, TWO)
+    harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    hours = Hours(harness)
     hours.run(0.5)
-    house.aws.add("late", PILOT)
+    harness.aws.add("late", PILOT)
     assert hours.run(20)[0] == {PILOT: 1}
     changed, standing, _ = hours.run(25)
     assert (changed, stages(standing)) == ({}, ["soaking", "waiting"])

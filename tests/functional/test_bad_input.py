@@ -15,14 +15,14 @@ from auto_defender.demo.organization import Organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from remediator.journal.store import run_folder
 from tests.functional.moto_server import (
-    Desk,
     Done,
+    Workspace,
     auto_defender,
     configurations,
-    desk_with,
     environment,
     reset,
     serving,
+    workspace_with,
 )
 
 NO_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
@@ -35,25 +35,25 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def desk(server: str, tmp_path: Path) -> Desk:
+def workspace(server: str, tmp_path: Path) -> Workspace:
     """Everything in order, but for what a test breaks."""
-    return desk_with(server, tmp_path, 3)
+    return workspace_with(server, tmp_path, 3)
 
 
 @pytest.fixture
-def paper(tmp_path: Path) -> Desk:
-    """A desk whose mistakes are found on paper: no server is there to ask."""
-    return Desk(tmp_path, Organization([]))
+def paper(tmp_path: Path) -> Workspace:
+    """A workspace whose mistakes are found on paper: no server is there to ask."""
+    return Workspace(tmp_path, Organization([]))
 
 
-def refused(desk: Desk, *arguments: str, env: Mapping[str, str]) -> str:
+def refused(workspace: Workspace, *arguments: str, env: Mapping[str, str]) -> str:
     """Run something that writes, hold that it is refused before anything is written, and give the line that says why."""
-    everything = [account.id for account in desk.organization.accounts]
-    files, functions = _files(desk.folder), configurations(everything)
-    done = auto_defender(*arguments, env=env, cwd=desk.folder)
+    everything = [account.id for account in workspace.organization.accounts]
+    files, functions = _files(workspace.folder), configurations(everything)
+    done = auto_defender(*arguments, env=env, cwd=workspace.folder)
     assert done.exit_code == 2, (done.exit_code, done.stderr)
     assert done.stdout == ""
-    assert _files(desk.folder) == files
+    assert _files(workspace.folder) == files
     assert configurations(everything) == functions
     assert not [
         key for bucket in s3_backends[CENTRAL_ACCOUNT_ID]["aws"].buckets.values() for key in bucket.keys
@@ -71,26 +71,26 @@ def _one_line(done: Done) -> str:
     return line
 
 
-def apply(desk: Desk, env: Mapping[str, str], **sections: Any) -> str:
-    return refused(desk, "run", "--apply", "--config", desk.configure(**sections), env=env)
+def apply(workspace: Workspace, env: Mapping[str, str], **sections: Any) -> str:
+    return refused(workspace, "run", "--apply", "--config", workspace.configure(**sections), env=env)
 
 
-def test_no_credentials(server: str, desk: Desk) -> None:
+def test_no_credentials(server: str, workspace: Workspace) -> None:
     env = {name: value for name, value in environment(server).items() if name not in NO_CREDENTIALS}
-    assert "no AWS credentials" in apply(desk, env)
+    assert "no AWS credentials" in apply(workspace, env)
 
 
-def test_a_profile_that_does_not_exist(server: str, desk: Desk) -> None:
-    line = apply(desk, environment(server, AWS_PROFILE="prodution"))
+def test_a_profile_that_does_not_exist(server: str, workspace: Workspace) -> None:
+    line = apply(workspace, environment(server, AWS_PROFILE="prodution"))
     assert "prodution" in line
 
 
-def test_an_organization_call_denied(server: str, desk: Desk) -> None:
+def test_an_organization_call_denied(server: str, workspace: Workspace) -> None:
     def denied(*_: Any, **__: Any) -> None:
         raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
 
     with patch.object(OrganizationsBackend, "list_accounts", denied):
-        line = apply(desk, environment(server))
+        line = apply(workspace, environment(server))
     assert "accounts could not be listed" in line
     assert "AccessDenied" in line
     assert "organizations:List*" in line
@@ -98,42 +98,42 @@ def test_an_organization_call_denied(server: str, desk: Desk) -> None:
 
 def test_an_account_in_no_organization(server: str, tmp_path: Path) -> None:
     reset(server)
-    line = apply(Desk(tmp_path, Organization([])), environment(server))
+    line = apply(Workspace(tmp_path, Organization([])), environment(server))
     assert "in no organization" in line
 
 
-def test_an_empty_organization(server: str, desk: Desk) -> None:
+def test_an_empty_organization(server: str, workspace: Workspace) -> None:
     with patch.object(OrganizationsBackend, "list_accounts", lambda *_, **__: ([], None)):
-        assert "no active account is in scope (0 listed)" in apply(desk, environment(server))
+        assert "no active account is in scope (0 listed)" in apply(workspace, environment(server))
 
 
-def test_an_organization_of_which_nothing_is_left_in_scope(server: str, desk: Desk) -> None:
-    accounts = [account.id for account in desk.organization.accounts]
-    line = apply(desk, environment(server), organization={"exclude_accounts": accounts})
+def test_an_organization_of_which_nothing_is_left_in_scope(server: str, workspace: Workspace) -> None:
+    accounts = [account.id for account in workspace.organization.accounts]
+    line = apply(workspace, environment(server), organization={"exclude_accounts": accounts})
     assert "no active account is in scope (3 listed)" in line
 
 
-def test_an_ou_that_does_not_exist(server: str, desk: Desk) -> None:
-    line = apply(desk, environment(server), organization={"exclude_ous": ["ou-abcd-12345678"]})
+def test_an_ou_that_does_not_exist(server: str, workspace: Workspace) -> None:
+    line = apply(workspace, environment(server), organization={"exclude_ous": ["ou-abcd-12345678"]})
     assert "organization.exclude_ous" in line
     assert "ou-abcd-12345678" in line
 
 
-def test_a_region_that_does_not_exist(server: str, desk: Desk) -> None:
-    line = apply(desk, environment(server), organization={"regions": ["us-east-1", "us-esat-2"]})
+def test_a_region_that_does_not_exist(server: str, workspace: Workspace) -> None:
+    line = apply(workspace, environment(server), organization={"regions": ["us-east-1", "us-esat-2"]})
     assert "organization.regions" in line
     assert "us-esat-2" in line
 
 
-def test_a_bucket_that_does_not_exist(server: str, desk: Desk) -> None:
-    line = apply(desk, environment(server), output="s3://nobody-has-this-bucket/reports")
+def test_a_bucket_that_does_not_exist(server: str, workspace: Workspace) -> None:
+    line = apply(workspace, environment(server), output="s3://nobody-has-this-bucket/reports")
     assert "s3://nobody-has-this-bucket does not exist" in line
 
 
-def test_a_folder_that_cannot_be_written(server: str, desk: Desk) -> None:
-    (desk.folder / "occupied").touch()
-    line = apply(desk, environment(server), output=str(desk.folder / "occupied" / "out"))
-    assert f"can't write to the folder {desk.folder / 'occupied' / 'out'}" in line
+def test_a_folder_that_cannot_be_written(server: str, workspace: Workspace) -> None:
+    (workspace.folder / "occupied").touch()
+    line = apply(workspace, environment(server), output=str(workspace.folder / "occupied" / "out"))
+    assert f"can't write to the folder {workspace.folder / 'occupied' / 'out'}" in line
 
 
 # What follows is found before anything is asked of AWS.
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_written(server: str, desk: Desk) -> None:
     ],
 )
 def test_a_configuration_with_a_wrong_key_type_or_arn(
-    paper: Desk, sections: dict[str, Any], told: tuple[str, str]
+    paper: Workspace, sections: dict[str, Any], told: tuple[str, str]
 ) -> None:
     line = apply(paper, environment(), **sections)
     assert f"{paper.folder / 'auto-defender.yaml'}, line " in line
@@ -159,19 +159,19 @@ def test_a_configuration_with_a_wrong_key_type_or_arn(
         assert part in line
 
 
-def test_a_configuration_with_a_key_twice(paper: Desk) -> None:
+def test_a_configuration_with_a_key_twice(paper: Workspace) -> None:
     path = Path(paper.configure())
     path.write_text("output: a\norganization:\n  role_name: A\noutput: b\n")
     line = refused(paper, "run", "--apply", "--config", str(path), env=environment())
     assert f"{path}, line 4: the key 'output' stands twice" in line
 
 
-def test_a_configuration_that_is_not_there(paper: Desk) -> None:
+def test_a_configuration_that_is_not_there(paper: Workspace) -> None:
     line = refused(paper, "run", "--apply", "--config", "nowhere.yaml", env=environment())
     assert "nowhere.yaml: No such file" in line
 
 
-def test_a_variable_that_overrides_with_nonsense(paper: Desk) -> None:
+def test_a_variable_that_overrides_with_nonsense(paper: Workspace) -> None:
     line = apply(paper, environment(DRY_RUN="maybe"))
     assert "DRY_RUN: expected true or false" in line
 
@@ -186,7 +186,7 @@ def test_a_variable_that_overrides_with_nonsense(paper: Desk) -> None:
     ],
 )
 def test_an_opt_out_file_that_is_missing_empty_or_has_no_date(
-    paper: Desk, text: str | None, told: str
+    paper: Workspace, text: str | None, told: str
 ) -> None:
     config, optouts = paper.configure(), paper.folder / "optouts.yaml"
     optouts.unlink() if text is None else optouts.write_text(text)
@@ -196,25 +196,27 @@ def test_an_opt_out_file_that_is_missing_empty_or_has_no_date(
 
 
 @pytest.mark.parametrize("text", [None, '{"format": 1}'])
-def test_a_plan_that_is_missing_or_none(server: str, desk: Desk, text: str | None) -> None:
-    plan = desk.folder / "plan.json"
+def test_a_plan_that_is_missing_or_none(server: str, workspace: Workspace, text: str | None) -> None:
+    plan = workspace.folder / "plan.json"
     if text is not None:
         plan.write_text(text)
-    line = refused(desk, "apply", "--config", desk.configure(), str(plan), env=environment(server))
+    line = refused(workspace, "apply", "--config", workspace.configure(), str(plan), env=environment(server))
     assert str(plan) in line
 
 
-def test_a_journal_that_is_broken_and_the_way_out_that_the_line_tells(server: str, desk: Desk) -> None:
+def test_a_journal_that_is_broken_and_the_way_out_that_the_line_tells(
+    server: str, workspace: Workspace
+) -> None:
     run_id = f"{datetime.now(UTC) - timedelta(hours=2):%Y%m%dT%H%M%SZ}-1a2b3c"
-    journal = desk.folder / "out" / run_folder(run_id) / "journal.jsonl"
-    marker = desk.folder / "out/state/open" / f"{run_id}.json"
+    journal = workspace.folder / "out" / run_folder(run_id) / "journal.jsonl"
+    marker = workspace.folder / "out/state/open" / f"{run_id}.json"
     for path, text in ((journal, '{"event": "intent"}\n'), (marker, "{}")):
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    line = apply(desk, environment(server))
+    line = apply(workspace, environment(server))
     assert f"{journal}, line 1: not a line of a journal; put back what was there, or move the file" in line
 
-    journal.rename(desk.folder / "journal.jsonl")
-    done = auto_defender("run", "--apply", "--config", desk.configure(), env=environment(server))
+    journal.rename(workspace.folder / "journal.jsonl")
+    done = auto_defender("run", "--apply", "--config", workspace.configure(), env=environment(server))
     assert "changed" in done.stdout, done.stderr
     assert not marker.exists()

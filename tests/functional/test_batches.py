@@ -17,7 +17,7 @@ from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
-from tests.functional.moto_server import Desk, configurations, environment, reset, serving
+from tests.functional.moto_server import Workspace, configurations, environment, reset, serving
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
@@ -33,9 +33,9 @@ class Invocation:
 class Steps:
     """Plays the state machine."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.organization = desk.organization
-        self.desk = desk
+    def __init__(self, workspace: Workspace) -> None:
+        self.organization = workspace.organization
+        self.workspace = workspace
         self._started = 0
 
     def call(self, **event: Any) -> dict[str, Any]:
@@ -110,12 +110,12 @@ def machine(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     organization: Organization = build_organization(5)
     fill(organization)
     s3_backends[CENTRAL_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
-    desk = Desk(tmp_path, organization)
+    workspace = Workspace(tmp_path, organization)
     for name, value in environment(server, AWS_DEFAULT_REGION="us-east-1").items():
         monkeypatch.setenv(name, value)
     handlers = list(logging.getLogger().handlers)
-    monkeypatch.setenv("AUTO_DEFENDER_CONFIG", desk.configure(output=f"s3://{BUCKET}"))
-    yield Steps(desk)
+    monkeypatch.setenv("AUTO_DEFENDER_CONFIG", workspace.configure(output=f"s3://{BUCKET}"))
+    yield Steps(workspace)
     logging.getLogger().handlers[:] = handlers
 
 
@@ -152,7 +152,7 @@ def test_a_dry_run_in_steps_tells_what_one_call_tells(
 
 
 def test_what_aliases_serve_is_the_same_in_steps(machine: Steps) -> None:
-    machine.desk.configure(output=f"s3://{BUCKET}")
+    machine.workspace.configure(output=f"s3://{BUCKET}")
     whole = machine.call(job="run")
     functions = machine.functions()
     machine.run()
@@ -186,7 +186,7 @@ def test_changes_in_steps_are_the_changes_of_one_plan(
 
 def test_the_limit_of_a_run_holds_over_all_batches(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    machine.desk.configure(output=f"s3://{BUCKET}", rollout={"max_changes_per_run": 3})
+    machine.workspace.configure(output=f"s3://{BUCKET}", rollout={"max_changes_per_run": 3})
     brief = machine.run()
     assert (brief["changed"], brief["exit_code"], brief["stopped_by"]) == (3, 5, "max_changes_per_run")
 
@@ -289,13 +289,13 @@ def test_too_many_failed_batches_stop_the_changes(machine: Steps, monkeypatch: p
 def test_a_batch_that_failed_says_why_in_the_ledger(machine: Steps) -> None:
     begun = machine.manifest()
     first, others, _ = machine.lost_and_others(begun)
-    optouts = machine.desk.folder / "optouts.yaml"
+    optouts = machine.workspace.folder / "optouts.yaml"
     text = optouts.read_text(encoding="utf-8")
-    machine.desk.configure(output=f"s3://{BUCKET}", risk={"min_memory_mb": 1024})
+    machine.workspace.configure(output=f"s3://{BUCKET}", risk={"min_memory_mb": 1024})
     with pytest.raises(BadInput, match="configuration has changed since run"):
         machine.call(**first)
     optouts.write_text(text, encoding="utf-8")
-    machine.desk.configure(output=f"s3://{BUCKET}")
+    machine.workspace.configure(output=f"s3://{BUCKET}")
     for item in others:
         machine.call(**item)
     assert machine.merge(begun)["exit_code"] == 3
@@ -354,6 +354,6 @@ def test_an_event_that_is_none_is_told(machine: Steps) -> None:
 
 
 def test_a_folder_is_no_place_for_batches(machine: Steps) -> None:
-    machine.desk.configure()
+    machine.workspace.configure()
     with pytest.raises(BadInput, match="make the key 'output' s3://bucket/prefix"):
         machine.manifest()

@@ -16,7 +16,7 @@ from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from scanner.risk.catalogue import CHECKS
 from scanner.settings import EXEC_WRAPPER
-from tests.functional.moto_server import Desk, auto_defender, configurations, environment, reset, serving
+from tests.functional.moto_server import Workspace, auto_defender, configurations, environment, reset, serving
 
 OURS = "layer:twistlock-"
 
@@ -37,8 +37,8 @@ def organization(server: str) -> Organization:
 
 
 @pytest.fixture
-def desk(organization: Organization, tmp_path: Path) -> Desk:
-    return Desk(tmp_path, organization)
+def workspace(organization: Organization, tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path, organization)
 
 
 def state(organization: Organization) -> dict[str, dict[str, object]]:
@@ -49,27 +49,27 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_a_dry_run_then_the_changes_then_nothing_left_to_do(server: str, desk: Desk) -> None:
-    config, env = desk.configure(), environment(server)
-    before = state(desk.organization)
+def test_a_dry_run_then_the_changes_then_nothing_left_to_do(server: str, workspace: Workspace) -> None:
+    config, env = workspace.configure(), environment(server)
+    before = state(workspace.organization)
 
     dry = auto_defender("run", "--config", config, "--json", env=env)
     assert dry.exit_code == 3, dry.stderr[-2000:]  # one account refuses its role
     assert dry.summary["mode"] == "dry_run"
     assert dry.summary["units_by_outcome"] == {"read": 4, "access_denied": 2, "suspended": 2}
-    assert state(desk.organization) == before
-    planned = rows(desk.run_file(dry.summary["run_id"], "changes.csv"))
+    assert state(workspace.organization) == before
+    planned = rows(workspace.run_file(dry.summary["run_id"], "changes.csv"))
     assert planned
     assert {change["outcome"] for change in planned} == {"planned"}
 
     applied = auto_defender("run", "--config", config, "--apply", "--json", env=env)
     assert applied.exit_code == 3, applied.stderr[-2000:]
-    changes = rows(desk.run_file(applied.summary["run_id"], "changes.csv"))
+    changes = rows(workspace.run_file(applied.summary["run_id"], "changes.csv"))
     assert [(c["function_arn"], c["action"]) for c in changes] == [
         (c["function_arn"], c["action"]) for c in planned
     ]
     assert {change["outcome"] for change in changes} == {"changed"}
-    after = state(desk.organization)
+    after = state(workspace.organization)
     changed = {change["function_arn"] for change in changes}
     for arn, now in after.items():
         if arn in changed:
@@ -82,9 +82,9 @@ def test_a_dry_run_then_the_changes_then_nothing_left_to_do(server: str, desk: D
     again = auto_defender("run", "--config", config, "--apply", "--json", env=env)
     assert again.exit_code == 3
     assert again.summary["changes_by_outcome"] == {}
-    assert state(desk.organization) == after
+    assert state(workspace.organization) == after
 
-    everything = [path.read_bytes() for path in desk.folder.rglob("*") if path.is_file()]
+    everything = [path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file()]
     everything += [text.encode() for done in (dry, applied, again) for text in (done.stdout, done.stderr)]
     assert not [text for text in everything if SECRET.encode() in text or b"simulated-policy-of-org" in text]
 
@@ -107,10 +107,10 @@ def assert_protected(before: dict[str, object], now: dict[str, object]) -> None:
     assert {key: now[key] for key in same} == {key: before[key] for key in same}
 
 
-def test_a_scan_into_a_bucket_without_utilization_changes_nothing(server: str, desk: Desk) -> None:
+def test_a_scan_into_a_bucket_without_utilization_changes_nothing(server: str, workspace: Workspace) -> None:
     bucket = s3_backends[CENTRAL_ACCOUNT_ID]["aws"].create_bucket("reports-of-the-org", "us-east-1")
-    config = desk.configure(risk={"utilization": {"enabled": False}})
-    before = state(desk.organization)
+    config = workspace.configure(risk={"utilization": {"enabled": False}})
+    before = state(workspace.organization)
     done = auto_defender(
         "scan",
         "--config",
@@ -127,22 +127,22 @@ def test_a_scan_into_a_bucket_without_utilization_changes_nothing(server: str, d
         "coverage/latest/functions.csv",
         "coverage/latest/summary.json",
     } <= set(bucket.keys)
-    assert state(desk.organization) == before
-    assert not (desk.folder / "out").exists()
+    assert state(workspace.organization) == before
+    assert not (workspace.folder / "out").exists()
 
 
-def test_an_approved_plan_is_made_and_taken_back(server: str, desk: Desk) -> None:
-    config, env = desk.configure(), environment(server)
-    before = state(desk.organization)
-    plan = str(desk.folder / "plan.json")
+def test_an_approved_plan_is_made_and_taken_back(server: str, workspace: Workspace) -> None:
+    config, env = workspace.configure(), environment(server)
+    before = state(workspace.organization)
+    plan = str(workspace.folder / "plan.json")
     planned = auto_defender("plan", "--config", config, "--out", plan, "--json", env=env)
     assert planned.exit_code == 3, planned.stderr[-2000:]
-    assert state(desk.organization) == before
+    assert state(workspace.organization) == before
 
     applied = auto_defender("apply", "--config", config, plan, "--json", env=env)
     assert applied.exit_code == 0, applied.stderr[-2000:]
     arns = {change["function_arn"] for change in planned.summary["changes"]}
-    after = state(desk.organization)
+    after = state(workspace.organization)
     assert {arn for arn in after if after[arn]["Layers"] != before[arn]["Layers"]} <= arns
     assert applied.summary["changes_by_outcome"] == {"changed": len(arns)}
 
@@ -151,15 +151,15 @@ def test_an_approved_plan_is_made_and_taken_back(server: str, desk: Desk) -> Non
     )
     assert back.exit_code == 0, back.stderr[-2000:]
     assert back.summary["changes_by_outcome"] == {"rolled_back": len(arns)}
-    restored = state(desk.organization)
+    restored = state(workspace.organization)
     for arn, was in before.items():
         same = set(was) - {"RevisionId", "LastModified"}
         assert {key: restored[arn][key] for key in same} == {key: was[key] for key in same}
 
 
-def test_explain_tells_every_check_of_a_function(server: str, desk: Desk) -> None:
-    arn = desk.organization.quarantined[0]
-    done = auto_defender("explain", "--config", desk.configure(), arn, env=environment(server))
+def test_explain_tells_every_check_of_a_function(server: str, workspace: Workspace) -> None:
+    arn = workspace.organization.quarantined[0]
+    done = auto_defender("explain", "--config", workspace.configure(), arn, env=environment(server))
     assert done.exit_code == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{arn}\nunprotected, verdict: eligible\n")
     for check in CHECKS:
@@ -167,12 +167,12 @@ def test_explain_tells_every_check_of_a_function(server: str, desk: Desk) -> Non
     assert SECRET not in done.stdout + done.stderr
 
 
-def test_explain_promises_nothing_that_no_run_would_do(server: str, desk: Desk) -> None:
-    arn, env = desk.organization.quarantined[0], environment(server)
+def test_explain_promises_nothing_that_no_run_would_do(server: str, workspace: Workspace) -> None:
+    arn, env = workspace.organization.quarantined[0], environment(server)
     account = arn.split(":")[4]
 
     def explained(**sections: object) -> str:
-        return auto_defender("explain", "--config", desk.configure(**sections), arn, env=env).stdout
+        return auto_defender("explain", "--config", workspace.configure(**sections), arn, env=env).stdout
 
     assert "\nwould protect: " in explained()
     outside = explained(organization={"exclude_accounts": [account]})
@@ -197,18 +197,18 @@ def test_explain_promises_nothing_that_no_run_would_do(server: str, desk: Desk) 
     ],
 )
 def test_what_can_not_be_explained_is_one_clear_line(
-    server: str, desk: Desk, old: str, new: str, told: str
+    server: str, workspace: Workspace, old: str, new: str, told: str
 ) -> None:
-    arn = desk.organization.quarantined[0]
+    arn = workspace.organization.quarantined[0]
     asked = arn.replace(arn.split(":")[4] if old == "ACCOUNT" else old, new) if old else "orders"
-    done = auto_defender("explain", "--config", desk.configure(), asked, env=environment(server))
+    done = auto_defender("explain", "--config", workspace.configure(), asked, env=environment(server))
     assert (done.exit_code, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert told in line
 
 
-def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
-    arn, env = desk.organization.quarantined[0], environment(server)
+def test_explain_tells_what_each_alias_serves(server: str, workspace: Workspace) -> None:
+    arn, env = workspace.organization.quarantined[0], environment(server)
     _, _, _, region, account, _, name = arn.split(":")
     functions = lambda_backends[account][region]
     deployed = functions.get_function(arn)
@@ -221,7 +221,7 @@ def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
     )
     functions.create_alias("live", name, "1", "", {"AdditionalVersionWeights": {}})
     functions.create_alias("next", name, "$LATEST", "", {})
-    config = desk.configure()
+    config = workspace.configure()
 
     done = auto_defender("explain", "--config", config, arn, env=env)
     assert done.exit_code == 0, done.stderr[-2000:]
@@ -241,7 +241,7 @@ def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
         "provisioned_concurrency": 0,
         "served_outcome": "read",
     }
-    config = desk.configure(risk={"effective_coverage": False})
+    config = workspace.configure(risk={"effective_coverage": False})
     off = auto_defender("explain", "--config", config, arn, env=env).stdout
     assert "traffic" not in off
 
@@ -250,22 +250,24 @@ def _family(function: Any) -> str:
     return "python" if function.run_time.startswith("python") else "nodejs"
 
 
-def test_optouts_check_reads_the_file_alone(server: str, desk: Desk) -> None:
-    done = auto_defender("optouts", "check", "--config", desk.configure(), "--json", env=environment(server))
+def test_optouts_check_reads_the_file_alone(server: str, workspace: Workspace) -> None:
+    done = auto_defender(
+        "optouts", "check", "--config", workspace.configure(), "--json", env=environment(server)
+    )
     assert done.exit_code == 0, done.stderr[-2000:]
     assert [entry["functions"] for entry in done.summary["optouts"]] == ["*-settlement-*", "payments-*"]
-    assert not (desk.folder / "out").exists()
+    assert not (workspace.folder / "out").exists()
 
 
-def test_doctor_names_the_account_that_refuses(server: str, desk: Desk) -> None:
-    done = auto_defender("doctor", "--config", desk.configure(), env=environment(server))
-    refusing = next(account for account in desk.organization.accounts if account.place.refuses)
+def test_doctor_names_the_account_that_refuses(server: str, workspace: Workspace) -> None:
+    done = auto_defender("doctor", "--config", workspace.configure(), env=environment(server))
+    refusing = next(account for account in workspace.organization.accounts if account.place.refuses)
     assert done.exit_code == 3, done.stderr[-2000:]
     assert refusing.id in done.stdout
 
 
-def test_the_log_is_json_lines_with_a_level_for_each_kind_of_news(server: str, desk: Desk) -> None:
-    done = auto_defender("run", "--config", desk.configure(), "--apply", env=environment(server))
+def test_the_log_is_json_lines_with_a_level_for_each_kind_of_news(server: str, workspace: Workspace) -> None:
+    done = auto_defender("run", "--config", workspace.configure(), "--apply", env=environment(server))
     levels = {(line["level"], line["logger"].split(".")[0]) for line in done.log}
     assert ("WARNING", "auto_defender") in levels  # a skipped risk
     assert ("ERROR", "scanner") in levels  # the account that refuses

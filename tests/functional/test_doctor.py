@@ -18,7 +18,7 @@ from auto_defender.demo.organization import ROLE, Organization, build_organizati
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.doctor import environment as surroundings
 from auto_defender.doctor.stack_set import template_digest
-from tests.functional.moto_server import Desk, auto_defender, environment, reset, serving
+from tests.functional.moto_server import Workspace, auto_defender, environment, reset, serving
 from tools import member_template
 from tools.templates import STACKSETS
 
@@ -30,20 +30,20 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def desk(server: str, tmp_path: Path) -> Desk:
+def workspace(server: str, tmp_path: Path) -> Workspace:
     """The central account, one that refuses its role, a suspended one, and one with functions."""
     reset(server)
     organization: Organization = build_organization(4)
     fill(organization)
-    return Desk(tmp_path, organization)
+    return Workspace(tmp_path, organization)
 
 
 class Findings:
     """What the doctor said."""
 
-    def __init__(self, server: str, desk: Desk, **sections: Any) -> None:
+    def __init__(self, server: str, workspace: Workspace, **sections: Any) -> None:
         env = environment(server, AWS_DEFAULT_REGION="us-east-1")
-        done = auto_defender("doctor", "--config", desk.configure(**sections), "--json", env=env)
+        done = auto_defender("doctor", "--config", workspace.configure(**sections), "--json", env=env)
         assert done.stdout, done.stderr[-2000:]
         self.exit_code = done.exit_code
         self.all = done.summary["findings"]
@@ -60,103 +60,103 @@ class Findings:
         return [finding["what"] for finding in self.all if finding["level"] == "problem"]
 
 
-def member(desk: Desk) -> str:
+def member(workspace: Workspace) -> str:
     """The account whose role can be assumed."""
     return next(
         account.id
-        for account in desk.organization.accounts
+        for account in workspace.organization.accounts
         if account.id != CENTRAL_ACCOUNT_ID and not account.place.refuses and not account.place.suspended
     )
 
 
-def refusing(desk: Desk) -> str:
-    return next(account.id for account in desk.organization.accounts if account.place.refuses)
+def refusing(workspace: Workspace) -> str:
+    return next(account.id for account in workspace.organization.accounts if account.place.refuses)
 
 
-def test_a_sound_organization_but_for_one_role(server: str, desk: Desk) -> None:
-    found = Findings(server, desk)
+def test_a_sound_organization_but_for_one_role(server: str, workspace: Workspace) -> None:
+    found = Findings(server, workspace)
     assert found.exit_code == 3
-    assert found.problems == [f"role in {refusing(desk)}"]
-    assert "check its trust and external id" in found.one(f"role in {refusing(desk)}")["remedy"]
+    assert found.problems == [f"role in {refusing(workspace)}"]
+    assert "check its trust and external id" in found.one(f"role in {refusing(workspace)}")["remedy"]
     assert found.one("roles")["found"] == "1 of 2 can be assumed"
     assert "this is the management account" in found.one("organization")["found"]
     layers = found.about("layer ")
     assert len(layers) == 4  # two families in two regions
-    assert {finding["found"] for finding in layers} == {f"account {member(desk)} can read it"}
+    assert {finding["found"] for finding in layers} == {f"account {member(workspace)} can read it"}
     assert found.one("kill switch")["found"] == "off"
     assert found.one("lock")["found"] == "free"
     assert found.one("journals")["found"] == "all closed"
-    assert found.one("output")["found"] == f"{desk.folder / 'out'} can be written"
+    assert found.one("output")["found"] == f"{workspace.folder / 'out'} can be written"
     assert found.one("rollout")["found"].startswith("dry run")
     assert all(finding["remedy"] for finding in found.all if finding["level"] != "ok")
 
 
-def test_an_organization_without_fault_has_no_problem(server: str, desk: Desk) -> None:
-    found = Findings(server, desk, organization={"exclude_accounts": [refusing(desk)]})
+def test_an_organization_without_fault_has_no_problem(server: str, workspace: Workspace) -> None:
+    found = Findings(server, workspace, organization={"exclude_accounts": [refusing(workspace)]})
     assert (found.exit_code, found.problems) == (0, [])
 
 
-def test_a_layer_that_the_member_account_cannot_have_is_told(server: str, desk: Desk) -> None:
+def test_a_layer_that_the_member_account_cannot_have_is_told(server: str, workspace: Workspace) -> None:
     # The central account has it: only a look from a member account shows that it is not there.
-    layer = {"python": f"arn:aws:lambda:{{region}}:{member(desk)}:layer:twistlock-python:99"}
-    found = Findings(server, desk, defender={"layers": layer})
+    layer = {"python": f"arn:aws:lambda:{{region}}:{member(workspace)}:layer:twistlock-python:99"}
+    found = Findings(server, workspace, defender={"layers": layer})
     told = found.about("layer ")
     assert {finding["found"] for finding in told} == {"no such version"}
     assert all("Publish version 99 in this region" in finding["remedy"] for finding in told)
 
 
-def test_a_layer_of_one_region_is_told_for_the_others(server: str, desk: Desk) -> None:
-    layer = {"python": f"arn:aws:lambda:us-east-1:{member(desk)}:layer:twistlock-python:4"}
-    found = Findings(server, desk, defender={"layers": layer})
+def test_a_layer_of_one_region_is_told_for_the_others(server: str, workspace: Workspace) -> None:
+    layer = {"python": f"arn:aws:lambda:us-east-1:{member(workspace)}:layer:twistlock-python:4"}
+    found = Findings(server, workspace, defender={"layers": layer})
     (wrong,) = [finding for finding in found.about("layer ") if finding["level"] == "problem"]
     assert (wrong["what"].rsplit(" ", 1)[1], wrong["found"]) == ("us-west-2", "it is of us-east-1")
     assert "{region}" in wrong["remedy"]
 
 
-def test_a_map_of_regions_is_looked_at_region_by_region(server: str, desk: Desk) -> None:
+def test_a_map_of_regions_is_looked_at_region_by_region(server: str, workspace: Workspace) -> None:
     arns = {
-        region: f"arn:aws:lambda:{region}:{member(desk)}:layer:twistlock-python:{version}"
+        region: f"arn:aws:lambda:{region}:{member(workspace)}:layer:twistlock-python:{version}"
         for region, version in (("us-east-1", 4), ("us-west-2", 99))
     }
-    found = Findings(server, desk, defender={"layers": {"python": arns}})
+    found = Findings(server, workspace, defender={"layers": {"python": arns}})
     assert found.one(f"layer {arns['us-east-1']}")["level"] == "ok"
     assert found.one(f"layer {arns['us-west-2']}")["found"] == "no such version"
 
 
-def test_a_layer_of_another_architecture_is_told(server: str, desk: Desk) -> None:
-    backend = lambda_backends[member(desk)]["us-east-1"]
+def test_a_layer_of_another_architecture_is_told(server: str, workspace: Workspace) -> None:
+    backend = lambda_backends[member(workspace)]["us-east-1"]
     content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
     backend.publish_layer_version(
         {"LayerName": "for-arm", "Content": content, "CompatibleArchitectures": ["arm64"]}
     )
-    layer = {"python": f"arn:aws:lambda:{{region}}:{member(desk)}:layer:for-arm:1"}
-    found = Findings(server, desk, defender={"layers": layer}, organization={"regions": ["us-east-1"]})
+    layer = {"python": f"arn:aws:lambda:{{region}}:{member(workspace)}:layer:for-arm:1"}
+    found = Findings(server, workspace, defender={"layers": layer}, organization={"regions": ["us-east-1"]})
     assert found.one("layer ")["found"] == "not built for x86_64"
 
 
-def test_a_layer_of_another_family_is_told(server: str, desk: Desk) -> None:
-    backend = lambda_backends[member(desk)]["us-east-1"]
+def test_a_layer_of_another_family_is_told(server: str, workspace: Workspace) -> None:
+    backend = lambda_backends[member(workspace)]["us-east-1"]
     content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
     runtimes = ["nodejs20.x", "nodejs22.x"]
     backend.publish_layer_version({"LayerName": "mine", "Content": content, "CompatibleRuntimes": runtimes})
-    arn = f"arn:aws:lambda:{{region}}:{member(desk)}:layer:mine:1"
+    arn = f"arn:aws:lambda:{{region}}:{member(workspace)}:layer:mine:1"
     layers = {"python": arn, "nodejs": arn}
-    found = Findings(server, desk, defender={"layers": layers}, organization={"regions": ["us-east-1"]})
+    found = Findings(server, workspace, defender={"layers": layers}, organization={"regions": ["us-east-1"]})
     told = {(finding["level"], finding["found"]) for finding in found.about("layer ")}
     assert told == {
         ("problem", "for nodejs20.x, nodejs22.x, and not for python"),
-        ("ok", f"account {member(desk)} can read it"),
+        ("ok", f"account {member(workspace)} can read it"),
     }
 
 
-def test_without_any_member_nobody_can_look_at_the_layers(server: str, desk: Desk) -> None:
-    found = Findings(server, desk, organization={"role_name": "NoSuchRole"})
+def test_without_any_member_nobody_can_look_at_the_layers(server: str, workspace: Workspace) -> None:
+    found = Findings(server, workspace, organization={"role_name": "NoSuchRole"})
     assert found.one("layers")["level"] == "warning"
     assert len(found.about("role in ")) == 2
 
 
-def test_what_earlier_runs_left_is_told(server: str, desk: Desk) -> None:
-    state = desk.folder / "out" / "state"
+def test_what_earlier_runs_left_is_told(server: str, workspace: Workspace) -> None:
+    state = workspace.folder / "out" / "state"
     for folder in ("lock", "open"):
         (state / folder).mkdir(parents=True)
     until = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
@@ -166,7 +166,7 @@ def test_what_earlier_runs_left_is_told(server: str, desk: Desk) -> None:
     (state / "stop").write_text("INC-1234, jane")
     entry = {"function_arn": "arn:any", "since": "2026-11-24T03:00:00+00:00", "run_id": "r", "reason": "why"}
     (state / "quarantine.json").write_text(json.dumps([entry]))
-    found = Findings(server, desk)
+    found = Findings(server, workspace)
     assert "run 20261124T034232Z-1a2b3c is under way" in found.one("lock")["found"]
     assert "20261124T024232Z-4d5e6f" in found.one("journals")["found"]
     assert found.one("kill switch")["level"] == "warning"
@@ -175,24 +175,24 @@ def test_what_earlier_runs_left_is_told(server: str, desk: Desk) -> None:
     assert found.one("quarantine")["found"] == "1 functions are left alone"
     holder["until"] = (datetime.now(UTC) - timedelta(minutes=4)).isoformat()
     (state / "lock" / "00000001.json").write_text(json.dumps(holder))
-    assert "died with it" in Findings(server, desk).one("lock")["found"]
+    assert "died with it" in Findings(server, workspace).one("lock")["found"]
 
 
-def test_a_topic_is_looked_at(server: str, desk: Desk) -> None:
-    assert Findings(server, desk).one("notifications")["level"] == "warning"
+def test_a_topic_is_looked_at(server: str, workspace: Workspace) -> None:
+    assert Findings(server, workspace).one("notifications")["level"] == "warning"
     topic = sns_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_topic("runs")
-    found = Findings(server, desk, notifications={"topic_arn": topic.arn})
+    found = Findings(server, workspace, notifications={"topic_arn": topic.arn})
     assert found.one("notifications")["found"] == "nobody has subscribed"
-    found = Findings(server, desk, notifications={"topic_arn": f"{topic.arn}-of-nobody"})
+    found = Findings(server, workspace, notifications={"topic_arn": f"{topic.arn}-of-nobody"})
     assert found.one("notifications")["level"] == "problem"
 
 
-def test_the_phase_of_the_rollout_is_told(server: str, desk: Desk) -> None:
-    tagged = Findings(server, desk, rollout={"dry_run": False})
+def test_the_phase_of_the_rollout_is_told(server: str, workspace: Workspace) -> None:
+    tagged = Findings(server, workspace, rollout={"dry_run": False})
     assert tagged.one("rollout")["found"].startswith("writes where the tag ")
-    everywhere = Findings(server, desk, rollout={"dry_run": False, "require_tag": None})
+    everywhere = Findings(server, workspace, rollout={"dry_run": False, "require_tag": None})
     assert everywhere.one("rollout")["found"] == "writes to every eligible function"
-    assert ROLE in Findings(server, desk).one(f"role in {refusing(desk)}")["remedy"]
+    assert ROLE in Findings(server, workspace).one(f"role in {refusing(workspace)}")["remedy"]
 
 
 TEMPLATE = (STACKSETS / member_template.NAME).read_text(encoding="utf-8")
@@ -211,9 +211,9 @@ def deploy_stack_set(*stacks: Mapping[str, str], template: str = TEMPLATE, **par
     ]  # type: ignore[arg-type]
 
 
-def test_member_stacks_as_this_version_wants_them(server: str, desk: Desk) -> None:
-    deploy_stack_set({"Account": member(desk)}, RolloutPhase="TagGated")
-    found = Findings(server, desk, rollout=WRITES)
+def test_member_stacks_as_this_version_wants_them(server: str, workspace: Workspace) -> None:
+    deploy_stack_set({"Account": member(workspace)}, RolloutPhase="TagGated")
+    found = Findings(server, workspace, rollout=WRITES)
     assert {finding["what"]: finding["level"] for finding in found.all if STACK_SET in finding["what"]} == {
         f"template of {STACK_SET}": "ok",
         f"phase of {STACK_SET}": "ok",
@@ -223,12 +223,14 @@ def test_member_stacks_as_this_version_wants_them(server: str, desk: Desk) -> No
     assert found.one("phase of")["found"] == "TagGated"
 
 
-def test_member_stacks_of_another_version_that_differ_from_the_configuration(server: str, desk: Desk) -> None:
+def test_member_stacks_of_another_version_that_differ_from_the_configuration(
+    server: str, workspace: Workspace
+) -> None:
     stacks = [{"Account": f"{number:012}", "Status": "OUTDATED"} for number in range(7)]
     stacks += [{"Account": "444455556666", "DriftStatus": "DRIFTED"}]
     older = TEMPLATE.replace("lambda:GetLayerVersion", "lambda:GetLayer*", 1)
     deploy_stack_set(*stacks, template=older, RoleName="Other", TagKey="Protected")
-    found = Findings(server, desk, risk={"utilization": {"memory_from_logs": True}})
+    found = Findings(server, workspace, risk={"utilization": {"memory_from_logs": True}})
     assert found.one("template of")["found"].startswith("not the stacksets/member-role.yaml of version ")
     assert found.one("stacks of")["found"].startswith("7 of 8 are not: 000000000000, ")
     assert found.one("stacks of")["found"].endswith(" and 2 more")
@@ -250,24 +252,26 @@ def test_member_stacks_of_another_version_that_differ_from_the_configuration(ser
     ],
 )
 def test_a_phase_that_would_refuse_what_runs_try_is_told(
-    server: str, desk: Desk, phase: str, rollout: dict[str, Any], level: str
+    server: str, workspace: Workspace, phase: str, rollout: dict[str, Any], level: str
 ) -> None:
     deploy_stack_set(RolloutPhase=phase)
-    assert Findings(server, desk, rollout=rollout).one("phase of")["level"] == level
+    assert Findings(server, workspace, rollout=rollout).one("phase of")["level"] == level
 
 
-def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, desk: Desk) -> None:
-    deploy_stack_set({"Account": member(desk), "DriftStatus": "NOT_CHECKED"})
-    told = Findings(server, desk).one("drift of")
+def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, workspace: Workspace) -> None:
+    deploy_stack_set({"Account": member(workspace), "DriftStatus": "NOT_CHECKED"})
+    told = Findings(server, workspace).one("drift of")
     assert (told["level"], told["found"]) == ("warning", "not looked for in 1 of 1")
     assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in told["remedy"]
 
 
-def test_a_stack_set_of_another_name_is_told_and_plain_stacks_are_let_be(server: str, desk: Desk) -> None:
-    told = Findings(server, desk).one(STACK_SET)
+def test_a_stack_set_of_another_name_is_told_and_plain_stacks_are_let_be(
+    server: str, workspace: Workspace
+) -> None:
+    told = Findings(server, workspace).one(STACK_SET)
     assert (told["level"], told["found"]) == ("warning", "there is none in us-east-1")
     assert "organization.stack_set" in told["remedy"]
-    plain = Findings(server, desk, organization={"stack_set": None}).one("stack set")
+    plain = Findings(server, workspace, organization={"stack_set": None}).one("stack set")
     assert plain["level"] == "ok"
 
 

@@ -13,7 +13,7 @@ from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.job_result import JobResult
 from auto_defender.notify.sns import NotificationSettings, notify_run
-from tests.functional.moto_server import Desk, Done, auto_defender, desk_with, environment, serving
+from tests.functional.moto_server import Done, Workspace, auto_defender, environment, serving, workspace_with
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def desk(server: str, tmp_path: Path) -> Desk:
-    return desk_with(server, tmp_path, 4)
+def workspace(server: str, tmp_path: Path) -> Workspace:
+    return workspace_with(server, tmp_path, 4)
 
 
 @pytest.fixture
-def topic(desk: Desk) -> Topic:
+def topic(workspace: Workspace) -> Topic:
     created: Topic = sns_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_topic("runs")
     return created
 
@@ -38,17 +38,17 @@ def told(topic: Topic) -> list[tuple[str, str]]:
     return [(subject, message) for _, message, subject, *_ in topic.sent_notifications]
 
 
-def run(server: str, desk: Desk, *arguments: str, **sections: Any) -> Done:
+def run(server: str, workspace: Workspace, *arguments: str, **sections: Any) -> Done:
     env = environment(server, AWS_DEFAULT_REGION="us-east-1")
-    return auto_defender(*arguments, "--config", desk.configure(**sections), env=env)
+    return auto_defender(*arguments, "--config", workspace.configure(**sections), env=env)
 
 
-def refusing(desk: Desk) -> str:
-    return next(account.id for account in desk.organization.accounts if account.place.refuses)
+def refusing(workspace: Workspace) -> str:
+    return next(account.id for account in workspace.organization.accounts if account.place.refuses)
 
 
-def test_an_incomplete_run_is_told(server: str, desk: Desk, topic: Topic) -> None:
-    done = run(server, desk, "run", notifications={"topic_arn": topic.arn})
+def test_an_incomplete_run_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+    done = run(server, workspace, "run", notifications={"topic_arn": topic.arn})
     assert done.exit_code == 3
     ((subject, message),) = told(topic)
     assert subject == "Auto-Defender: run incomplete: units were not read"
@@ -57,7 +57,7 @@ def test_an_incomplete_run_is_told(server: str, desk: Desk, topic: Topic) -> Non
     assert SECRET not in message
 
 
-def test_a_run_that_could_not_read_tags_says_so(server: str, desk: Desk, topic: Topic) -> None:
+def test_a_run_that_could_not_read_tags_says_so(server: str, workspace: Workspace, topic: Topic) -> None:
     unread = {
         "units_unread": 0,
         "tags_unread": {"functions": 3, "units": 1},
@@ -75,54 +75,58 @@ def test_a_run_that_could_not_read_tags_says_so(server: str, desk: Desk, topic: 
     ]
 
 
-def test_a_run_that_came_to_no_end_is_told(server: str, desk: Desk, topic: Topic) -> None:
-    gone = str(desk.folder / "gone.yaml")
-    done = run(server, desk, "run", notifications={"topic_arn": topic.arn}, optouts=gone)
+def test_a_run_that_came_to_no_end_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+    gone = str(workspace.folder / "gone.yaml")
+    done = run(server, workspace, "run", notifications={"topic_arn": topic.arn}, optouts=gone)
     assert done.exit_code == 2
     ((subject, message),) = told(topic)
     assert subject == "Auto-Defender: job 'run' failed"
     assert f"auto-defender: {message}" in done.stderr
-    assert run(server, desk, "scan", notifications={"topic_arn": topic.arn}, optouts=gone).exit_code == 2
+    assert run(server, workspace, "scan", notifications={"topic_arn": topic.arn}, optouts=gone).exit_code == 2
     assert len(told(topic)) == 1
 
 
-def test_a_run_that_a_guard_stopped_is_told(server: str, desk: Desk, topic: Topic) -> None:
+def test_a_run_that_a_guard_stopped_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
     limits = {"max_changes_per_run": 1}
-    done = run(server, desk, "run", "--apply", notifications={"topic_arn": topic.arn}, rollout=limits)
+    done = run(server, workspace, "run", "--apply", notifications={"topic_arn": topic.arn}, rollout=limits)
     assert done.exit_code == 5
     ((subject, message),) = told(topic)
     assert subject == "Auto-Defender: run stopped by a guard"
     assert "max_changes_per_run" in message
 
 
-def test_a_good_run_is_told_only_where_that_is_wanted(server: str, desk: Desk, topic: Topic) -> None:
-    organization = {"exclude_accounts": [refusing(desk)]}
-    quiet = run(server, desk, "run", notifications={"topic_arn": topic.arn}, organization=organization)
+def test_a_good_run_is_told_only_where_that_is_wanted(
+    server: str, workspace: Workspace, topic: Topic
+) -> None:
+    organization = {"exclude_accounts": [refusing(workspace)]}
+    quiet = run(server, workspace, "run", notifications={"topic_arn": topic.arn}, organization=organization)
     assert (quiet.exit_code, told(topic)) == (0, [])
     always = {"topic_arn": topic.arn, "always": True}
-    assert run(server, desk, "run", notifications=always, organization=organization).exit_code == 0
+    assert run(server, workspace, "run", notifications=always, organization=organization).exit_code == 0
     assert [subject for subject, _ in told(topic)] == ["Auto-Defender: run complete"]
 
 
-def test_a_scan_by_hand_tells_nobody(server: str, desk: Desk, topic: Topic) -> None:
-    assert run(server, desk, "scan", notifications={"topic_arn": topic.arn}).exit_code == 3
+def test_a_scan_by_hand_tells_nobody(server: str, workspace: Workspace, topic: Topic) -> None:
+    assert run(server, workspace, "scan", notifications={"topic_arn": topic.arn}).exit_code == 3
     assert told(topic) == []
 
 
-def test_the_weekly_report_is_told(server: str, desk: Desk, topic: Topic) -> None:
-    done = run(server, desk, "run", notifications={"topic_arn": topic.arn})
+def test_the_weekly_report_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+    done = run(server, workspace, "run", notifications={"topic_arn": topic.arn})
     run_id = done.stdout.split()[1]
     year, week, _ = date.fromisoformat(run_id[:8]).isocalendar()
     weekly = f"{year}-W{week:02}"
-    reported = run(server, desk, "report", "weekly", "--week", weekly, notifications={"topic_arn": topic.arn})
+    reported = run(
+        server, workspace, "report", "weekly", "--week", weekly, notifications={"topic_arn": topic.arn}
+    )
     assert reported.exit_code == 0, reported.stderr[-2000:]
     subject, message = told(topic)[-1]
     assert subject == f"Auto-Defender: report of week {weekly}"
-    assert (desk.folder / "out" / "weekly" / weekly / "mail.txt").read_text().strip() in message
+    assert (workspace.folder / "out" / "weekly" / weekly / "mail.txt").read_text().strip() in message
 
 
-def test_a_notification_that_fails_fails_no_run(server: str, desk: Desk, topic: Topic) -> None:
-    done = run(server, desk, "run", notifications={"topic_arn": f"{topic.arn}-of-nobody"})
+def test_a_notification_that_fails_fails_no_run(server: str, workspace: Workspace, topic: Topic) -> None:
+    done = run(server, workspace, "run", notifications={"topic_arn": f"{topic.arn}-of-nobody"})
     assert done.exit_code == 3  # as without
     assert "nobody was notified: Publish: NotFound" in done.stdout
     assert [
@@ -130,7 +134,7 @@ def test_a_notification_that_fails_fails_no_run(server: str, desk: Desk, topic: 
     ]
 
 
-def test_a_topic_that_is_none_is_refused(server: str, desk: Desk) -> None:
-    done = run(server, desk, "run", notifications={"topic_arn": "soc@example.com"})
+def test_a_topic_that_is_none_is_refused(server: str, workspace: Workspace) -> None:
+    done = run(server, workspace, "run", notifications={"topic_arn": "soc@example.com"})
     assert done.exit_code == 2
     assert "notifications.topic_arn" in done.stderr

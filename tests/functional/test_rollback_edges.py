@@ -20,41 +20,41 @@ from remediator.rollout.lock import RunLock
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
-from tests.unit.remediator.house import OURS, RUN, WRAPPER, House, one, settings
+from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, one, settings
 
 BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
 TAKES_OUT = f"takes out {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
 
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
-def protected(house: House, aws: FakeLambda) -> str:
+def protected(harness: Harness, aws: FakeLambda) -> str:
     arn = aws.add()
-    house.apply()
+    harness.apply()
     return arn
 
 
-def upgraded(house: House, aws: FakeLambda) -> str:
-    arn = protected(house, aws)
-    house.defender = settings(version=5)
-    house.apply(run_id=LATER)
+def upgraded(harness: Harness, aws: FakeLambda) -> str:
+    arn = protected(harness, aws)
+    harness.defender = settings(version=5)
+    harness.apply(run_id=LATER)
     return arn
 
 
-def settled(house: House) -> list[tuple[str, int] | None]:
+def settled(harness: Harness) -> list[tuple[str, int] | None]:
     """What the rollback's journal says of the end of each of its entries; None: it is open."""
-    ends = [entry.settled for entry in house.entries(BACK)]
+    ends = [entry.settled for entry in harness.entries(BACK)]
     return [(end.outcome, end.attempts) if end else None for end in ends]
 
 
 def test_the_journal_says_what_a_rollback_was_made_from_and_what_it_undoes(
-    house: House, aws: FakeLambda
+    harness: Harness, aws: FakeLambda
 ) -> None:
-    arn = protected(house, aws)
+    arn = protected(harness, aws)
     revision = aws.functions[arn]["RevisionId"]
-    assert one(house.rollback([RUN]))["detail"] == TAKES_OUT
-    ((made,), (undone,)) = house.entries(BACK), house.entries(RUN)
+    assert one(harness.rollback([RUN]))["detail"] == TAKES_OUT
+    ((made,), (undone,)) = harness.entries(BACK), harness.entries(RUN)
     intent = made.intent
     assert (intent.action, intent.function_arn, intent.family) == ("rollback", arn, "python")
     assert intent.revision_id == revision
@@ -67,91 +67,95 @@ def test_the_journal_says_what_a_rollback_was_made_from_and_what_it_undoes(
 
 
 def test_of_all_that_was_added_since_the_newest_is_what_a_rollback_goes_by(
-    house: House, aws: FakeLambda
+    harness: Harness, aws: FakeLambda
 ) -> None:
-    arn = upgraded(house, aws)
-    house.rollback([], [arn])
-    ((made,), (first,), (second,)) = (house.entries(run) for run in (BACK, RUN, LATER))
+    arn = upgraded(harness, aws)
+    harness.rollback([], [arn])
+    ((made,), (first,), (second,)) = (harness.entries(run) for run in (BACK, RUN, LATER))
     assert made.intent.undoes == ((LATER, second.intent.id), (RUN, first.intent.id))
     assert made.intent.untag, "the protection goes too"
     assert [entry.undone_by for entry in (first, second)] == [BACK, BACK]
 
 
-def test_an_upgrade_alone_leaves_the_tag(house: House, aws: FakeLambda) -> None:
-    upgraded(house, aws)
-    row = one(house.rollback([LATER]))
+def test_an_upgrade_alone_leaves_the_tag(harness: Harness, aws: FakeLambda) -> None:
+    upgraded(harness, aws)
+    row = one(harness.rollback([LATER]))
     assert row["detail"] == f"takes out {layer(5)}; puts back {layer(4)}"
-    assert not house.entries(BACK)[0].intent.untag
+    assert not harness.entries(BACK)[0].intent.untag
 
 
-def test_a_tag_that_can_not_be_taken_away_is_told_beside_what_went(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_a_tag_that_can_not_be_taken_away_is_told_beside_what_went(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
 
     def refuse(method: str, on: str, n: int) -> None:
         if method == "untag_resource":
             raise refusal("AccessDeniedException", "no identity-based policy allows it")
 
     aws.before = refuse
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert row["outcome"] == "rolled_back"
     gone, _, tag = row["detail"].partition("; ")
     assert (gone, tag.startswith("still tagged: ")) == (TAKES_OUT, True)
     assert aws.layers(arn) == []
 
 
-def test_without_a_tag_in_the_configuration_none_is_looked_for(house: House, aws: FakeLambda) -> None:
-    protected(house, aws)
-    house.defender = settings(tag=None)
-    assert one(house.rollback([RUN]))["outcome"] == "rolled_back"
+def test_without_a_tag_in_the_configuration_none_is_looked_for(harness: Harness, aws: FakeLambda) -> None:
+    protected(harness, aws)
+    harness.defender = settings(tag=None)
+    assert one(harness.rollback([RUN]))["outcome"] == "rolled_back"
     assert aws.calls["untag_resource"] == 0
 
 
-def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
     aws.settles_as[arn] = "Failed"
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert row["detail"] == "AWS took the update and could not carry it out (EniLimitExceeded)"
-    assert settled(house) == [("failed", 1)]
-    assert house.entries(RUN)[0].undone_by is None
+    assert settled(harness) == [("failed", 1)]
+    assert harness.entries(RUN)[0].undone_by is None
     aws.owner_edits(arn, LastUpdateStatus="Successful", Layers=[{"Arn": layer(4)}])
-    assert one(house.rollback([RUN], run_id=AGAIN))["outcome"] == "rolled_back"
+    assert one(harness.rollback([RUN], run_id=AGAIN))["outcome"] == "rolled_back"
 
 
 def test_what_aws_refuses_is_settled_in_the_journal_and_costs_one_attempt(
-    house: House, aws: FakeLambda
+    harness: Harness, aws: FakeLambda
 ) -> None:
-    protected(house, aws)
+    protected(harness, aws)
 
     def refuse(method: str, on: str, n: int) -> None:
         if method == "update_function_configuration":
             raise refusal("AccessDeniedException", "no identity-based policy allows it")
 
     aws.before = refuse
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
-    assert settled(house) == [("failed", 1)]
-    assert house.store.list("state/open/") == []
+    assert settled(harness) == [("failed", 1)]
+    assert harness.store.list("state/open/") == []
 
 
-def test_a_lost_answer_that_aws_never_saw_is_settled_as_not_done(house: House, aws: FakeLambda) -> None:
-    protected(house, aws)
+def test_a_lost_answer_that_aws_never_saw_is_settled_as_not_done(harness: Harness, aws: FakeLambda) -> None:
+    protected(harness, aws)
     aws.before, aws.after = lose("update_function_configuration", done=False, times=2)
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("deferred", 1)
     assert row["detail"] == "lost_answer: read again, AWS has not done it"
-    assert settled(house) == [("deferred", 1)]
+    assert settled(harness) == [("deferred", 1)]
 
 
-def test_a_wrapper_that_its_owner_took_away_is_written_down_as_none(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_a_wrapper_that_its_owner_took_away_is_written_down_as_none(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
     aws.owner_edits(arn, Environment={"Variables": {"TW_POLICY": OURS["TW_POLICY"]}})
-    assert one(house.rollback([RUN]))["detail"] == f"takes out {layer(4)}, TW_POLICY"
-    assert house.entries(BACK)[0].intent.wrapper_before == ""
+    assert one(harness.rollback([RUN]))["detail"] == f"takes out {layer(4)}, TW_POLICY"
+    assert harness.entries(BACK)[0].intent.wrapper_before == ""
 
 
-def test_an_owner_who_deploys_while_it_settles_has_the_last_word(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_an_owner_who_deploys_while_it_settles_has_the_last_word(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
     aws.polls_to_settle = 10
 
     def deploy(method: str, on: str, n: int) -> None:
@@ -159,135 +163,135 @@ def test_an_owner_who_deploys_while_it_settles_has_the_last_word(house: House, a
             aws.owner_edits(on, LastUpdateStatus="Successful", Layers=[{"Arn": layer(4)}])
 
     aws.after = deploy
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("deferred", 1)
     assert row["detail"] == "replaced by another deployment while it settled"
-    assert settled(house) == [("deferred", 1)]
+    assert settled(harness) == [("deferred", 1)]
     assert aws.layers(arn) == [layer(4)]
-    assert house.entries(RUN)[0].undone_by is None
+    assert harness.entries(RUN)[0].undone_by is None
 
 
-def test_one_that_settles_too_late_is_found_out_by_the_next_run(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_one_that_settles_too_late_is_found_out_by_the_next_run(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
     aws.polls_to_settle = 1000
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("deferred", 1)
     assert row["detail"] == "not settled in time; the next run finds out"
-    assert settled(house) == [None]
-    assert house.store.list("state/open/") == [f"state/open/{BACK}.json"]
+    assert settled(harness) == [None]
+    assert harness.store.list("state/open/") == [f"state/open/{BACK}.json"]
     aws.functions[arn]["LastUpdateStatus"] = "Successful"
-    row = one(house.resolve())
+    row = one(harness.resolve())
     assert (row["action"], row["outcome"], row["detail"]) == ("rollback", "rolled_back", "")
     assert aws.tags[arn] == {}
-    assert house.entries(RUN)[0].undone_by == BACK
-    assert house.store.list("state/open/") == []
+    assert harness.entries(RUN)[0].undone_by == BACK
+    assert harness.store.list("state/open/") == []
 
 
 def test_what_a_run_changes_after_its_own_rollback_does_not_close_what_that_left_open(
-    house: House, aws: FakeLambda
+    harness: Harness, aws: FakeLambda
 ) -> None:
     """An hourly run takes back what regressed, and then applies its plan: two writers of one journal."""
-    arn = protected(house, aws)
+    arn = protected(harness, aws)
     aws.polls_to_settle = 1000
-    house.rollback([RUN])
-    assert settled(house) == [None]
+    harness.rollback([RUN])
+    assert settled(harness) == [None]
     aws.polls_to_settle = 1
     other = aws.add("other")
-    house.apply(run_id=BACK)
+    harness.apply(run_id=BACK)
     assert aws.layers(other) == [layer(4)]
-    assert house.store.list("state/open/") == [f"state/open/{BACK}.json"]
+    assert harness.store.list("state/open/") == [f"state/open/{BACK}.json"]
     aws.functions[arn]["LastUpdateStatus"] = "Successful"
-    assert one(house.resolve())["outcome"] == "rolled_back"
-    assert house.store.list("state/open/") == []
+    assert one(harness.resolve())["outcome"] == "rolled_back"
+    assert harness.store.list("state/open/") == []
 
 
-def test_a_second_attempt_of_a_run_overwrites_nothing_of_the_first(house: House, aws: FakeLambda) -> None:
+def test_a_second_attempt_of_a_run_overwrites_nothing_of_the_first(harness: Harness, aws: FakeLambda) -> None:
     """As where a state machine calls its last step again, whose first call was broken off."""
-    first = protected(house, aws)
+    first = protected(harness, aws)
     second = aws.add("second")
-    house.apply()
-    assert [entry.intent.function_arn for entry in house.entries()] == [first, second]
-    house.rollback([RUN])
+    harness.apply()
+    assert [entry.intent.function_arn for entry in harness.entries()] == [first, second]
+    harness.rollback([RUN])
     assert aws.layers(first) == aws.layers(second) == []
 
 
-def test_a_function_that_is_being_updated_waits(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_a_function_that_is_being_updated_waits(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
     aws._polls[arn] = 1000
-    row = one(house.rollback([RUN]))
+    row = one(harness.rollback([RUN]))
     assert row["outcome"] == "deferred"
     assert row["detail"]
-    assert house.entries(BACK) == []
+    assert harness.entries(BACK) == []
 
 
-def test_told_to_stop_it_sends_nothing_and_says_so(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_told_to_stop_it_sends_nothing_and_says_so(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
     before = aws.calls["update_function_configuration"]
     aws.stop.set()
-    rolled_back = house.rollback([RUN], stop=aws.stop)
+    rolled_back = harness.rollback([RUN], stop=aws.stop)
     assert rolled_back.changes["outcome"].tolist() == ["deferred"]
     assert rolled_back.cut_short
     assert aws.calls["update_function_configuration"] == before
     assert aws.layers(arn) == [layer(4)]
 
 
-def test_one_run_s_change_alone_goes_where_a_function_has_several(house: House, aws: FakeLambda) -> None:
-    arn = upgraded(house, aws)
-    (newest,) = undo_each(house.store, {arn: LATER})
+def test_one_run_s_change_alone_goes_where_a_function_has_several(harness: Harness, aws: FakeLambda) -> None:
+    arn = upgraded(harness, aws)
+    (newest,) = undo_each(harness.store, {arn: LATER})
     assert [entry.intent.run_id for entry in newest.entries] == [LATER]
     assert (newest.refusal, newest.protection_before) == ("", "outdated")
-    (beneath,) = undo_each(house.store, {arn: RUN})
+    (beneath,) = undo_each(harness.store, {arn: RUN})
     assert beneath.refusal == f"run {LATER} has changed it since; roll that back too, or use --function"
 
 
 def test_what_no_run_has_changed_is_refused_and_of_nothing_nothing_goes(
-    house: House, aws: FakeLambda
+    harness: Harness, aws: FakeLambda
 ) -> None:
-    protected(house, aws)
-    assert undo_each(house.store, {}) == []
+    protected(harness, aws)
+    assert undo_each(harness.store, {}) == []
     other = arn_of("another")
-    (undo,) = undo_each(house.store, {other: RUN})
+    (undo,) = undo_each(harness.store, {other: RUN})
     assert (undo.function_arn, undo.entries, undo.refusal) == (other, (), "no run has changed it")
 
 
 def test_a_function_is_freed_of_older_runs_too_where_a_run_is_named_beside_it(
-    house: House, aws: FakeLambda
+    harness: Harness, aws: FakeLambda
 ) -> None:
-    arn = protected(house, aws)
+    arn = protected(harness, aws)
     other = aws.add("other")
-    house.apply(run_id=LATER)
-    changes = house.rollback([LATER], [arn]).changes.set_index("function_arn")
+    harness.apply(run_id=LATER)
+    changes = harness.rollback([LATER], [arn]).changes.set_index("function_arn")
     assert changes["outcome"].to_dict() == {arn: "rolled_back", other: "rolled_back"}
     assert aws.layers(arn) == aws.layers(other) == []
-    assert select(house.store, [], []) == []
+    assert select(harness.store, [], []) == []
 
 
-def test_a_row_and_an_entry_are_of_one_function_each(house: House, aws: FakeLambda) -> None:
+def test_a_row_and_an_entry_are_of_one_function_each(harness: Harness, aws: FakeLambda) -> None:
     arns = [aws.add(name) for name in ("a", "b")]
-    house.apply()
-    changes = house.rollback([RUN]).changes
+    harness.apply()
+    changes = harness.rollback([RUN]).changes
     told = changes[["account_id", "region", "function_name", "function_arn"]].to_numpy().tolist()
     assert sorted(told) == [[*reversed(arn.split(":")[3:5]), arn.rpartition(":")[2], arn] for arn in arns]
-    entries = house.entries(BACK)
+    entries = harness.entries(BACK)
     assert sorted(entry.intent.function_arn for entry in entries) == arns
     assert len({entry.intent.id for entry in entries}) == 2
 
 
-def test_the_quarantine_says_when_in_utc_and_by_which_run(house: House, aws: FakeLambda) -> None:
-    protected(house, aws)
-    house.rollback([RUN])
-    (entry,) = quarantined(house.store)
+def test_the_quarantine_says_when_in_utc_and_by_which_run(harness: Harness, aws: FakeLambda) -> None:
+    protected(harness, aws)
+    harness.rollback([RUN])
+    (entry,) = quarantined(harness.store)
     assert datetime.fromisoformat(entry.since).utcoffset() == timedelta(0)
     assert (entry.run_id, entry.reason) == (BACK, f"rolled back by run {BACK}")
 
 
-def test_a_lock_that_another_took_over_stops_it(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
-    undos = select(house.store, [RUN], [])
-    with RunLock(house.store, BACK) as lock:
-        house.store.create_exclusive("state/lock/99999999.json", b"{}")
-        back = rollback(undos, aws, house.defender, store=house.store, run_id=BACK, lock=lock)
+def test_a_lock_that_another_took_over_stops_it(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
+    undos = select(harness.store, [RUN], [])
+    with RunLock(harness.store, BACK) as lock:
+        harness.store.create_exclusive("state/lock/99999999.json", b"{}")
+        back = rollback(undos, aws, harness.defender, store=harness.store, run_id=BACK, lock=lock)
     assert back.stopped_by is not None
     assert back.stopped_by.guard == "lock"
     assert back.changes["outcome"].tolist() == ["deferred"]
@@ -308,56 +312,60 @@ class Timed(FakeLambda):
 
 def test_it_ends_by_its_deadline(tmp_path: Path) -> None:
     aws = Timed()
-    house = House(aws, tmp_path)
-    arn = protected(house, aws)
+    harness = Harness(aws, tmp_path)
+    arn = protected(harness, aws)
     aws.deadlines.clear()
-    late = house.rollback([RUN], deadline=time.monotonic() - 1)
+    late = harness.rollback([RUN], deadline=time.monotonic() - 1)
     assert late.cut_short
     assert late.changes["outcome"].tolist() == ["deferred"]
     assert aws.layers(arn) == [layer(4)]
     until = time.monotonic() + 60
-    assert one(house.rollback([RUN], run_id=AGAIN, deadline=until))["outcome"] == "rolled_back"
+    assert one(harness.rollback([RUN], run_id=AGAIN, deadline=until))["outcome"] == "rolled_back"
     assert aws.deadlines == {until}, "no call of its may take longer"
 
 
-def test_what_can_not_be_taken_back_for_its_journal_is_one_clear_line(house: House, aws: FakeLambda) -> None:
-    arn = protected(house, aws)
+def test_what_can_not_be_taken_back_for_its_journal_is_one_clear_line(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
     with pytest.raises(BadInput) as error:
-        house.rollback([LATER])
+        harness.rollback([LATER])
     assert str(error.value) == (
-        f"run {LATER} has no journal in {house.store.url('runs')}: it changed nothing there"
+        f"run {LATER} has no journal in {harness.store.url('runs')}: it changed nothing there"
     )
-    (path,) = house.store.root.rglob("journal.jsonl")
+    (path,) = harness.store.root.rglob("journal.jsonl")
     path.write_text(path.read_text().replace(arn, "payments"))
     with pytest.raises(BadInput, match=r"^a journal names 'payments', which is no function ARN$"):
-        house.rollback([RUN])
+        harness.rollback([RUN])
 
 
-def test_stopped_between_its_read_and_its_update_it_sends_nothing(house: House, aws: FakeLambda) -> None:
-    protected(house, aws)
+def test_stopped_between_its_read_and_its_update_it_sends_nothing(harness: Harness, aws: FakeLambda) -> None:
+    protected(harness, aws)
     stopping = threading.Event()
     stopping.set()
-    journal = Journal(house.store, BACK)
+    journal = Journal(harness.store, BACK)
     taking = DetachContext(
-        ChangeContext(aws, house.defender, Guards(()), stopping, None), house.store, journal, False
+        ChangeContext(aws, harness.defender, Guards(()), stopping, None), harness.store, journal, False
     )
     with pytest.raises(StopIteration) as ended:
-        next(detach(taking, select(house.store, [RUN], [])[0], "0"))
+        next(detach(taking, select(harness.store, [RUN], [])[0], "0"))
     assert ended.value.value == ChangeResult("deferred", "the run was stopped before it was sent")
     assert journal.entries() == []
 
 
-def test_how_far_it_is_can_be_watched(house: House, aws: FakeLambda) -> None:
-    protected(house, aws)
+def test_how_far_it_is_can_be_watched(harness: Harness, aws: FakeLambda) -> None:
+    protected(harness, aws)
     seen: list[tuple[int, int]] = []
-    house.rollback([RUN], progress=lambda done, total: seen.append((done, total)))
+    harness.rollback([RUN], progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (1, 1)
 
 
-def test_more_than_may_begin_at_once_are_taken_back_one_after_another(house: House, aws: FakeLambda) -> None:
+def test_more_than_may_begin_at_once_are_taken_back_one_after_another(
+    harness: Harness, aws: FakeLambda
+) -> None:
     arns = [aws.add(f"f{number}") for number in range(2 * BREAKER_FROM + 5)]
-    house.apply()
+    harness.apply()
     # Where no answer were counted, nothing would begin after the first few, and it would wait for ever.
-    back = house.rollback([RUN], deadline=time.monotonic() + 60)
+    back = harness.rollback([RUN], deadline=time.monotonic() + 60)
     assert back.changes["outcome"].tolist() == ["rolled_back"] * len(arns)
     assert all(aws.layers(arn) == [] for arn in arns)

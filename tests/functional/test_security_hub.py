@@ -26,7 +26,7 @@ from reports.settings import SecurityHubSettings
 from scanner.core.arns import function_arns
 from storage.folder import FolderStore
 from storage.store_base import StoreFailed
-from tests.functional.moto_server import Desk, auto_defender, environment, serving
+from tests.functional.moto_server import Workspace, auto_defender, environment, serving
 from tests.unit.reports.frames import organization
 
 ACCOUNT = "123456789012"  # moto's
@@ -272,8 +272,8 @@ def test_a_whole_run_opens_and_the_run_that_covers_closes(tmp_path: Path) -> Non
     with serving() as url:
         simulated = build_organization(4)
         fill(simulated)
-        desk, env = Desk(tmp_path, simulated), environment(url)
-        config = desk.configure(security_hub={"enabled": True, "region": REGION})
+        workspace, env = Workspace(tmp_path, simulated), environment(url)
+        config = workspace.configure(security_hub={"enabled": True, "region": REGION})
         dry = auto_defender("run", "--config", config, "--json", env=env)
         assert dry.exit_code == 3, dry.stderr[-2000:]
         imported = len(securityhub_backends[CENTRAL_ACCOUNT_ID][REGION].findings)

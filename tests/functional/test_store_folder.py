@@ -10,7 +10,7 @@ import pytest
 from storage.folder import FolderStore
 from storage.store_base import StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
-from tests.unit.remediator.house import House, hurry
+from tests.unit.remediator.harness import Harness, wait_briefly
 
 
 @contextmanager
@@ -70,16 +70,16 @@ def test_a_line_that_the_full_disk_cut_off_does_not_stay(tmp_path: Path) -> None
 def test_a_disk_that_fills_up_stops_the_run_and_leaves_nothing_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hurry(monkeypatch)
-    house = House(FakeLambda(), tmp_path)
-    arns = [house.aws.add(f"f{number}") for number in range(50)]
+    wait_briefly(monkeypatch)
+    harness = Harness(FakeLambda(), tmp_path)
+    arns = [harness.aws.add(f"f{number}") for number in range(50)]
     with files_end_at(24_000):
-        applied = house.apply()
+        applied = harness.apply()
     assert applied.stopped_by is not None
     assert applied.stopped_by.guard == "journal"
     assert "can't append to" in str(applied.stopped_by)
-    changed = {arn for arn in arns if layer(4) in house.aws.layers(arn)}
+    changed = {arn for arn in arns if layer(4) in harness.aws.layers(arn)}
     told = applied.changes.set_index("function_arn")["outcome"]
     assert changed == set(told[told == "changed"].index)
     assert 0 < len(changed) < len(arns)
-    assert changed <= {entry.intent.function_arn for entry in house.entries()}
+    assert changed <= {entry.intent.function_arn for entry in harness.entries()}

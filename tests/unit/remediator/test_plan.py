@@ -13,23 +13,23 @@ from remediator.settings import RolloutSettings
 from scanner.core.errors import BadInput
 from scanner.settings import RiskSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
-from tests.unit.remediator.house import POLICY, House, settings
+from tests.unit.remediator.harness import POLICY, Harness, settings
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(FakeLambda(), tmp_path)
+def harness(tmp_path: Path) -> Harness:
+    return Harness(FakeLambda(), tmp_path)
 
 
 def read(text: bytes, now: datetime = NOW, digest: str = "digest") -> Any:
     return read_plan(text, "PLAN.json", now=now, config_digest=digest)
 
 
-def test_a_saved_plan_reads_back_as_it_was(house: House) -> None:
-    house.aws.add(Layers=[{"Arn": layer(3)}, {"Arn": layer(1, "datadog")}])
-    plan = house.plan()
+def test_a_saved_plan_reads_back_as_it_was(harness: Harness) -> None:
+    harness.aws.add(Layers=[{"Arn": layer(3)}, {"Arn": layer(1, "datadog")}])
+    plan = harness.plan()
     assert read(plan.to_json()) == plan
     change = plan.changes[0]
     assert change.before.layers == (layer(3), layer(1, "datadog"))
@@ -37,9 +37,9 @@ def test_a_saved_plan_reads_back_as_it_was(house: House) -> None:
     assert "512 MB" in change.why
 
 
-def test_no_value_of_a_variable_is_in_a_plan(house: House) -> None:
-    house.aws.add()
-    text = house.plan().to_json().decode()
+def test_no_value_of_a_variable_is_in_a_plan(harness: Harness) -> None:
+    harness.aws.add()
+    text = harness.plan().to_json().decode()
     assert POLICY not in text
     assert "s3cret-of-the-owner" not in text
     assert "/opt/twistlock/wrapper" in text
@@ -49,9 +49,9 @@ def test_no_value_of_a_variable_is_in_a_plan(house: House) -> None:
     "path",
     [("changes", 0, "after", "layers"), ("changes", 0, "action"), ("expires",), ("run_id",), ("held_back",)],
 )
-def test_an_edited_plan_is_refused(house: House, path: tuple[Any, ...]) -> None:
-    house.aws.add()
-    data = json.loads(house.plan().to_json())
+def test_an_edited_plan_is_refused(harness: Harness, path: tuple[Any, ...]) -> None:
+    harness.aws.add()
+    data = json.loads(harness.plan().to_json())
     spot = data
     for step in path[:-1]:
         spot = spot[step]
@@ -67,8 +67,8 @@ def test_an_edited_plan_is_refused(house: House, path: tuple[Any, ...]) -> None:
         read(json.dumps(data).encode())
 
 
-def test_an_expired_plan_and_one_of_another_configuration_are_refused(house: House) -> None:
-    text = house.plan().to_json()
+def test_an_expired_plan_and_one_of_another_configuration_are_refused(harness: Harness) -> None:
+    text = harness.plan().to_json()
     with pytest.raises(BadInput, match="expired on 2026-12-02"):
         read(text, now=NOW + timedelta(days=30))
     with pytest.raises(BadInput, match="another configuration"):
@@ -96,11 +96,11 @@ def test_the_configurations_digest_follows_what_decides_and_nothing_else() -> No
 
 
 def test_the_accounts_take_turns_and_the_limits_hold(tmp_path: Path) -> None:
-    house = House(FakeLambda(), tmp_path, max_changes_per_run=7, max_changes_per_account=5)
+    harness = Harness(FakeLambda(), tmp_path, max_changes_per_run=7, max_changes_per_account=5)
     for account, count in (("111111111111", 9), ("222222222222", 3), ("333333333333", 1)):
         for number in range(count):
-            house.aws.add(f"f{number}", account)
-    plan = house.plan()
+            harness.aws.add(f"f{number}", account)
+    plan = harness.plan()
     assert [change.account_id[0] for change in plan.changes] == list("1231212")
     assert plan.held_back == {"max_changes_per_account": 4, "max_changes_per_run": 2}
     stop = limit_stop(plan)
@@ -110,9 +110,9 @@ def test_the_accounts_take_turns_and_the_limits_hold(tmp_path: Path) -> None:
     assert "held back by max_changes_per_account: 4" in plan.summary()
 
 
-def test_what_is_held_is_not_planned(house: House) -> None:
-    held, other = house.aws.add("a"), house.aws.add("b")
-    plan = house.plan(hold={held: "failed_before"})
+def test_what_is_held_is_not_planned(harness: Harness) -> None:
+    held, other = harness.aws.add("a"), harness.aws.add("b")
+    plan = harness.plan(hold={held: "failed_before"})
     assert [change.function_arn for change in plan.changes] == [other]
     assert plan.held_back == {"failed_before": 1}
 
@@ -120,12 +120,12 @@ def test_what_is_held_is_not_planned(house: House) -> None:
 @pytest.mark.parametrize(
     "name", ["aws-controltower-NotificationForwarder", "AWSAccelerator-x", "StackSet-abc"]
 )
-def test_landing_zones_are_left_alone(house: House, name: str) -> None:
-    house.aws.add(name)
-    assert house.plan().changes == ()
+def test_landing_zones_are_left_alone(harness: Harness, name: str) -> None:
+    harness.aws.add(name)
+    assert harness.plan().changes == ()
 
 
-def test_nothing_to_do_is_a_plan_too(house: House) -> None:
-    plan = house.plan()
+def test_nothing_to_do_is_a_plan_too(harness: Harness) -> None:
+    plan = harness.plan()
     assert plan.changes == ()
     assert "nothing to do" in plan.summary()

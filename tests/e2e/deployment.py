@@ -36,7 +36,7 @@ class Result:
 
 
 @dataclass
-class World:
+class Deployment:
     """An organization with the central stack, and a command line configured for it."""
 
     organization: Organization

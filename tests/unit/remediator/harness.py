@@ -1,4 +1,4 @@
-"""A small house around a FakeLambda: rules, a plan from what the functions are now, and one call to apply it."""
+"""A harness around a FakeLambda: rules, a plan from the current functions, one call to apply it, one to roll it back."""
 
 import json
 from datetime import UTC, date, datetime
@@ -42,8 +42,8 @@ def settings(version: int = 4, **changes: Any) -> DefenderSettings:
     )
 
 
-class House:
-    """One organization's rules and store."""
+class Harness:
+    """Rules and a store, and the jobs of remediator/ over them."""
 
     def __init__(self, aws: FakeLambda, folder: Path, **rollout: Any) -> None:
         self.aws = aws
@@ -138,7 +138,7 @@ def one(applied: ApplyResult | RollbackResult) -> dict[str, Any]:
     return dict(row)
 
 
-def hurry(monkeypatch: Any) -> None:
+def wait_briefly(monkeypatch: Any) -> None:
     """Wait milliseconds where the protocol waits seconds."""
     monkeypatch.setattr(update_module, "POLL_SECONDS", (0.001,) * 20)
     monkeypatch.setattr(update_module, "VERIFY_SECONDS", (0.001, 0.001, 0.001))
