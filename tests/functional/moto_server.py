@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 class OneAtATime:
     """moto's application, with one request in it at a time, whatever the number of connections.
 
-    moto's backends are dictionaries without locks that requests fill and iterate over: where two meet, moto answers
-    500 now and then, and a test that counts calls sees a retry.
+    moto's backends are dictionaries without locks, which requests fill and iterate over; a test that counts calls must
+    not see the retry of a 500 that two requests caused.
     """
 
     def __init__(self) -> None:
