@@ -1,6 +1,12 @@
-"""Says at the start of a run what the machine lacks."""
+"""What holds for every test; says at the start of a run what the machine lacks."""
+
+from hypothesis import HealthCheck, settings
 
 from tests.machine import missing_programs
+
+# How long an example takes shows how busy the machine is, and no defect.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_report_header() -> str | None:

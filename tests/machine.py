@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 # Program and the Debian package that has it.
 PROGRAMS = {"chromium": "chromium", "chromedriver": "chromium-driver", "git": "git", "make": "make"}
 

@@ -73,7 +73,8 @@ def _operation_model(service: ServiceModel, operation_name: str) -> OperationMod
     between, fails with an AttributeError.
     """
     with _operation_models:
-        return _operation_model_unlocked(service, operation_name)
+        model: OperationModel = _operation_model_unlocked(service, operation_name)
+    return model
 
 
 def _list_provisioned_concurrency_configs(_: LambdaResponse) -> tuple[int, dict[str, str], str]:

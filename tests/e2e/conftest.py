@@ -13,15 +13,13 @@ from tests.e2e import emulator, organization
 from tests.e2e.deployment import PACKAGE, Deployment
 from tests.e2e.emulator import Emulator
 from tests.e2e.organization import Organization
-from tests.machine import built
+from tests.machine import ROOT, built
 
 HERE = Path(__file__).parent
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
 PACKAGE_PATH = Path(
-    os.environ.get(
-        "AUTO_DEFENDER_PACKAGE", emulator.ROOT / "dist" / f"auto-defender-{RUNTIME}-{ARCHITECTURE}.zip"
-    )
+    os.environ.get("AUTO_DEFENDER_PACKAGE", ROOT / "dist" / f"auto-defender-{RUNTIME}-{ARCHITECTURE}.zip")
 )
 _central_accounts = count(111_122_223_333)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.emulator import ROOT
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Keys, Organization, archive
+from tests.machine import ROOT
 
 EAST, WEST = REGIONS
 WRAPPER = "/opt/twistlock/wrapper"

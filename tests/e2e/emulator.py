@@ -17,7 +17,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-ROOT = Path(__file__).parents[2]
+from tests.machine import ROOT
+
 # The emulator has requirements of its own, so it lives in its own environment; `make` sets that up.
 PROGRAM = Path(os.environ.get("AUTO_DEFENDER_MINISTACK", ROOT / ".venv-ministack" / "bin" / "ministack"))
 SECRET = "test"

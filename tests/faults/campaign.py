@@ -37,15 +37,15 @@ from tests.faults.fault_plan import FaultPlan
 from tests.faults.files import check_files, check_secrets, remember
 from tests.faults.simulator import Simulator, Write, serving
 from tests.faults.truth import Truth
-from tests.functional.test_apply_killed import Fuse, FusedStore
 from tests.unit.remediator.fake_lambda import Killed
 from tests.unit.remediator.harness import wait_briefly
+from tests.unit.remediator.killing import Countdown, KilledStore
 
 Job = Callable[[Context], JobResult]
 _KILLED_AT = {"get_function_configuration", "update_function_configuration", "tag_resource", "list_tags"}
 
 
-class FaultyStore(FusedStore):
+class FaultyStore(KilledStore):
     """A folder that fails as S3 does: a request is refused, or is carried out and its answer lost."""
 
     dice = Random(0)
@@ -65,7 +65,7 @@ class FaultyStore(FusedStore):
         self._fails(path, lambda: super(FaultyStore, self).write(path, body, content_type))
 
     def upload(self, path: str, source: Path, content_type: str) -> None:
-        self.fuse.burn()
+        self.countdown.count()
         self._fails(path, lambda: super(FaultyStore, self).upload(path, source, content_type))
 
     def delete(self, path: str) -> None:
@@ -139,7 +139,7 @@ class Campaign:
         self.store_percent = 0.0
         self._runs = 0
 
-    def context(self, mode: Any, fuse: Fuse | None = None) -> Context:
+    def context(self, mode: Any, countdown: Countdown | None = None) -> Context:
         """Open a run as the command line does, on a store that may fail."""
         self._runs += 1
         now = datetime.now(UTC)
@@ -153,12 +153,12 @@ class Campaign:
         )
         store = FaultyStore(self.root)
         store.dice, store.percent = Random(f"store {self.result.seed} {self._runs}"), self.store_percent
-        store.fuse = fuse or Fuse(10**9)
+        store.countdown = countdown or Countdown(10**9)
         return replace(opened, store=store, started=now.replace(microsecond=0))
 
-    def do(self, job: Job, mode: Any = "apply", *, fuse: int | None = None) -> str:
-        """Do a job, killed after so many events if `fuse` says so; hold what it wrote against the truth."""
-        burning = Fuse(fuse if fuse is not None else 10**9)
+    def do(self, job: Job, mode: Any = "apply", *, countdown: int | None = None) -> str:
+        """Do a job, killed after so many events if `countdown` says so; hold what it wrote against the truth."""
+        burning = Countdown(countdown if countdown is not None else 10**9)
         try:
             context = self.context(mode, burning)
         except AutoDefenderError as error:
@@ -166,7 +166,7 @@ class Campaign:
         before = remember(self.simulator)
         self.simulator.before_write = lambda write: self._taken(write, context)
         try:
-            with _fused(burning):
+            with _killed_by(burning):
                 ending = job(context)
         except Killed:
             return self._killed()
@@ -234,16 +234,16 @@ class Campaign:
 
 
 @contextmanager
-def _fused(fuse: Fuse) -> Iterator[None]:
-    """Burn the fuse at each call that belongs to a change, before it is sent and after its answer."""
+def _killed_by(countdown: Countdown) -> Iterator[None]:
+    """Burn the countdown at each call that belongs to a change, before it is sent and after its answer."""
     call = Aws.call
 
     def burning(self: Aws, account: str, region: str, service: str, method: str, **parameters: Any) -> Any:
         if method in _KILLED_AT:
-            fuse.burn()
+            countdown.count()
         answer = call(self, account, region, service, method, **parameters)
         if method in _KILLED_AT:
-            fuse.burn()
+            countdown.count()
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
@@ -259,12 +259,12 @@ def campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int = 8) 
     with serving(course.simulator) as port, environment(port):
         if dice.random() < 0.3:
             course.simulator.faults.hanging = dice.choice(world.REGIONS)
-        course.do(run, fuse=dice.randint(0, many) if dice.random() < 0.5 else None)
+        course.do(run, countdown=dice.randint(0, many) if dice.random() < 0.5 else None)
         course.simulator.faults.hanging = ""
         course.owners_deploy(10)
         course.version = dice.choice([4, 5])
         course.store_percent = dice.choice([0.0, 0.0, 1.0, 5.0])
-        course.do(run, fuse=dice.randint(0, many) if dice.random() < 0.3 else None)
+        course.do(run, countdown=dice.randint(0, many) if dice.random() < 0.3 else None)
         course.store_percent = dice.choice([0.0, 0.0, 1.0])
         _roll_back(course, many)
         course.owners_deploy(10)
@@ -285,4 +285,4 @@ def _roll_back(course: Campaign, many: int) -> None:
     some = dice.sample(arns, min(len(arns), 3)) if dice.random() < 0.5 else []
     if chosen or some:
         job = partial(roll_back, run_ids=chosen, function_arns=some, apply=True)
-        course.do(job, "rollback", fuse=dice.randint(0, many // 2) if dice.random() < 0.4 else None)
+        course.do(job, "rollback", countdown=dice.randint(0, many // 2) if dice.random() < 0.4 else None)

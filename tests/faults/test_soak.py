@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults import soak
 from tests.faults.campaign import Result
+from tests.machine import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_a_short_one_tells_its_seed_and_what_it_came_to() -> None:
     asked = ["--seed", "7", "--changes", "1", "--accounts", "1", "--functions", "6"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.soak", *asked],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

@@ -22,9 +22,9 @@ from storage.store_base import StoreFailed
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_files, remember
 from tests.faults.simulator import serving
-from tests.functional.test_apply_killed import arm, disarm
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.harness import RUN, Harness, wait_briefly
+from tests.unit.remediator.killing import kill_after, restart
 from tests.unit.reports.frames import organization
 
 NEXT, NOW = "20261124T044232Z-4d5e6f", datetime(2026, 11, 24, 4, 42, tzinfo=UTC)
@@ -66,7 +66,7 @@ def killed_in_the_midst(course: Campaign) -> set[str]:
     """Kill runs until one leaves updates that AWS took and its journal knows no end of; give their functions."""
     store = FolderStore(course.root)
     for moment in range(60, 400, 9):
-        course.do(run, fuse=moment)
+        course.do(run, countdown=moment)
         entries = [entry for run_id in open_runs(store) for entry in Journal(store, run_id).entries()]
         left_open = {entry.intent.function_arn for entry in entries if entry.settled is None}
         taken = left_open & {write.arn for write in course.simulator.writes}
@@ -137,10 +137,10 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
 def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(harness: Harness) -> None:
     arn = harness.aws.add()
     for moment in range(60):
-        arm(harness, moment)
+        kill_after(harness, moment)
         with contextlib.suppress(Killed):
             harness.apply()
-        disarm(harness)
+        restart(harness)
         if harness.aws.layers(arn):
             break
         harness.resolve()

@@ -22,8 +22,7 @@ from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, Organization, build_organization
 from auto_defender.demo.run import configuration_text, optouts_text
 from auto_defender.demo.simulated_aws import like_aws
-
-ROOT = Path(__file__).parents[2]
+from tests.machine import ROOT
 
 
 class OneAtATime:

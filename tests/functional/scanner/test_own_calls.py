@@ -9,7 +9,7 @@ from moto import mock_aws
 from auto_defender.call_counts import count_own_calls
 from scanner.aws.rate_limits import CallCounts
 from storage.store import open_store
-from tests.functional.test_store_s3 import BUCKET, answer_with
+from tests.functional.storage.test_store_s3 import BUCKET, answer_with
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scanner.core.errors import GuardStop
-from storage.store import FolderStore
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.harness import OURS, RUN, Harness
+from tests.unit.remediator.killing import kill_after, restart
 
 OWNERS = {"OWNER": "s3cret-of-the-owner"}
 
@@ -22,67 +21,21 @@ OWNERS = {"OWNER": "s3cret-of-the-owner"}
 pytestmark = pytest.mark.usefixtures("short_waits")
 
 
-class Fuse:
-    """Burns a little at each event, and kills everything for good when it has burnt down."""
-
-    def __init__(self, length: int) -> None:
-        self.left = length
-
-    def burn(self, *_: Any) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-
-
-class FusedStore(FolderStore):
-    fuse = Fuse(10**9)
-
-    def append(self, path: str, line: bytes) -> None:
-        self.fuse.burn()
-        super().append(path, line)
-        self.fuse.burn()
-
-    def write(self, path: str, body: bytes, content_type: str) -> None:
-        self.fuse.burn()
-        super().write(path, body, content_type)
-
-    def delete(self, path: str) -> None:
-        self.fuse.burn()
-        super().delete(path)
-
-
 def harness_with(folder: Path, functions: int) -> tuple[Harness, list[str]]:
     aws = FakeLambda(polls_to_settle=1)
     return Harness(aws, folder), [aws.add(f"f{n}") for n in range(functions)]
 
 
-def arm(harness: Harness, length: int) -> Fuse:
-    fuse = Fuse(length)
-    store = FusedStore(harness.store.root)
-    store.fuse = fuse
-    harness.store = store
-    harness.aws.before = harness.aws.after = fuse.burn
-    return fuse
-
-
-def disarm(harness: Harness) -> None:
-    """The process is gone: its lock with it, as if it had expired, and what it would still have done."""
-    harness.store = FolderStore(harness.store.root)
-    harness.aws.before = harness.aws.after = lambda method, arn, n: None
-    for path in harness.store.list("state/lock/"):
-        harness.store.delete(path)
-
-
 def test_killed_at_every_moment_nothing_is_applied_twice_and_nothing_forgotten(tmp_path: Path) -> None:
     for moment in range(200):
         harness, arns = harness_with(tmp_path / str(moment), 2)
-        arm(harness, moment)
+        kill_after(harness, moment)
         # How many moments a run has depends on how its journal lines fall together.
         with contextlib.suppress(Killed):
             harness.apply()
             assert moment > 20
             return
-        disarm(harness)
+        restart(harness)
         check_the_next_run(harness, arns)
         check_the_way_back(harness, arns)
     pytest.fail("no run came to its end")
@@ -116,15 +69,15 @@ def test_a_rollback_killed_at_every_moment_is_resolved_too(tmp_path: Path) -> No
     for moment in range(100):
         harness, arns = harness_with(tmp_path / str(moment), 2)
         harness.apply()
-        fuse = arm(harness, moment)
+        countdown = kill_after(harness, moment)
         try:
             harness.rollback([RUN])
         except Killed:
             pass
         else:
-            assert fuse.left >= 0
+            assert countdown.left >= 0
             return
-        disarm(harness)
+        restart(harness)
         harness.resolve()
         assert harness.store.list("state/open/") == []
         harness.rollback([RUN], run_id="20261125T010000Z-again")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.machine import ROOT
+
 LOCKS = [f"requirements{which}.txt" for which in ("", "-demo", "-dev", "-ministack", "-mutation")]
 REQUIREMENT = re.compile(r"([a-z0-9.-]+)(?:\[[^]]*\])?==(\S+) \\")
 

@@ -3,12 +3,12 @@
 import json
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from auto_defender.notify.metrics import BREAKER_OPEN, COUNTS, INCOMPLETE, NAMESPACE, embedded_metrics
+from tests.machine import ROOT
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {
@@ -74,7 +74,7 @@ def test_a_run_that_only_left_changes_to_the_next_hours_is_complete() -> None:
 
 
 def test_every_metric_that_the_central_stack_reads_is_there() -> None:
-    template = (Path(__file__).parents[2] / "stacksets" / "central.yaml").read_text(encoding="utf-8")
+    template = (ROOT / "stacksets" / "central.yaml").read_text(encoding="utf-8")
     read = set(re.findall(rf"Namespace: {NAMESPACE}(?:,|\n\s+) ?MetricName: (\w+)", template))
     read |= set(re.findall(rf'\["{NAMESPACE}", "(\w+)"\]', template))
     written = {*COUNTS, BREAKER_OPEN, INCOMPLETE}
