@@ -110,7 +110,9 @@ def test_an_account_still_in_dry_run_refuses_writes_and_the_run_says_so(deployme
     assert deployment.function(account_id, "orders")["RevisionId"] == before
 
 
-def test_the_highest_exit_code_is_told_and_the_rest_is_protected_all_the_same(deployment: Deployment) -> None:
+def test_the_highest_exit_code_is_reported_and_the_rest_is_protected_all_the_same(
+    deployment: Deployment,
+) -> None:
     open_account = deployment.add_account("payments", "General", "orders")
     deployment.add_account("frozen", "DryRun", "ledger")
     deployment.add_account("newcomer", None)
@@ -199,7 +201,7 @@ def test_an_approved_plan_is_applied_and_nothing_else(deployment: Deployment) ->
     assert deployment.layers(account_id, "deployed-since") == []
 
 
-def test_rollback_takes_back_what_a_run_added_and_keeps_the_rest(deployment: Deployment) -> None:
+def test_rollback_removes_what_a_run_added_and_keeps_the_rest(deployment: Deployment) -> None:
     account_id = deployment.add_account("payments", "General", "orders")
     own = deployment.organization.emulator.root(account_id, "lambda").publish_layer_version(
         LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
@@ -288,5 +290,5 @@ def test_doctor_looks_at_everything_with_the_central_role_s_permissions(deployme
     assert (
         found[f"layer {deployment.defender(EAST)} in {EAST}"]["found"] == f"account {account_id} can read it"
     )
-    # Functions of a region without a layer would be skipped, and that is told.
+    # Functions of a region without a layer would be skipped, and that is reported.
     assert found[f"layer for python in {WEST}"]["level"] == "warning"

@@ -1,4 +1,4 @@
-"""A store that fails at one place: the changes are made and told, and the run ends in order."""
+"""A store that fails at one place: the changes are made and reported, and the run ends in order."""
 
 import contextlib
 import csv
@@ -62,14 +62,14 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
     return Harness(FakeLambda(), tmp_path)
 
 
-def killed_in_the_midst(course: Campaign) -> set[str]:
+def killed_in_the_midst(campaign: Campaign) -> set[str]:
     """Kill runs until one leaves updates that AWS took and its journal knows no end of; give their functions."""
-    store = FolderStore(course.root)
+    store = FolderStore(campaign.root)
     for moment in range(60, 400, 9):
-        course.do(run, countdown=moment)
+        campaign.do(run, countdown=moment)
         entries = [entry for run_id in open_runs(store) for entry in Journal(store, run_id).entries()]
         left_open = {entry.intent.function_arn for entry in entries if entry.settled is None}
-        taken = left_open & {write.arn for write in course.simulator.writes}
+        taken = left_open & {write.arn for write in campaign.simulator.writes}
         if taken:
             return taken
     raise AssertionError("no run was killed in the midst of its changes")
@@ -93,7 +93,7 @@ def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, path: str) -> N
     assert harness.aws.layers(arn) == [layer(4)]
 
 
-def test_a_rollback_that_can_not_forget_still_tells_what_it_did(harness: Harness) -> None:
+def test_a_rollback_that_can_not_update_state_still_reports_its_changes(harness: Harness) -> None:
     harness.aws.add()
     harness.apply()
     failing(harness, "read", "state/drift/")
@@ -134,7 +134,7 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     assert "not compared with the run before" in caplog.text
 
 
-def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(harness: Harness) -> None:
+def test_what_an_open_run_came_to_is_reported_though_it_can_not_be_counted(harness: Harness) -> None:
     arn = harness.aws.add()
     for moment in range(60):
         kill_after(harness, moment)
@@ -152,7 +152,7 @@ def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(harness: 
     assert resolved.stopped_by.guard == "memory"
 
 
-def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_be_kept(
+def test_a_function_that_the_health_watch_rolled_back_is_reported_when_state_can_not_be_kept(
     harness: Harness,
 ) -> None:
     arn = harness.aws.add()
@@ -180,30 +180,30 @@ def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_
 def test_what_became_of_an_open_run_is_in_a_report_though_no_plan_can_be_made(
     job: str, operation: str, path: str, tmp_path: Path
 ) -> None:
-    course = Campaign(5, tmp_path, accounts=1, functions=8, storm=0.0)
+    campaign = Campaign(5, tmp_path, accounts=1, functions=8, fault_rate=0.0)
     plan = tmp_path / "PLAN.json"
-    with serving(course.simulator) as port, environment(port):
-        write_plan(course.context("dry_run"), str(plan))
-        left_open = killed_in_the_midst(course)
-        course.wait_for_updates()
-        context, store = course.context("apply"), FailsAt(course.root)
+    with serving(campaign.simulator) as port, environment(port):
+        write_plan(campaign.context("dry_run"), str(plan))
+        left_open = killed_in_the_midst(campaign)
+        campaign.wait_for_updates()
+        context, store = campaign.context("apply"), FailsAt(campaign.root)
         store.operation, store.path = operation, path
         context = replace(context, store=store)
-        before = remember(course.simulator)
+        before = remember(campaign.simulator)
         ending = run(context) if job == "run" else apply_saved(context, str(plan))
     assert (ending.exit_code, ending.summary["stopped_by"]) == (5, "memory")
-    told = (course.root / run_folder(context.run_id) / "changes.csv").read_text()
-    rows = [row for row in csv.DictReader(io.StringIO(told)) if row["outcome"] == "changed"]
+    reported = (campaign.root / run_folder(context.run_id) / "changes.csv").read_text()
+    rows = [row for row in csv.DictReader(io.StringIO(reported)) if row["outcome"] == "changed"]
     assert left_open <= {row["function_arn"] for row in rows}
     if job == "run":
-        assert check_files(course.simulator, course.root, context.run_id, before, context.rules) == []
+        assert check_files(campaign.simulator, campaign.root, context.run_id, before, context.rules) == []
 
 
-def test_with_nothing_done_the_line_tells_all_there_is(tmp_path: Path) -> None:
-    course = Campaign(5, tmp_path, accounts=1, functions=2, storm=0.0)
-    with serving(course.simulator) as port, environment(port):
-        context, store = course.context("apply"), FailsAt(course.root)
+def test_with_nothing_done_the_error_line_is_the_whole_report(tmp_path: Path) -> None:
+    campaign = Campaign(5, tmp_path, accounts=1, functions=2, fault_rate=0.0)
+    with serving(campaign.simulator) as port, environment(port):
+        context, store = campaign.context("apply"), FailsAt(campaign.root)
         store.operation, store.path = "list", "state/drift/"
         with pytest.raises(StoreFailed, match="can't list state/drift/"):
             run(replace(context, store=store))
-    assert course.simulator.writes == []
+    assert campaign.simulator.writes == []

@@ -104,11 +104,11 @@ def test_a_configuration(text: bytes) -> None:
 
 def assert_no_default_in_place_of_what_is_written(read: Configuration, text: bytes) -> None:
     written = yaml.safe_load(text)
-    told = read.model_dump(mode="json", exclude_unset=True)
-    assert told.keys() == written.keys()
+    reported = read.model_dump(mode="json", exclude_unset=True)
+    assert reported.keys() == written.keys()
     for section, keys in written.items():
         if isinstance(keys, dict):
-            assert told[section].keys() == keys.keys(), section
+            assert reported[section].keys() == keys.keys(), section
     numbers = (read.sweep.unit_timeout_sec, read.sweep.calls_per_second, read.rollout.stop_after_failure_pct)
     assert all(0 <= number < float("inf") for number in numbers), "a limit that no number is compared with"
 
@@ -254,7 +254,7 @@ def test_a_bomb_of_aliases() -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file of 100 MB, which takes no room on the disk."""
+    """A file of 100 MB, which takes no space on the disk."""
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(100_000_000)

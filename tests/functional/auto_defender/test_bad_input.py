@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_written(server: str, workspace: Workspace) -> N
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "reported"),
     [
         ({"rollout": {"dryrun": False}}, ("rollout.dryrun", "unknown key")),
         ({"risk": {"max_layers": "5"}}, ("risk.max_layers", "integer")),
@@ -151,11 +151,11 @@ def test_a_folder_that_cannot_be_written(server: str, workspace: Workspace) -> N
     ],
 )
 def test_a_configuration_with_a_wrong_key_type_or_arn(
-    paper: Workspace, sections: dict[str, Any], told: tuple[str, str]
+    paper: Workspace, sections: dict[str, Any], reported: tuple[str, str]
 ) -> None:
     line = apply(paper, environment(), **sections)
     assert f"{paper.folder / 'auto-defender.yaml'}, line " in line
-    for part in told:
+    for part in reported:
         assert part in line
 
 
@@ -177,7 +177,7 @@ def test_a_variable_that_overrides_with_nonsense(paper: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (None, "No such file"),
         ("", "write 'optouts: []'"),
@@ -186,13 +186,13 @@ def test_a_variable_that_overrides_with_nonsense(paper: Workspace) -> None:
     ],
 )
 def test_an_opt_out_file_that_is_missing_empty_or_has_no_date(
-    paper: Workspace, text: str | None, told: str
+    paper: Workspace, text: str | None, reported: str
 ) -> None:
     config, optouts = paper.configure(), paper.folder / "optouts.yaml"
     optouts.unlink() if text is None else optouts.write_text(text)
     line = refused(paper, "run", "--apply", "--config", config, env=environment())
     assert str(optouts) in line
-    assert told in line
+    assert reported in line
 
 
 @pytest.mark.parametrize("text", [None, '{"format": 1}'])
@@ -204,9 +204,7 @@ def test_a_plan_that_is_missing_or_none(server: str, workspace: Workspace, text:
     assert str(plan) in line
 
 
-def test_a_journal_that_is_broken_and_the_way_out_that_the_line_tells(
-    server: str, workspace: Workspace
-) -> None:
+def test_a_broken_journal_is_one_line_with_its_remedy(server: str, workspace: Workspace) -> None:
     run_id = f"{datetime.now(UTC) - timedelta(hours=2):%Y%m%dT%H%M%SZ}-1a2b3c"
     journal = workspace.folder / "out" / run_folder(run_id) / "journal.jsonl"
     marker = workspace.folder / "out/state/open" / f"{run_id}.json"

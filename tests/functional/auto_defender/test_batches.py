@@ -24,7 +24,7 @@ COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", 
 
 
 class Invocation:
-    """What Lambda tells a function of its invocation."""
+    """What Lambda passes to a function about its invocation."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 900_000
@@ -119,7 +119,7 @@ def machine(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     logging.getLogger().handlers[:] = handlers
 
 
-def test_a_dry_run_in_steps_tells_what_one_call_tells(
+def test_a_dry_run_in_steps_reports_the_same_as_one_call(
     machine: Steps, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = machine.call(job="run")
@@ -261,11 +261,11 @@ def test_a_batch_that_never_came_back_is_in_the_ledger(machine: Steps) -> None:
         if unit[0] in accounts and outcome not in {"suspended", "opted_out"}
     }
     assert lost
-    told = dict.fromkeys(lost, ("timed_out", "its batch never came back"))
-    assert machine.units() == {**whole, **told}
+    reported = dict.fromkeys(lost, ("timed_out", "its batch never came back"))
+    assert machine.units() == {**whole, **reported}
 
 
-def test_without_any_batch_every_unit_is_told(machine: Steps) -> None:
+def test_without_any_batch_every_unit_is_reported(machine: Steps) -> None:
     begun = machine.manifest()
     brief = machine.merge(begun, {"Error": "States.ItemReaderFailed", "Cause": "no"})
     assert (brief["units_read"], brief["functions"]) == (0, 0)
@@ -329,15 +329,17 @@ def test_payloads_and_parts_hold_no_secret(machine: Steps) -> None:
     begun = machine.manifest()
     items = machine.items(begun)
     answers = [machine.call(**item) for item in items]
-    told = json.dumps([begun, items, answers]).encode()
+    reported = json.dumps([begun, items, answers]).encode()
     kept = [machine.read(key) for key in machine.keys("state/")]
     assert len(kept) >= len(items) + 2
     plain = [gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for body in kept]
-    assert all(text not in body for body in (told, *plain) for text in (SECRET.encode(), b"simulated-policy"))
+    assert all(
+        text not in body for body in (reported, *plain) for text in (SECRET.encode(), b"simulated-policy")
+    )
     assert max(len(json.dumps(item)) for item in items) < 200
 
 
-def test_an_event_that_is_none_is_told(machine: Steps) -> None:
+def test_an_invalid_event_is_reported(machine: Steps) -> None:
     begun = machine.manifest()
     events: dict[str, dict[str, Any]] = {
         "no run .* is under way": {"job": "batch", "run_id": "20261124T034200Z-1a2b3c", "batch": "0001"},

@@ -131,7 +131,7 @@ def test_a_scan_into_a_bucket_without_utilization_changes_nothing(server: str, w
     assert not (workspace.folder / "out").exists()
 
 
-def test_an_approved_plan_is_made_and_taken_back(server: str, workspace: Workspace) -> None:
+def test_an_approved_plan_is_made_and_rolled_back(server: str, workspace: Workspace) -> None:
     config, env = workspace.configure(), environment(server)
     before = state(workspace.organization)
     plan = str(workspace.folder / "plan.json")
@@ -157,7 +157,7 @@ def test_an_approved_plan_is_made_and_taken_back(server: str, workspace: Workspa
         assert {key: restored[arn][key] for key in same} == {key: was[key] for key in same}
 
 
-def test_explain_tells_every_check_of_a_function(server: str, workspace: Workspace) -> None:
+def test_explain_shows_every_check_of_a_function(server: str, workspace: Workspace) -> None:
     arn = workspace.organization.quarantined[0]
     done = auto_defender("explain", "--config", workspace.configure(), arn, env=environment(server))
     assert done.exit_code == 0, done.stderr[-2000:]
@@ -186,7 +186,7 @@ def test_explain_promises_nothing_that_no_run_would_do(server: str, workspace: W
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reported"),
     [
         ("", "", "is no function ARN"),
         ("-splitter", "-splitter:live", "is no function ARN"),
@@ -197,17 +197,17 @@ def test_explain_promises_nothing_that_no_run_would_do(server: str, workspace: W
     ],
 )
 def test_what_can_not_be_explained_is_one_clear_line(
-    server: str, workspace: Workspace, old: str, new: str, told: str
+    server: str, workspace: Workspace, old: str, new: str, reported: str
 ) -> None:
     arn = workspace.organization.quarantined[0]
     asked = arn.replace(arn.split(":")[4] if old == "ACCOUNT" else old, new) if old else "orders"
     done = auto_defender("explain", "--config", workspace.configure(), asked, env=environment(server))
     assert (done.exit_code, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert told in line
+    assert reported in line
 
 
-def test_explain_tells_what_each_alias_serves(server: str, workspace: Workspace) -> None:
+def test_explain_shows_what_each_alias_serves(server: str, workspace: Workspace) -> None:
     arn, env = workspace.organization.quarantined[0], environment(server)
     _, _, _, region, account, _, name = arn.split(":")
     functions = lambda_backends[account][region]
@@ -226,10 +226,10 @@ def test_explain_tells_what_each_alias_serves(server: str, workspace: Workspace)
     done = auto_defender("explain", "--config", config, arn, env=env)
     assert done.exit_code == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{arn}\nprotected, verdict: protected\n")
-    told = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
-    assert "live serves 1: unprotected\n" in told
-    assert "next serves $LATEST: protected\n" in told
-    assert "moves the alias" in told
+    reported = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
+    assert "live serves 1: unprotected\n" in reported
+    assert "next serves $LATEST: protected\n" in reported
+    assert "moves the alias" in reported
     assert SECRET not in done.stdout + done.stderr
 
     summary = auto_defender("explain", "--config", config, arn, "--json", env=env).summary

@@ -150,22 +150,22 @@ def test_a_bucket_gets_the_files_after_the_simulation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--output", "{file}/out"), "output: can't write to the folder"),
         (("--output", "gs://bucket"), "neither a folder nor s3://"),
         (("--accounts", "2"), "equal to 3"),
     ],
 )
-def test_bad_usage_is_told_before_anything_is_simulated(
-    tmp_path: Path, arguments: tuple[str, str], told: str
+def test_bad_usage_is_reported_before_anything_is_simulated(
+    tmp_path: Path, arguments: tuple[str, str], reported: str
 ) -> None:
     file = tmp_path / "file"
     file.touch()
     option, value = arguments
     done = auto_defender("demo", option, value.format(file=file), env=environment(), cwd=tmp_path)
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert reported in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [file]
 

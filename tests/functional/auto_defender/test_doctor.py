@@ -96,16 +96,16 @@ def test_an_organization_without_fault_has_no_problem(server: str, workspace: Wo
     assert (found.exit_code, found.problems) == (0, [])
 
 
-def test_a_layer_that_the_member_account_cannot_have_is_told(server: str, workspace: Workspace) -> None:
+def test_a_layer_that_the_member_account_cannot_have_is_reported(server: str, workspace: Workspace) -> None:
     # The central account has it: only a look from a member account shows that it is not there.
     layer = {"python": f"arn:aws:lambda:{{region}}:{member(workspace)}:layer:twistlock-python:99"}
     found = Findings(server, workspace, defender={"layers": layer})
-    told = found.about("layer ")
-    assert {finding["found"] for finding in told} == {"no such version"}
-    assert all("Publish version 99 in this region" in finding["remedy"] for finding in told)
+    reported = found.about("layer ")
+    assert {finding["found"] for finding in reported} == {"no such version"}
+    assert all("Publish version 99 in this region" in finding["remedy"] for finding in reported)
 
 
-def test_a_layer_of_one_region_is_told_for_the_others(server: str, workspace: Workspace) -> None:
+def test_a_layer_of_one_region_is_reported_for_the_others(server: str, workspace: Workspace) -> None:
     layer = {"python": f"arn:aws:lambda:us-east-1:{member(workspace)}:layer:twistlock-python:4"}
     found = Findings(server, workspace, defender={"layers": layer})
     (wrong,) = [finding for finding in found.about("layer ") if finding["level"] == "problem"]
@@ -123,7 +123,7 @@ def test_a_map_of_regions_is_looked_at_region_by_region(server: str, workspace: 
     assert found.one(f"layer {arns['us-west-2']}")["found"] == "no such version"
 
 
-def test_a_layer_of_another_architecture_is_told(server: str, workspace: Workspace) -> None:
+def test_a_layer_of_another_architecture_is_reported(server: str, workspace: Workspace) -> None:
     backend = lambda_backends[member(workspace)]["us-east-1"]
     content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
     backend.publish_layer_version(
@@ -134,7 +134,7 @@ def test_a_layer_of_another_architecture_is_told(server: str, workspace: Workspa
     assert found.one("layer ")["found"] == "not built for x86_64"
 
 
-def test_a_layer_of_another_family_is_told(server: str, workspace: Workspace) -> None:
+def test_a_layer_of_another_family_is_reported(server: str, workspace: Workspace) -> None:
     backend = lambda_backends[member(workspace)]["us-east-1"]
     content = {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}
     runtimes = ["nodejs20.x", "nodejs22.x"]
@@ -142,8 +142,8 @@ def test_a_layer_of_another_family_is_told(server: str, workspace: Workspace) ->
     arn = f"arn:aws:lambda:{{region}}:{member(workspace)}:layer:mine:1"
     layers = {"python": arn, "nodejs": arn}
     found = Findings(server, workspace, defender={"layers": layers}, organization={"regions": ["us-east-1"]})
-    told = {(finding["level"], finding["found"]) for finding in found.about("layer ")}
-    assert told == {
+    reported = {(finding["level"], finding["found"]) for finding in found.about("layer ")}
+    assert reported == {
         ("problem", "for nodejs20.x, nodejs22.x, and not for python"),
         ("ok", f"account {member(workspace)} can read it"),
     }
@@ -155,7 +155,7 @@ def test_without_any_member_nobody_can_look_at_the_layers(server: str, workspace
     assert len(found.about("role in ")) == 2
 
 
-def test_what_earlier_runs_left_is_told(server: str, workspace: Workspace) -> None:
+def test_what_earlier_runs_left_is_reported(server: str, workspace: Workspace) -> None:
     state = workspace.folder / "out" / "state"
     for folder in ("lock", "open"):
         (state / folder).mkdir(parents=True)
@@ -187,7 +187,7 @@ def test_a_topic_is_looked_at(server: str, workspace: Workspace) -> None:
     assert found.one("notifications")["level"] == "problem"
 
 
-def test_the_phase_of_the_rollout_is_told(server: str, workspace: Workspace) -> None:
+def test_the_phase_of_the_rollout_is_reported(server: str, workspace: Workspace) -> None:
     tagged = Findings(server, workspace, rollout={"dry_run": False})
     assert tagged.one("rollout")["found"].startswith("writes where the tag ")
     everywhere = Findings(server, workspace, rollout={"dry_run": False, "require_tag": None})
@@ -251,7 +251,7 @@ def test_member_stacks_of_another_version_that_differ_from_the_configuration(
         ("General", {**WRITES, "require_tag": None}, "ok"),
     ],
 )
-def test_a_phase_that_would_refuse_what_runs_try_is_told(
+def test_a_phase_that_would_refuse_what_runs_try_is_reported(
     server: str, workspace: Workspace, phase: str, rollout: dict[str, Any], level: str
 ) -> None:
     deploy_stack_set(RolloutPhase=phase)
@@ -260,17 +260,17 @@ def test_a_phase_that_would_refuse_what_runs_try_is_told(
 
 def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, workspace: Workspace) -> None:
     deploy_stack_set({"Account": member(workspace), "DriftStatus": "NOT_CHECKED"})
-    told = Findings(server, workspace).one("drift of")
-    assert (told["level"], told["found"]) == ("warning", "not looked for in 1 of 1")
-    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in told["remedy"]
+    reported = Findings(server, workspace).one("drift of")
+    assert (reported["level"], reported["found"]) == ("warning", "not looked for in 1 of 1")
+    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in reported["remedy"]
 
 
-def test_a_stack_set_of_another_name_is_told_and_plain_stacks_are_let_be(
+def test_a_stack_set_of_another_name_is_reported_and_plain_stacks_are_let_be(
     server: str, workspace: Workspace
 ) -> None:
-    told = Findings(server, workspace).one(STACK_SET)
-    assert (told["level"], told["found"]) == ("warning", "there is none in us-east-1")
-    assert "organization.stack_set" in told["remedy"]
+    reported = Findings(server, workspace).one(STACK_SET)
+    assert (reported["level"], reported["found"]) == ("warning", "there is none in us-east-1")
+    assert "organization.stack_set" in reported["remedy"]
     plain = Findings(server, workspace, organization={"stack_set": None}).one("stack set")
     assert plain["level"] == "ok"
 
@@ -290,10 +290,10 @@ def test_a_comment_makes_no_other_template_and_anything_else_does() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "level"), [(0, "ok"), (-20, "ok"), (90, "warning"), (-90, "warning")])
-def test_a_clock_that_drifts_is_told_before_aws_refuses_it(seconds: int, level: str) -> None:
+def test_a_clock_that_drifts_is_reported_before_aws_refuses_it(seconds: int, level: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     answer = {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     aws = SimpleNamespace(central_account_id="1", home_region="us-east-1", call=lambda *_: answer)
-    told = surroundings._clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
-    assert told.level == level
-    assert bool(told.remedy) == (level == "warning")
+    reported = surroundings._clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
+    assert reported.level == level
+    assert bool(reported.remedy) == (level == "warning")

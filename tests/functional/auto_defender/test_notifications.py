@@ -1,4 +1,4 @@
-"""Who is told of a run: over HTTP against a moto server's SNS."""
+"""Notifications of a run, over HTTP against a moto server's SNS."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -33,7 +33,7 @@ def topic(workspace: Workspace) -> Topic:
     return created
 
 
-def told(topic: Topic) -> list[tuple[str, str]]:
+def messages(topic: Topic) -> list[tuple[str, str]]:
     """The subjects and messages so far."""
     return [(subject, message) for _, message, subject, *_ in topic.sent_notifications]
 
@@ -47,10 +47,10 @@ def refusing(workspace: Workspace) -> str:
     return next(account.id for account in workspace.organization.accounts if account.place.refuses)
 
 
-def test_an_incomplete_run_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_an_incomplete_run_is_reported(server: str, workspace: Workspace, topic: Topic) -> None:
     done = run(server, workspace, "run", notifications={"topic_arn": topic.arn})
     assert done.exit_code == 3
-    ((subject, message),) = told(topic)
+    ((subject, message),) = messages(topic)
     assert subject == "Auto-Defender: run incomplete: units were not read"
     assert message == done.stdout.strip()
     assert "units read     4 of 8" in message
@@ -69,49 +69,49 @@ def test_a_run_that_could_not_read_tags_says_so(server: str, workspace: Workspac
             patch.setenv(name, value)
         for summary in (unread, unread | {"tags_unread": {"functions": 0}, "cut_short": True}):
             notify_run(NotificationSettings(topic_arn=topic.arn), session, JobResult(summary, "text", 3))
-    assert [subject for subject, _ in told(topic)] == [
+    assert [subject for subject, _ in messages(topic)] == [
         "Auto-Defender: run incomplete: tags were not read",
         "Auto-Defender: run incomplete: cut short",
     ]
 
 
-def test_a_run_that_came_to_no_end_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_a_run_that_came_to_no_end_is_reported(server: str, workspace: Workspace, topic: Topic) -> None:
     gone = str(workspace.folder / "gone.yaml")
     done = run(server, workspace, "run", notifications={"topic_arn": topic.arn}, optouts=gone)
     assert done.exit_code == 2
-    ((subject, message),) = told(topic)
+    ((subject, message),) = messages(topic)
     assert subject == "Auto-Defender: job 'run' failed"
     assert f"auto-defender: {message}" in done.stderr
     assert run(server, workspace, "scan", notifications={"topic_arn": topic.arn}, optouts=gone).exit_code == 2
-    assert len(told(topic)) == 1
+    assert len(messages(topic)) == 1
 
 
-def test_a_run_that_a_guard_stopped_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_a_run_that_a_guard_stopped_is_reported(server: str, workspace: Workspace, topic: Topic) -> None:
     limits = {"max_changes_per_run": 1}
     done = run(server, workspace, "run", "--apply", notifications={"topic_arn": topic.arn}, rollout=limits)
     assert done.exit_code == 5
-    ((subject, message),) = told(topic)
+    ((subject, message),) = messages(topic)
     assert subject == "Auto-Defender: run stopped by a guard"
     assert "max_changes_per_run" in message
 
 
-def test_a_good_run_is_told_only_where_that_is_wanted(
+def test_a_complete_run_notifies_only_where_configured(
     server: str, workspace: Workspace, topic: Topic
 ) -> None:
     organization = {"exclude_accounts": [refusing(workspace)]}
     quiet = run(server, workspace, "run", notifications={"topic_arn": topic.arn}, organization=organization)
-    assert (quiet.exit_code, told(topic)) == (0, [])
+    assert (quiet.exit_code, messages(topic)) == (0, [])
     always = {"topic_arn": topic.arn, "always": True}
     assert run(server, workspace, "run", notifications=always, organization=organization).exit_code == 0
-    assert [subject for subject, _ in told(topic)] == ["Auto-Defender: run complete"]
+    assert [subject for subject, _ in messages(topic)] == ["Auto-Defender: run complete"]
 
 
-def test_a_scan_by_hand_tells_nobody(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_a_scan_by_hand_notifies_nobody(server: str, workspace: Workspace, topic: Topic) -> None:
     assert run(server, workspace, "scan", notifications={"topic_arn": topic.arn}).exit_code == 3
-    assert told(topic) == []
+    assert messages(topic) == []
 
 
-def test_the_weekly_report_is_told(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_the_weekly_report_is_announced(server: str, workspace: Workspace, topic: Topic) -> None:
     done = run(server, workspace, "run", notifications={"topic_arn": topic.arn})
     run_id = done.stdout.split()[1]
     year, week, _ = date.fromisoformat(run_id[:8]).isocalendar()
@@ -120,7 +120,7 @@ def test_the_weekly_report_is_told(server: str, workspace: Workspace, topic: Top
         server, workspace, "report", "weekly", "--week", weekly, notifications={"topic_arn": topic.arn}
     )
     assert reported.exit_code == 0, reported.stderr[-2000:]
-    subject, message = told(topic)[-1]
+    subject, message = messages(topic)[-1]
     assert subject == f"Auto-Defender: report of week {weekly}"
     assert (workspace.folder / "out" / "weekly" / weekly / "mail.txt").read_text().strip() in message
 

@@ -103,7 +103,7 @@ def planned(workspace: Workspace, summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_a_function_that_regressed_is_taken_back_and_named(server: str, workspace: Workspace) -> None:
+def test_a_function_that_regressed_is_rolled_back_and_named(server: str, workspace: Workspace) -> None:
     config = workspace.configure()
     before = state(workspace.organization)
     first = run(server, config, "--json").summary
@@ -139,7 +139,7 @@ def test_a_function_that_regressed_is_taken_back_and_named(server: str, workspac
     assert "quarantined" in third["by_reason"]
 
 
-def test_what_regressed_and_can_not_be_taken_back_is_not_changed_by_the_same_run(
+def test_what_regressed_and_can_not_be_rolled_back_is_not_changed_by_the_same_run(
     server: str, workspace: Workspace
 ) -> None:
     config = workspace.configure(risk={"utilization": {"enabled": False}})

@@ -93,7 +93,7 @@ def findings(session: boto3.Session) -> dict[str, dict[str, Any]]:
     return {finding["Resources"][0]["Id"]: finding for finding in found}
 
 
-def told(context: Context, observed: Observation) -> dict[str, Any]:
+def reported(context: Context, observed: Observation) -> dict[str, Any]:
     counts = update_security_hub(context, observed)
     assert counts is not None
     return counts
@@ -105,7 +105,7 @@ def test_each_function_that_could_be_covered_has_one_finding(
     observed = seen()
     arns = eligible(observed)
     assert len(arns) > security_hub.BATCH  # more than one call holds
-    assert told(context, observed) == {
+    assert reported(context, observed) == {
         "open": len(arns), "imported": len(arns), "closed": 0, "failed": 0, "waiting": 0, "error": None
     }  # fmt: skip
     found = findings(session)
@@ -118,18 +118,18 @@ def test_each_function_that_could_be_covered_has_one_finding(
 
 
 def test_the_next_run_imports_nothing_again(context: Context, session: boto3.Session) -> None:
-    told(context, seen())
+    reported(context, seen())
     before = findings(session)
-    again = told(context, seen())
+    again = reported(context, seen())
     assert (again["imported"], again["closed"], again["open"]) == (0, 0, len(before))
     assert findings(session) == before
 
 
 def test_a_lost_state_makes_no_second_finding(context: Context, session: boto3.Session) -> None:
-    told(context, seen())
+    reported(context, seen())
     count = len(findings(session))
     context.store.delete(STATE)
-    assert told(context, seen())["imported"] == count
+    assert reported(context, seen())["imported"] == count
     assert len(findings(session)) == count
 
 
@@ -138,16 +138,16 @@ def test_a_finding_is_closed_when_its_function_is_covered_or_gone(
 ) -> None:
     observed = seen()
     first, second, third, *_ = eligible(observed)
-    told(context, observed)
+    reported(context, observed)
     after = covered(observed, 0, 1)
     gone = after.functions[function_arns(after.functions, "aws") != third]
-    counts = told(context, dataclasses.replace(after, functions=gone))
+    counts = reported(context, dataclasses.replace(after, functions=gone))
     assert (counts["closed"], counts["imported"]) == (3, 0)
     found = findings(session)
     closed = {arn for arn, finding in found.items() if finding["RecordState"] == "ARCHIVED"}
     assert closed == {first, second, third}
     assert found[first]["Compliance"]["Status"] == "PASSED"
-    reopened = told(context, observed)
+    reopened = reported(context, observed)
     assert (reopened["imported"], reopened["closed"]) == (3, 0)
     assert {finding["RecordState"] for finding in findings(session).values()} == {"ACTIVE"}
 
@@ -155,7 +155,7 @@ def test_a_finding_is_closed_when_its_function_is_covered_or_gone(
 @pytest.mark.parametrize("region", ["the unit itself", "*"])
 def test_what_could_not_be_read_stays_open(context: Context, session: boto3.Session, region: str) -> None:
     observed = seen()
-    told(context, observed)
+    reported(context, observed)
     arn = eligible(observed)[0]
     place, account_id = arn.split(":")[3:5]
     units = observed.units.copy()
@@ -165,7 +165,7 @@ def test_what_could_not_be_read_stays_open(context: Context, session: boto3.Sess
         units.loc[unit, "region"] = region
     functions = observed.functions
     in_unit = (functions["account_id"] == account_id) & (functions["region"] == place)
-    counts = told(context, Observation(observed.accounts, units, functions[~in_unit]))
+    counts = reported(context, Observation(observed.accounts, units, functions[~in_unit]))
     assert counts["closed"] == 0
     assert findings(session)[arn]["RecordState"] == "ACTIVE"
 
@@ -173,10 +173,10 @@ def test_what_could_not_be_read_stays_open(context: Context, session: boto3.Sess
 def test_an_old_finding_is_renewed_and_keeps_its_beginning(
     context: Context, session: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(context, seen())
+    reported(context, seen())
     before = findings(session)
     monkeypatch.setattr(security_hub, "RENEW_AFTER", timedelta(seconds=-5))
-    assert told(context, seen())["imported"] == len(before)
+    assert reported(context, seen())["imported"] == len(before)
     after = findings(session)
     assert {arn: f["CreatedAt"] for arn, f in after.items()} == {
         arn: f["CreatedAt"] for arn, f in before.items()
@@ -189,9 +189,9 @@ def test_what_one_run_has_no_time_for_waits_for_the_next(
     count = len(eligible(seen()))
     with monkeypatch.context() as patch:
         patch.setattr(security_hub, "SECONDS", -1.0)
-        counts = told(context, seen())
+        counts = reported(context, seen())
     assert (counts["imported"], counts["waiting"], counts["error"]) == (0, count, None)
-    assert told(context, seen())["imported"] == count
+    assert reported(context, seen())["imported"] == count
     assert len(findings(session)) == count
 
 
@@ -210,9 +210,9 @@ def test_a_finding_that_is_refused_is_counted_and_tried_again(
     count = len(eligible(seen(60)))
     with monkeypatch.context() as patch:
         patch.setattr(SecurityHubBackend, "batch_import_findings", all_but_one)
-        counts = told(context, seen(60))
+        counts = reported(context, seen(60))
     assert (counts["imported"], counts["failed"], counts["open"]) == (count - 1, 1, count - 1)
-    assert told(context, seen(60))["imported"] == 1
+    assert reported(context, seen(60))["imported"] == 1
     assert len(findings(session)) == count
 
 
@@ -234,10 +234,10 @@ def test_a_hub_that_fails_ends_no_run_and_the_next_begins_where_it_stopped(
     count = len(eligible(seen()))
     with monkeypatch.context() as patch:
         patch.setattr(SecurityHubBackend, "batch_import_findings", once)
-        counts = told(context, seen())
+        counts = reported(context, seen())
     assert (counts["imported"], counts["waiting"]) == (security_hub.BATCH, count - security_hub.BATCH)
     assert counts["error"].startswith("BatchImportFindings: InvalidAccessException: not subscribed")
-    assert told(context, seen())["imported"] == count - security_hub.BATCH
+    assert reported(context, seen())["imported"] == count - security_hub.BATCH
 
 
 @pytest.mark.parametrize("operation", ["read", "write"])
@@ -248,13 +248,13 @@ def test_a_store_that_fails_ends_no_run(
         raise StoreFailed(f"s3: can't {operation} {path}")
 
     monkeypatch.setattr(FolderStore, operation, refuse)
-    assert told(context, seen())["error"] == f"s3: can't {operation} {STATE}"
+    assert reported(context, seen())["error"] == f"s3: can't {operation} {STATE}"
 
 
 @pytest.mark.parametrize("state", [b"not json", b'{"no-arn": ["a", "b"]}', b'{"arn": 3}'])
 def test_a_broken_state_is_said_and_left_as_it_is(context: Context, state: bytes) -> None:
     context.store.write(STATE, state, "application/json")
-    assert "mend it or restore an older version" in told(context, seen())["error"]
+    assert "mend it or restore an older version" in reported(context, seen())["error"]
     assert context.store.read(STATE) == state
 
 

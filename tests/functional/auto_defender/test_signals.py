@@ -27,7 +27,7 @@ output: ./out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_was_not_reached_is_told_and_the_report_is_written(
+def test_what_was_not_reached_is_reported_and_the_report_is_written(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     (tmp_path / "auto-defender.yaml").write_text(CONFIGURATION)
@@ -45,9 +45,9 @@ def test_what_was_not_reached_is_told_and_the_report_is_written(
         while server.stats()["operations"].get("lambda.ListFunctions", 0) < 3 and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(number)
-        told, log = process.communicate(timeout=60)
+        reported, log = process.communicate(timeout=60)
     assert process.returncode == 3, log
-    summary = json.loads(told)
+    summary = json.loads(reported)
     assert "stopping: what was not reached is reported as such" in log
     assert 0 < summary["units_read"] < summary["units_expected"]
     (folder,) = (tmp_path / "out" / "runs").glob("*/*/*/*")

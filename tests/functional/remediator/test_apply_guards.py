@@ -131,7 +131,7 @@ def test_fewer_than_twenty_prove_nothing(harness: Harness) -> None:
     assert outcomes(applied) == {"failed": 19}
 
 
-def test_told_to_stop_it_settles_what_is_in_flight_and_begins_nothing_more(harness: Harness) -> None:
+def test_asked_to_stop_it_settles_what_is_in_flight_and_begins_nothing_more(harness: Harness) -> None:
     add(harness, 120)
     stop = threading.Event()
 
@@ -149,7 +149,7 @@ def test_told_to_stop_it_settles_what_is_in_flight_and_begins_nothing_more(harne
     check_settled(harness)
 
 
-def test_told_to_stop_once_all_is_sent_it_is_not_cut_short(harness: Harness) -> None:
+def test_asked_to_stop_once_all_is_sent_it_is_not_cut_short(harness: Harness) -> None:
     add(harness, 1)
     stop = threading.Event()
     harness.aws.after = lambda method, arn, n: stop.set() if method == "tag_resource" else None
@@ -249,7 +249,7 @@ def test_a_run_whose_lock_was_taken_over_begins_nothing_more(harness: Harness) -
         harness.store.delete("state/lock/00000099.json")
 
 
-def test_a_lock_file_that_is_none_is_told(harness: Harness) -> None:
+def test_an_invalid_lock_file_is_reported(harness: Harness) -> None:
     harness.store.write("state/lock/00000001.json", b"nonsense", "application/json")
     with pytest.raises(BadInput, match="not a lock file; delete it"), RunLock(harness.store, RUN):
         pass

@@ -55,7 +55,7 @@ def verdicts(functions: tuple[FunctionHealth, ...]) -> dict[str, str]:
     return {one.function_arn.rpartition(":")[2]: one.verdict for one in functions}
 
 
-def taken_back(harness: Harness, functions: tuple[FunctionHealth, ...], run_id: str = NEXT) -> HealthReport:
+def rolled_back(harness: Harness, functions: tuple[FunctionHealth, ...], run_id: str = NEXT) -> HealthReport:
     with RunLock(harness.store, run_id) as lock:
         return roll_back_regressed(
             functions,
@@ -75,7 +75,7 @@ def changed(harness: Harness, **figures: tuple[Figures, Figures]) -> dict[str, s
     return arns
 
 
-def test_each_changed_function_is_judged_by_its_own_traffic(harness: Harness) -> None:
+def test_each_changed_function_is_compared_with_its_own_traffic(harness: Harness) -> None:
     changed(harness, well=WELL, failing=FAILING, quiet=QUIET)
     harness.aws.add("never-changed")
     assert verdicts(watched(harness)) == {
@@ -87,7 +87,7 @@ def test_each_changed_function_is_judged_by_its_own_traffic(harness: Harness) ->
 def test_what_regressed_goes_back_and_stays_in_quarantine_with_its_figures(harness: Harness) -> None:
     arns = changed(harness, well=WELL, failing=FAILING)
     harness.aws.owner_edits(arns["failing"], MemorySize=1024)
-    done = taken_back(harness, watched(harness))
+    done = rolled_back(harness, watched(harness))
     assert done.changes["outcome"].tolist() == ["rolled_back"]
     assert [one.function_arn for one in done.taken_back] == [arns["failing"]]
     assert harness.aws.layers(arns["failing"]) == []
@@ -109,10 +109,10 @@ def test_an_upgrade_that_regressed_goes_back_to_the_version_before(harness: Harn
     harness.apply(run_id=NEXT)
     harness.aws.figures["failing"] = FAILING
     before = Observation(pd.DataFrame(), pd.DataFrame(), harness.assessed())
-    back = taken_back(harness, watched(harness), THIRD)
-    told = before.after_rollback(back.changes, back.protection_before).functions
-    assert told["protection"].tolist() == harness.assessed()["protection"].tolist() == ["outdated"]
-    assert told[["verdict", "reasons"]].to_numpy().tolist() == [["excluded", "quarantined"]]
+    back = rolled_back(harness, watched(harness), THIRD)
+    reported = before.after_rollback(back.changes, back.protection_before).functions
+    assert reported["protection"].tolist() == harness.assessed()["protection"].tolist() == ["outdated"]
+    assert reported[["verdict", "reasons"]].to_numpy().tolist() == [["excluded", "quarantined"]]
     assert harness.aws.layers(arns["failing"]) == [layer(4)]
     assert harness.aws.variables(arns["failing"]).keys() == {"OWNER", *OURS}
 
@@ -127,12 +127,12 @@ def refuse(*names: str) -> Any:
     return before
 
 
-def test_metrics_that_cannot_be_read_are_told_and_nothing_is_taken_back(harness: Harness) -> None:
+def test_metrics_that_cannot_be_read_are_reported_and_nothing_is_rolled_back(harness: Harness) -> None:
     arns = changed(harness, failing=FAILING)
     harness.aws.before = refuse("get_metric_data")
     (one,) = functions = watched(harness)
     assert (one.verdict, one.before, one.after) == ("unread", None, None)
-    assert taken_back(harness, functions).changes.empty
+    assert rolled_back(harness, functions).changes.empty
     assert harness.aws.layers(arns["failing"]) == [layer(4)]
 
 
@@ -151,7 +151,7 @@ def test_what_was_changed_long_ago_is_watched_no_more(harness: Harness) -> None:
     assert watched(harness, datetime.now(UTC) + timedelta(hours=25)) == ()
 
 
-def test_what_its_owner_deployed_again_without_the_defender_is_not_ours_to_judge(harness: Harness) -> None:
+def test_what_its_owner_deployed_again_without_the_defender_is_not_watched(harness: Harness) -> None:
     arns = changed(harness, failing=FAILING)
     harness.aws.owner_edits(arns["failing"], Layers=[], Environment={"Variables": {}})
     assert watched(harness) == ()
@@ -177,7 +177,7 @@ def test_more_than_a_few_open_the_breaker_and_it_stays_open_while_they_are_fresh
     assert stop is not None
     assert (stop.guard, stop.exit_code) == ("health", 5)
     assert "4 functions regressed within 24 hours" in str(stop)
-    taken_back(harness, functions)
+    rolled_back(harness, functions)
     assert breaker((), health, harness.store, soon()) is not None
     assert breaker((), health, harness.store, soon() + timedelta(hours=24)) is None
     few = tuple(one for one in functions if one.function_arn[-1] in "abce")

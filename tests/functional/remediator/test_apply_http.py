@@ -127,7 +127,7 @@ def test_throttling_slows_down_and_loses_nothing(plane: ControlPlane, aws: Aws, 
     assert sum(unit.throttled for unit in plane.units.values()) > 0
 
 
-def test_taken_back_over_the_wire_everything_is_as_before(
+def test_rolled_back_over_the_wire_everything_is_as_before(
     plane: ControlPlane, aws: Aws, tmp_path: Path
 ) -> None:
     apply(aws, tmp_path, ["plain-1", "lost-done-1"])

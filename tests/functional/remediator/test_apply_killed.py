@@ -57,7 +57,7 @@ def check_the_next_run(harness: Harness, arns: list[str]) -> None:
 
 
 def check_the_way_back(harness: Harness, arns: list[str]) -> None:
-    """Whatever run put it there: the journals know every change that stands."""
+    """Whatever run put it there: the journals know every change that is in effect."""
     rolled_back = harness.rollback([], arns).changes
     assert list(rolled_back["outcome"]) == ["rolled_back", "rolled_back"]
     for arn in arns:

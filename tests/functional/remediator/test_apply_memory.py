@@ -1,4 +1,4 @@
-"""What earlier runs have learnt: refusals that stand are not tried every hour, and a lost fight is given up."""
+"""What earlier runs have learnt: lasting refusals are not tried every hour, and a function that keeps losing the Defender is given up."""
 
 from datetime import date
 from pathlib import Path
@@ -167,7 +167,7 @@ def test_the_own_function_is_held(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("path", ["state/failures.json", f"state/drift/{ACCOUNT}.json"])
-def test_a_broken_memory_is_told_in_one_line(harness: Harness, path: str) -> None:
+def test_a_broken_memory_is_reported_in_one_line(harness: Harness, path: str) -> None:
     harness.aws.add()
     harness.store.write(path, b"{", "application/json")
     with pytest.raises(BadInput, match=path):
@@ -213,12 +213,12 @@ def given_up(harness: Harness) -> str:
     return arn
 
 
-def told(harness: Harness) -> tuple[DriftedFunction, ...]:
+def reported(harness: Harness) -> tuple[DriftedFunction, ...]:
     aws: Any = harness.aws
     return report_drift(holds(harness).lost, harness.assessed(), aws, harness.defender, SweepSettings())
 
 
-def test_what_is_given_up_is_told_with_the_snippet_that_its_tags_choose(harness: Harness) -> None:
+def test_what_is_given_up_is_reported_with_the_snippet_that_its_tags_choose(harness: Harness) -> None:
     arn = given_up(harness)
     harness.aws.tags[arn] = CFN | {"STAGE": "prod"}
     again = harness.aws.add("again")
@@ -227,14 +227,14 @@ def test_what_is_given_up_is_told_with_the_snippet_that_its_tags_choose(harness:
     harness.apply(harness.plan(other, hold=holds(harness).hold), other)
     redeployed(harness, again)
     harness.aws.calls.clear()
-    first, second = told(harness)
+    first, second = reported(harness)
     assert (first.function_arn, first.given_up, first.tool) == (arn, True, "Serverless Framework")
     assert layer(4) in first.snippet
     assert (second.function_arn, second.times, second.given_up, second.snippet) == (again, 1, False, "")
     assert harness.aws.calls["list_tags"] == 1
 
 
-def test_tags_that_cannot_be_read_are_told_and_choose_nothing(harness: Harness) -> None:
+def test_tags_that_cannot_be_read_are_reported_and_choose_nothing(harness: Harness) -> None:
     given_up(harness)
 
     def refuse(method: str, arn: str, n: int) -> None:
@@ -242,7 +242,7 @@ def test_tags_that_cannot_be_read_are_told_and_choose_nothing(harness: Harness) 
             raise refusal("AccessDeniedException", "not authorized to perform: lambda:ListTags", "ListTags")
 
     harness.aws.before = refuse
-    (drifted,) = told(harness)
+    (drifted,) = reported(harness)
     assert (drifted.given_up, drifted.snippet) == (True, "")
     assert drifted.detail == (
         "its tags could not be read: denied_by_policy: the member role is not allowed to call lambda:ListTags"

@@ -79,7 +79,7 @@ def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
         return apply_plan(plan, aws, RULES, rollout, store=store, lock=lock, run_id=run_id, approved=True)
 
 
-def test_protected_once_and_taken_back_exactly(session: boto3.Session, tmp_path: Path) -> None:
+def test_protected_once_and_rolled_back_exactly(session: boto3.Session, tmp_path: Path) -> None:
     aws = organization_in(session)
     client = session.client("lambda")
     before = {name: client.get_function_configuration(FunctionName=name) for name in ("orders", "payments")}

@@ -57,7 +57,7 @@ def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(harness: Harness)
         ("AccessDeniedException", "x is not authorized to perform: lambda:GetLayerVersion on resource: y", "the layer is not shared with this account"),
     ],
 )  # fmt: skip
-def test_a_layer_that_cannot_be_had_is_told(harness: Harness, code: str, message: str, why: str) -> None:
+def test_a_layer_that_cannot_be_had_is_reported(harness: Harness, code: str, message: str, why: str) -> None:
     harness.aws.add()
 
     def refuse(method: str, arn: str, n: int) -> None:
@@ -87,7 +87,7 @@ def test_the_fresh_state_decides(harness: Harness, edit: dict[str, Any], outcome
     assert why in changes.loc["f", "detail"]
 
 
-def test_a_code_signing_policy_is_told_and_one_that_nobody_may_read_too(harness: Harness) -> None:
+def test_a_code_signing_policy_is_reported_and_one_that_nobody_may_read_too(harness: Harness) -> None:
     harness.aws.signing.add(harness.aws.add("signed"))
     harness.aws.add("unknown")
 
@@ -102,7 +102,7 @@ def test_a_code_signing_policy_is_told_and_one_that_nobody_may_read_too(harness:
     assert "not known whether a code signing policy refuses it" in changes.loc["unknown", "detail"]
 
 
-def test_what_aws_has_refused_before_is_told_again(harness: Harness) -> None:
+def test_what_aws_has_refused_before_is_reported_again(harness: Harness) -> None:
     arn = harness.aws.add("large")
 
     def refuse(method: str, arn: str, n: int) -> None:

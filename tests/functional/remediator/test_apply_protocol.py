@@ -166,7 +166,7 @@ def test_a_function_that_keeps_being_deployed_is_deferred(harness: Harness, aws:
         ("InvalidParameterValueException", f"Something new about {POLICY} and s3cret-of-the-owner", "failed", "refused"),
     ],
 )  # fmt: skip
-def test_refusals_are_told_apart_and_no_value_comes_back_in_them(
+def test_each_refusal_has_its_own_text_without_any_value(
     harness: Harness,
     aws: FakeLambda,
     caplog: pytest.LogCaptureFixture,
@@ -248,7 +248,7 @@ def test_what_nobody_can_find_out_stays_open_until_the_next_run(harness: Harness
     assert aws.tags[arn] == {"SecurityProtected": "True"}
 
 
-def test_an_update_that_fails_is_taken_back(harness: Harness, aws: FakeLambda) -> None:
+def test_an_update_that_fails_is_rolled_back(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add(Layers=[{"Arn": DATADOG}])
     before = aws.layers(arn), aws.variables(arn)
     aws.settles_as[arn] = "Failed"
@@ -279,7 +279,7 @@ def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(
     assert aws.calls["update_function_configuration"] == 1
 
 
-def test_a_deployment_that_replaces_the_change_while_it_settles_is_told(
+def test_a_deployment_that_replaces_the_change_while_it_settles_is_reported(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = aws.add()

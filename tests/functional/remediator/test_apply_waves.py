@@ -108,7 +108,7 @@ class Hours:
             harness.assessed = was  # type: ignore[method-assign]
 
     def run(self, hours: float) -> tuple[dict[str, int], tuple[WaveStatus, ...], ApplyResult]:
-        """Run once, so many hours from now: what was changed by account, and where the waves stand then."""
+        """Run once, so many hours from now: what was changed by account, and the status of the waves then."""
         waves = self.see(timedelta(hours=hours))
         plan = self.plan(waves)
         applied = self.harness.apply(plan, plan.run_id)
@@ -260,7 +260,7 @@ def test_without_waves_all_go_at_once_and_nothing_is_kept(tmp_path: Path) -> Non
     assert harness.store.read("state/waves.json") is None
 
 
-def test_a_broken_state_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_broken_state_is_reported_in_one_line(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     hours.harness.store.write("state/waves.json", b"{", "application/json")
     with pytest.raises(BadInput, match=r"waves\.json: "):
@@ -327,12 +327,12 @@ def test_exactly_one_wave_is_under_way_and_each_says_why(
     waves, seen = [WAVE] * len(pairs), [one for _, one in pairs]
     after = advance(waves, [one for one, _ in pairs], seen, NOW)
     current = current_wave(after)
-    told = wave_statuses(waves, after, seen, NOW)
-    assert all(one.says for one in told)
-    assert all(one.stage == "passed" for one in told[:current])
-    assert all(one.stage == "waiting" for one in told[current + 1 :])
+    reported = wave_statuses(waves, after, seen, NOW)
+    assert all(one.says for one in reported)
+    assert all(one.stage == "passed" for one in reported[:current])
+    assert all(one.stage == "waiting" for one in reported[current + 1 :])
     if current < len(waves):
-        assert told[current].stage in {"open", "soaking", "held"}
+        assert reported[current].stage in {"open", "soaking", "held"}
 
 
 def test_a_stopped_run_ends_no_wave(tmp_path: Path) -> None:
@@ -345,13 +345,13 @@ def test_a_stopped_run_ends_no_wave(tmp_path: Path) -> None:
     assert waves.after(plan, made, stopped=False).states[0].done
 
 
-def test_a_run_that_was_told_to_stop_ends_no_wave(tmp_path: Path) -> None:
+def test_a_run_that_was_asked_to_stop_ends_no_wave(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     waves = hours.see(timedelta(0))
     plan = hours.plan(waves)
-    told = threading.Event()
-    told.set()
-    cut = hours.harness.apply(plan, plan.run_id, stop=told)
+    reported = threading.Event()
+    reported.set()
+    cut = hours.harness.apply(plan, plan.run_id, stop=reported)
     assert (cut.stopped_by, cut.changes["outcome"].tolist()) == (None, ["deferred"])
     assert waves.after(plan, cut.changes, stopped=False).states == waves.states
 

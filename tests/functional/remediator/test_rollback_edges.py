@@ -84,7 +84,7 @@ def test_an_upgrade_alone_leaves_the_tag(harness: Harness, aws: FakeLambda) -> N
     assert not harness.entries(BACK)[0].intent.untag
 
 
-def test_a_tag_that_can_not_be_taken_away_is_told_beside_what_went(harness: Harness, aws: FakeLambda) -> None:
+def test_a_tag_that_can_not_be_removed_is_reported_beside_what_was(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
 
     def refuse(method: str, on: str, n: int) -> None:
@@ -190,7 +190,7 @@ def test_one_that_settles_too_late_is_found_out_by_the_next_run(harness: Harness
 def test_what_a_run_changes_after_its_own_rollback_does_not_close_what_that_left_open(
     harness: Harness, aws: FakeLambda
 ) -> None:
-    """An hourly run takes back what regressed, and then applies its plan: two writers of one journal."""
+    """An hourly run rolls back what regressed, and then applies its plan: two writers of one journal."""
     arn = protected(harness, aws)
     aws.polls_to_settle = 1000
     harness.rollback([RUN])
@@ -225,7 +225,7 @@ def test_a_function_that_is_being_updated_waits(harness: Harness, aws: FakeLambd
     assert harness.entries(BACK) == []
 
 
-def test_told_to_stop_it_sends_nothing_and_says_so(harness: Harness, aws: FakeLambda) -> None:
+def test_asked_to_stop_it_sends_nothing_and_says_so(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
     before = aws.calls["update_function_configuration"]
     aws.stop.set()
@@ -271,8 +271,8 @@ def test_a_row_and_an_entry_are_of_one_function_each(harness: Harness, aws: Fake
     arns = [aws.add(name) for name in ("a", "b")]
     harness.apply()
     changes = harness.rollback([RUN]).changes
-    told = changes[["account_id", "region", "function_name", "function_arn"]].to_numpy().tolist()
-    assert sorted(told) == [[*reversed(arn.split(":")[3:5]), arn.rpartition(":")[2], arn] for arn in arns]
+    reported = changes[["account_id", "region", "function_name", "function_arn"]].to_numpy().tolist()
+    assert sorted(reported) == [[*reversed(arn.split(":")[3:5]), arn.rpartition(":")[2], arn] for arn in arns]
     entries = harness.entries(BACK)
     assert sorted(entry.intent.function_arn for entry in entries) == arns
     assert len({entry.intent.id for entry in entries}) == 2
@@ -324,7 +324,7 @@ def test_it_ends_by_its_deadline(tmp_path: Path) -> None:
     assert aws.deadlines == {until}, "no call of its may take longer"
 
 
-def test_what_can_not_be_taken_back_for_its_journal_is_one_clear_line(
+def test_what_can_not_be_rolled_back_for_its_journal_is_one_clear_line(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
@@ -360,7 +360,7 @@ def test_how_far_it_is_can_be_watched(harness: Harness, aws: FakeLambda) -> None
     assert seen[-1] == (1, 1)
 
 
-def test_more_than_may_begin_at_once_are_taken_back_one_after_another(
+def test_more_than_may_begin_at_once_are_rolled_back_one_after_another(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arns = [aws.add(f"f{number}") for number in range(2 * BREAKER_FROM + 5)]

@@ -31,7 +31,7 @@ def test_everything_is_as_before_and_the_tag_is_gone(harness: Harness, aws: Fake
     assert aws.tags[arn] == {}
 
 
-def test_a_dry_run_tells_and_sends_nothing(harness: Harness, aws: FakeLambda) -> None:
+def test_a_dry_run_reports_and_sends_nothing(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
     harness.apply()
     state = json.dumps(aws.functions[arn])
@@ -85,7 +85,7 @@ def test_it_refuses_and_says_why(harness: Harness, aws: FakeLambda, edit: dict[s
     assert aws.calls["update_function_configuration"] == updates
 
 
-def test_a_function_that_is_gone_is_told(harness: Harness, aws: FakeLambda) -> None:
+def test_a_function_that_is_gone_is_reported(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
     harness.apply()
     del aws.functions[arn]
@@ -102,7 +102,9 @@ def upgraded(harness: Harness, aws: FakeLambda) -> str:
     return arn
 
 
-def test_a_run_under_a_later_one_is_not_taken_back_from_beneath_it(harness: Harness, aws: FakeLambda) -> None:
+def test_a_run_under_a_later_one_is_not_rolled_back_from_beneath_it(
+    harness: Harness, aws: FakeLambda
+) -> None:
     arn = upgraded(harness, aws)
     row = one(harness.rollback([RUN]))
     assert row["outcome"] == "dropped"
@@ -110,7 +112,7 @@ def test_a_run_under_a_later_one_is_not_taken_back_from_beneath_it(harness: Harn
     assert aws.layers(arn) == [DATADOG, layer(5)]
 
 
-def test_an_upgrade_is_taken_back_to_the_version_before_and_keeps_the_tag(
+def test_an_upgrade_is_rolled_back_to_the_version_before_and_keeps_the_tag(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = upgraded(harness, aws)

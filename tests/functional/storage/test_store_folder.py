@@ -79,7 +79,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_nothing_in_flight(
     assert applied.stopped_by.guard == "journal"
     assert "can't append to" in str(applied.stopped_by)
     changed = {arn for arn in arns if layer(4) in harness.aws.layers(arn)}
-    told = applied.changes.set_index("function_arn")["outcome"]
-    assert changed == set(told[told == "changed"].index)
+    reported = applied.changes.set_index("function_arn")["outcome"]
+    assert changed == set(reported[reported == "changed"].index)
     assert 0 < len(changed) < len(arns)
     assert changed <= {entry.intent.function_arn for entry in harness.entries()}

@@ -165,7 +165,7 @@ def test_a_lock_whose_answer_was_lost_is_still_ours(session: boto3.Session) -> N
     assert not store.create_exclusive("state/lock", b"run 2 on host b")
 
 
-def test_a_failed_append_is_told_and_the_next_one_carries_its_line(session: boto3.Session) -> None:
+def test_a_failed_append_is_reported_and_the_next_one_carries_its_line(session: boto3.Session) -> None:
     answer_with(session, "PutObject", 403, "AccessDenied", times=1)
     store = open_store(f"s3://{BUCKET}", session)
     with pytest.raises(StoreFailed, match="can't write"):

@@ -89,7 +89,7 @@ def test_defaults_are_the_documented_ones() -> None:
         (b"defender:", b"defender: {}\ndefender:", "the key 'defender' stands twice"),
     ],
 )
-def test_a_fault_is_told_in_one_line(old: bytes, new: bytes, said: str) -> None:
+def test_a_fault_is_reported_in_one_line(old: bytes, new: bytes, said: str) -> None:
     assert old in GOOD
     with pytest.raises(BadInput) as raised:
         read(GOOD.replace(old, new))
@@ -139,7 +139,7 @@ def test_regions_that_nobody_listed_need_no_layer() -> None:
         ),
     ],
 )
-def test_a_fault_in_a_map_of_regions_is_told(old: bytes, new: bytes, said: str) -> None:
+def test_a_fault_in_a_map_of_regions_is_reported(old: bytes, new: bytes, said: str) -> None:
     assert old in BY_REGION
     with pytest.raises(BadInput) as raised:
         read(BY_REGION.replace(old, new))
@@ -182,7 +182,7 @@ def test_the_missions_variables_override() -> None:
         ("MIN_MEMORY_MB", "-1"),
     ],
 )
-def test_a_wrong_variable_is_told_by_its_name(variable: str, value: str) -> None:
+def test_a_wrong_variable_is_reported_by_its_name(variable: str, value: str) -> None:
     with pytest.raises(BadInput, match=f"environment variable {variable}"):
         read(GOOD, **{variable: value})
 

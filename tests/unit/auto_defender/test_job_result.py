@@ -1,4 +1,4 @@
-"""The exit code and the text tell how a run ended."""
+"""The exit code and the text say how a run ended."""
 
 import pandas as pd
 import pytest
@@ -46,8 +46,8 @@ def test_the_highest_exit_code_that_applies(
 def test_tags_that_could_not_be_read_are_not_complete(tags: dict[str, list[bool]], code: int) -> None:
     units, changes = pd.DataFrame({"outcome": ["read"]}), pd.DataFrame({"outcome": ["changed"]})
     assert exit_code(units, pd.DataFrame(tags), changes, None) == code
-    told = run_text(SUMMARY | {"tags_unread": {"functions": 2, "units": 1}}, "report.html")
-    assert "\ntags unread    2 functions in 1 units\n" in told
+    reported = run_text(SUMMARY | {"tags_unread": {"functions": 2, "units": 1}}, "report.html")
+    assert "\ntags unread    2 functions in 1 units\n" in reported
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:
@@ -56,8 +56,8 @@ def test_a_run_that_was_cut_short_says_so() -> None:
 
 
 @pytest.mark.parametrize(("unknown", "more"), [(0, ""), (3, ", 3 unknown")])
-def test_where_traffic_goes_is_told_where_it_was_measured(unknown: int, more: str) -> None:
+def test_where_traffic_goes_is_reported_where_it_was_measured(unknown: int, more: str) -> None:
     effective = {"where_traffic_goes": {"covered": 1211}, "left_behind": 33, "unknown": unknown}
-    told = run_text(SUMMARY | {"effective_coverage": effective}, "report.html")
-    assert f"\ntraffic        1,211 protected where it goes, 33 on $LATEST alone{more}\n" in told
+    reported = run_text(SUMMARY | {"effective_coverage": effective}, "report.html")
+    assert f"\ntraffic        1,211 protected where it goes, 33 on $LATEST alone{more}\n" in reported
     assert "traffic" not in run_text(SUMMARY, "report.html")

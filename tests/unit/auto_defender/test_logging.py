@@ -1,4 +1,4 @@
-"""The log on a terminal and elsewhere: each line names its run, and on a terminal it can still be read."""
+"""The log on a terminal and to a file: each line names its run, and on a terminal it can still be read."""
 
 import io
 import json
@@ -50,8 +50,8 @@ def test_each_line_on_a_terminal_names_its_run_behind_the_message() -> None:
 def test_on_a_narrow_terminal_nothing_is_cut_off() -> None:
     text = on_a_terminal(80)
     logging.getLogger(logs.SKIPS).warning("skipped %s: architecture;memory", ARN)
-    told = "".join(text.getvalue().split())
-    assert f"skipped{ARN}:architecture;memory{RUN_ID}" in told
+    reported = "".join(text.getvalue().split())
+    assert f"skipped{ARN}:architecture;memory{RUN_ID}" in reported
 
 
 def test_a_traceback_names_its_run_too() -> None:
@@ -72,5 +72,5 @@ def test_where_nobody_watches_each_line_is_a_document_with_the_runs_id() -> None
     logs.name_run(NEXT)
     logging.getLogger("botocore").warning("a library's own")
     lines = [json.loads(line) for line in text.getvalue().splitlines()]
-    told = [(line["message"], line["run_id"], line.get("region")) for line in lines]
-    assert told == [("read", RUN_ID, "us-east-1"), ("a library's own", NEXT, None)]
+    reported = [(line["message"], line["run_id"], line.get("region")) for line in lines]
+    assert reported == [("read", RUN_ID, "us-east-1"), ("a library's own", NEXT, None)]

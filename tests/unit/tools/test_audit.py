@@ -1,4 +1,4 @@
-"""The vulnerability check: a finding fails, silence is told as silence."""
+"""The vulnerability check: a finding fails, a missing answer is reported as such."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_the_handler_is_imported_from_the_zip_alone(tmp_path: Path) -> None:
     assert try_import(path, sys.executable) > 0
 
 
-def test_a_module_missing_from_the_zip_is_told(tmp_path: Path) -> None:
+def test_a_module_missing_from_the_zip_is_reported(tmp_path: Path) -> None:
     path = zip_of(
         tmp_path, {"auto_defender/__init__.py": b"", "auto_defender/lambda_handler.py": b"import pandas\n"}
     )

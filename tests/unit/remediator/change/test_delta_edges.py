@@ -1,4 +1,4 @@
-"""Edges of the merge that only broken code showed: what can't be read, what the configuration forgot, what is told."""
+"""Edges of the merge that only broken code showed: what can't be read, what the configuration lacks, what is reported."""
 
 import pytest
 

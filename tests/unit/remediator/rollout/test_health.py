@@ -1,4 +1,4 @@
-"""A function is compared with itself: what is certain is told, what is not known is never health."""
+"""A function is compared with itself: what is certain is reported, and what is not known is never healthy."""
 
 from dataclasses import replace
 
@@ -89,7 +89,7 @@ def test_the_interval_holds_the_rate_and_shrinks_with_traffic(total: int, data: 
         (f(0, errors=3), f(100, errors=0), "too_little_traffic"),
     ],
 )
-def test_what_is_told(before: Figures, after: Figures, verdict: str) -> None:
+def test_verdicts(before: Figures, after: Figures, verdict: str) -> None:
     assert compare(before, after, MIN).verdict == verdict
 
 

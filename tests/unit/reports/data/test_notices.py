@@ -73,7 +73,7 @@ def test_unknown_and_unprotected_never_count_as_protected(rows: list[tuple[str, 
     assert found.where_traffic_goes.covered + found.unknown + found.left_behind <= len(rows)
 
 
-def test_a_run_that_was_not_asked_tells_nothing_of_it(tmp_path: Path) -> None:
+def test_a_run_without_utilization_reports_nothing_of_it(tmp_path: Path) -> None:
     page, summary, rows = written(tmp_path, organization(functions=40))
     assert summary["effective_coverage"] is None
     assert 'id="effective"' not in page
@@ -82,7 +82,7 @@ def test_a_run_that_was_not_asked_tells_nothing_of_it(tmp_path: Path) -> None:
         assert {row[name] for row in rows} == {""}
 
 
-def test_a_function_left_behind_its_alias_is_told_everywhere(tmp_path: Path) -> None:
+def test_a_function_left_behind_its_alias_is_reported_everywhere(tmp_path: Path) -> None:
     run = organization(functions=40)
     covered = (run.functions["protection"] == "protected").to_numpy()
     first = int(np.flatnonzero(covered)[0])
@@ -146,7 +146,7 @@ def test_facts_that_could_not_be_read_are_counted_and_shown(tmp_path: Path, outc
     assert [row["provisioned_concurrency"] for row in rows[:5]] == [""] * 5
 
 
-def test_where_all_could_be_read_nothing_is_told(tmp_path: Path) -> None:
+def test_where_all_could_be_read_nothing_is_reported(tmp_path: Path) -> None:
     page, summary, _ = written(tmp_path, organization(functions=40))
     assert summary["utilization_unread"] == {}
     assert "could not be asked for" not in page

@@ -169,13 +169,13 @@ def test_a_difference_has_its_sign() -> None:
 
 
 def test_a_chart_is_inert_named_and_says_its_numbers() -> None:
-    svg = charts.stacked_bars("x", f"Told: {HOSTILE[0]}", HOSTILE, {HOSTILE[1]: [5] * len(HOSTILE)})
+    svg = charts.stacked_bars("x", f"Outputs: {HOSTILE[0]}", HOSTILE, {HOSTILE[1]: [5] * len(HOSTILE)})
     root = ET.fromstring(svg)
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert not tags & {"script", "style", "defs", "image", "a", "foreignObject"}
     assert root.get("role") == "img"
     assert root[0].tag.endswith("title")
-    assert root[0].text == f"Told: {HOSTILE[0]}"
+    assert root[0].text == f"Outputs: {HOSTILE[0]}"
     values = [
         element.text
         for element in root.iter()

@@ -71,57 +71,55 @@ def ours(region: str, version: int = 4, family: str = "python") -> str:
 
 
 def is_ours(arn: str) -> bool:
-    """Tell whether a layer is one of ours, of whatever version; written apart from the code under test."""
+    """Return whether a layer is one of ours, of whatever version; written apart from the code under test."""
     return f":{PUBLISHER}:layer:twistlock-" in arn
 
 
-def foreign_layers(dice: Random, region: str, most: int) -> list[str]:
+def foreign_layers(rng: Random, region: str, most: int) -> list[str]:
     """Draw layers of others; one of them looks nearly like ours."""
     names = ["datadog", "shared-libs", "twistlock-python", "insights", "ffmpeg"]
     publisher = {"twistlock-python": STRANGER}
-    chosen = dice.sample(names, dice.randint(0, most))
+    chosen = rng.sample(names, rng.randint(0, most))
     return [
-        f"arn:aws:lambda:{region}:{publisher.get(name, '222233334444')}:layer:{name}:{dice.randint(1, 40)}"
+        f"arn:aws:lambda:{region}:{publisher.get(name, '222233334444')}:layer:{name}:{rng.randint(1, 40)}"
         for name in chosen
     ]
 
 
-def owners_variables(dice: Random) -> dict[str, str]:
+def owners_variables(rng: Random) -> dict[str, str]:
     """Draw variables of the owner's, each value a secret that must never be seen again."""
-    names = dice.sample(
-        ["STAGE", "TABLE", "DB_URL", "API_KEY", "LOG_LEVEL", "ÜMLAUT", "Z"], dice.randint(0, 6)
-    )
-    return {name: f"{OWNERS_SECRET}-{dice.getrandbits(64):x}" for name in names}
+    names = rng.sample(["STAGE", "TABLE", "DB_URL", "API_KEY", "LOG_LEVEL", "ÜMLAUT", "Z"], rng.randint(0, 6))
+    return {name: f"{OWNERS_SECRET}-{rng.getrandbits(64):x}" for name in names}
 
 
-def function(dice: Random, number: int, account: str, region: str) -> dict[str, Any]:
-    """Draw a function; its name tells its kind."""
-    kind = dice.choice(["plain"] * 8 + ["upgrade", "partial", "late"] * 2 + sorted(_KINDS))
+def function(rng: Random, number: int, account: str, region: str) -> dict[str, Any]:
+    """Draw a function; its name begins with its kind."""
+    kind = rng.choice(["plain"] * 8 + ["upgrade", "partial", "late"] * 2 + sorted(_KINDS))
     name = f"{kind}-{number}" if not kind.startswith("AWS") else f"{kind}{number}"
-    family, runtime = dice.choice(
+    family, runtime = rng.choice(
         [("python", "python3.12"), ("nodejs", "nodejs20.x"), ("python", "python3.9")]
     )
     made: dict[str, Any] = {
         "FunctionName": name,
         "FunctionArn": f"arn:aws:lambda:{region}:{account}:function:{name}",
         "Runtime": runtime,
-        "CodeSize": dice.randint(800, 60_000_000),
-        "Timeout": dice.choice([3, 30, 300]),
-        "MemorySize": dice.choice([512, 1024]),
+        "CodeSize": rng.randint(800, 60_000_000),
+        "Timeout": rng.choice([3, 30, 300]),
+        "MemorySize": rng.choice([512, 1024]),
         "LastModified": "2026-10-01T08:15:30.000+0000",
-        "RevisionId": f"{dice.getrandbits(64):x}",
-        "State": dice.choice(["Active", "Inactive"]),
+        "RevisionId": f"{rng.getrandbits(64):x}",
+        "State": rng.choice(["Active", "Inactive"]),
         "LastUpdateStatus": "Successful",
         "PackageType": "Zip",
         "Architectures": ["x86_64"],
-        "Layers": foreign_layers(dice, region, 4),
-        "Environment": {"Variables": owners_variables(dice)},
+        "Layers": foreign_layers(rng, region, 4),
+        "Environment": {"Variables": owners_variables(rng)},
     }
     if kind == "upgrade":
-        made["Layers"].insert(dice.randint(0, len(made["Layers"])), ours(region, 3, family))
+        made["Layers"].insert(rng.randint(0, len(made["Layers"])), ours(region, 3, family))
         made["Environment"]["Variables"] |= {EXEC_WRAPPER: WRAPPER, POLICY_VARIABLE: "the owner's own policy"}
     if kind == "partial":
-        half = dice.choice(["layer", "wrapper"])
+        half = rng.choice(["layer", "wrapper"])
         made["Layers"] += [ours(region, 4, family)] if half == "layer" else []
         made["Environment"]["Variables"] |= {EXEC_WRAPPER: WRAPPER} if half == "wrapper" else {}
     made |= _KINDS.get(kind, lambda region: {})(region)
@@ -150,31 +148,31 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def deploy(dice: Random, function: dict[str, Any]) -> None:
+def deploy(rng: Random, function: dict[str, Any]) -> None:
     """Deploy as an owner does: sometimes it takes the Defender away, sometimes it makes the function unfit."""
     variables = function["Environment"].setdefault("Variables", {})
     function["Environment"].pop("Error", None)
-    match dice.choice(["variable", "variable", "value", "layers", "template", "small", "wrapper", "nothing"]):
+    match rng.choice(["variable", "variable", "value", "layers", "template", "small", "wrapper", "nothing"]):
         case "variable":
-            variables[f"NEW_{dice.randint(0, 3)}"] = f"{OWNERS_SECRET}-{dice.getrandbits(64):x}"
+            variables[f"NEW_{rng.randint(0, 3)}"] = f"{OWNERS_SECRET}-{rng.getrandbits(64):x}"
         case "value":
             names = [name for name in variables if name != EXEC_WRAPPER]
             for name in (
-                [POLICY_VARIABLE] if POLICY_VARIABLE in names else dice.sample(names, min(1, len(names)))
+                [POLICY_VARIABLE] if POLICY_VARIABLE in names else rng.sample(names, min(1, len(names)))
             ):
-                variables[name] = f"{OWNERS_SECRET}-{dice.getrandbits(64):x}"
+                variables[name] = f"{OWNERS_SECRET}-{rng.getrandbits(64):x}"
         case "layers":
             region = function["FunctionArn"].split(":")[3]
             mine = [layer for layer in function["Layers"] if is_ours(layer["Arn"])]
-            others = [{"Arn": arn, "CodeSize": 1} for arn in foreign_layers(dice, region, 4)]
-            at = dice.randint(0, len(others))
+            others = [{"Arn": arn, "CodeSize": 1} for arn in foreign_layers(rng, region, 4)]
+            at = rng.randint(0, len(others))
             function["Layers"] = others[:at] + mine + others[at:]
         case "template":
             function["Layers"] = [layer for layer in function["Layers"] if not is_ours(layer["Arn"])]
-            function["Environment"] = {"Variables": owners_variables(dice)}
+            function["Environment"] = {"Variables": owners_variables(rng)}
         case "small":
             function["MemorySize"] = 128
         case "wrapper":
             variables[EXEC_WRAPPER] = "/opt/other/wrapper"
         case _:
-            function["Description"] = f"{dice.getrandbits(32):x}"
+            function["Description"] = f"{rng.getrandbits(32):x}"
