@@ -9,36 +9,41 @@ BIN = .venv/bin
 RUNTIME ?= python3.11
 ARCH ?= x86_64
 
-.PHONY: help demo test soak mutate lint format lock runtimes package clean
+# The end-to-end tests run the package on this machine, with the Python of the environments below.
+OWN_RUNTIME = python$(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+OWN_ARCH = $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+
+.PHONY: help demo test soak mutate lint format lock runtimes package clean always
+.DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo       sweep, judge and protect a simulated organization, and print the path of its report'
+	@echo 'make demo       sweep, assess and protect a simulated organization, and print the path of its report'
 	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
 	@echo 'make soak       fault campaigns until 10,000 changes have passed; SOAK="--seed 7 --changes 1" runs one again'
-	@echo 'make mutate     break the code in a thousand places and ask the tests; MUTANTS="remediator.change.delta.*" breaks some'
+	@echo 'make mutate     run the tests on a thousand mutants of the code; MUTANTS="remediator.change.delta.*" runs some'
 	@echo 'make lint       formatting, rules, types, import contract, templates, policies, known vulnerabilities, licences'
 	@echo 'make format     let ruff format and fix'
 	@echo 'make lock       write the locks again from pyproject.toml; UPGRADE=--upgrade moves every version'
 	@echo 'make runtimes   write the table of Lambda runtimes again from the locked cfn-lint'
-	@echo 'make package    the Lambda zip and its SBOM; RUNTIME=python3.11|python3.13 ARCH=x86_64|arm64'
+	@echo 'make package    the Lambda zip and its SBOM; RUNTIME=python3.11|python3.12|python3.13 ARCH=x86_64|arm64'
 	@echo 'make clean      remove what was built, environments too'
 
 demo: .venv/.demo
 	$(BIN)/auto-defender demo $(DEMO)
 
-test: .venv/.dev .venv-ministack/.ready
+test: .venv/.dev .venv-ministack/.ready dist/auto-defender-$(OWN_RUNTIME)-$(OWN_ARCH).zip
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 soak: .venv/.dev
 	$(BIN)/python -m tests.faults.soak $(SOAK)
 
-# In a copy of the last commit, so that nobody's work is broken.
+# In a copy of the last commit: mutmut writes into the sources.
 mutate: .venv-mutation/.ready
 	rm -rf build/mutation && mkdir -p build/mutation
 	git archive HEAD | tar -x -C build/mutation
 	cp tools/mutation.cfg build/mutation/setup.cfg
-	cd build/mutation && nice $(CURDIR)/.venv-mutation/bin/mutmut run --max-children 2 $(MUTANTS)
-	cd build/mutation && $(CURDIR)/.venv-mutation/bin/mutmut results
+	cd build/mutation && nice "$(CURDIR)/.venv-mutation/bin/mutmut" run --max-children 2 $(MUTANTS)
+	cd build/mutation && "$(CURDIR)/.venv-mutation/bin/mutmut" results
 
 RUNTIME_PACKAGES = $(shell sed -nE 's/^([a-z0-9._-]+).*==.*/\1/p' requirements.txt)
 
@@ -72,8 +77,18 @@ lock: .venv/.dev
 runtimes: .venv/.dev
 	$(BIN)/python -m tools.lambda_runtimes
 
-package: .venv/.dev
-	$(BIN)/python -m tools.package --runtime $(RUNTIME) --arch $(ARCH)
+package: dist/auto-defender-$(RUNTIME)-$(ARCH).zip
+	@echo $<
+
+dist/auto-defender-%.zip: build/packaged | .venv/.dev
+	$(BIN)/python -m tools.package --runtime $(firstword $(subst -, ,$*)) --arch $(lastword $(subst -, ,$*))
+
+# What goes into a package, by name and checksum; written again only where that changes, whatever the files' times are.
+build/packaged: always
+	@mkdir -p build
+	@find auto_defender reports remediator scanner storage tools/package requirements.txt pyproject.toml \
+		-type f ! -name '*.pyc' | LC_ALL=C sort | xargs cksum > $@.now
+	@if cmp -s $@.now $@; then rm $@.now; else mv $@.now $@; fi
 
 clean:
 	rm -rf .venv .venv-ministack .venv-mutation build dist demo-out *.egg-info \

@@ -1,6 +1,7 @@
 """AWS in this process: moto, with what AWS does and moto leaves out, and out of reach of anyone's credentials."""
 
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from moto.awslambda.models import LambdaFunction
 from moto.awslambda.responses import LambdaResponse
 from moto.awslambda.urls import url_paths
 from moto.core.exceptions import AccessDeniedError
+from moto.core.model import OperationModel, ServiceModel
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 from moto.moto_api._internal import mock_random
@@ -28,6 +30,8 @@ _NOTHING_OF_THE_USERS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _assume_any_role = STSBackend.assume_role
+_operation_model_unlocked = ServiceModel.operation_model
+_operation_models = threading.Lock()
 _PROVISIONED = "{0}/(?P<api_version>[^/]+)/functions/(?P<function_name>[^/]+)/provisioned-concurrency$"
 
 
@@ -62,6 +66,17 @@ def _assume_role(backend: STSBackend, *, role_arn: str, **parameters: Any) -> As
     return _assume_any_role(backend, role_arn=role_arn, **parameters)
 
 
+def _operation_model(service: ServiceModel, operation_name: str) -> OperationModel:
+    """Return moto's model of an operation, whichever thread asks first.
+
+    moto keeps botocore's model under the key of its own while it makes its own: another thread's request, served in
+    between, fails with an AttributeError.
+    """
+    with _operation_models:
+        model: OperationModel = _operation_model_unlocked(service, operation_name)
+    return model
+
+
 def _list_provisioned_concurrency_configs(_: LambdaResponse) -> tuple[int, dict[str, str], str]:
     """Answer what moto does not know of: nobody here keeps a version warm."""
     return 200, {}, '{"ProvisionedConcurrencyConfigs": []}'
@@ -73,6 +88,7 @@ def like_aws() -> Iterator[None]:
     with (
         patch("moto.awslambda.models.LambdaFunction", SimulatedFunction),
         patch.object(STSBackend, "assume_role", _assume_role),
+        patch.object(ServiceModel, "operation_model", _operation_model),
         patch.dict(url_paths, {_PROVISIONED: LambdaResponse.dispatch}),
         patch.object(
             LambdaResponse,

@@ -1,8 +1,6 @@
 """A real Chromium, without a network of its own, and pages to open in it."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,32 +14,24 @@ from reports.data.run_result import RunResult
 from reports.run_files import write_run
 from scanner.inventory.alias_traffic import SERVED
 from storage.folder import FolderStore
+from tests.machine import program
 from tests.unit.reports.frames import HOSTILE, organization, serving, without_functions
 
-# The last eight keep Chromium itself from calling home, which a closed network would refuse, many times a second.
+# The last ones keep Chromium from calling its vendor, which a closed network would refuse many times a second.
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
 
-def binary(name: str) -> str:
-    found = shutil.which(name)
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{name} is not installed; CI must have it (Debian: chromium, chromium-driver)")
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian: chromium, chromium-driver)")
-    return found
-
-
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
-    options.binary_location = binary("chromium")
+    options.binary_location = program("chromium")
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1280,900"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(binary("chromedriver")))
+    driver = webdriver.Chrome(options=options, service=Service(program("chromedriver")))
     driver.set_page_load_timeout(60)
     driver.set_script_timeout(60)
     yield driver

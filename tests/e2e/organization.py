@@ -127,7 +127,7 @@ class Organization:
         }
         arn = self.deploy(self.central, "layer-sharing.yaml", parameters, region=region)["LayerVersionArn"]
         # ministack knows an organization's id only in its management account, so that the grant to the organization
-        # (tests/unit/stacksets) lets no member in; one grant a member stands in for it.
+        # (tests/unit/stacksets) lets no member in; one grant for each member replaces it.
         client = self.emulator.root(self.central, "lambda", region)
         for name, account_id in self.members.items():
             client.add_layer_version_permission(
@@ -187,8 +187,8 @@ class Organization:
         )
 
 
-def found(emulator: Emulator, central: str) -> Organization:
-    """Found an organization in the central account."""
+def create(emulator: Emulator, central: str) -> Organization:
+    """Create an organization in the central account."""
     described = emulator.root(central, "organizations").describe_organization()["Organization"]
     return Organization(emulator, central, described["Id"])
 

@@ -7,8 +7,8 @@ import botocore
 import botocore.session
 import yaml
 
+from tests.e2e.deployment import EAST, WEST, WRAPPER, Deployment
 from tests.e2e.organization import REGIONS, archive
-from tests.e2e.world import EAST, WEST, WRAPPER, World
 from tools.templates import render
 
 
@@ -20,11 +20,11 @@ def action(call: str) -> str:
     return f"{service.replace('resourcegroupstaggingapi', 'tag')}:{operation}"
 
 
-def test_a_first_dry_run_reads_everything_and_changes_nothing(world: World) -> None:
-    account_id = world.add_account("payments", "DryRun", "orders")
-    world.share()
-    before = world.function(account_id, "orders")["RevisionId"]
-    result = world.run("run")
+def test_a_first_dry_run_reads_everything_and_changes_nothing(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "DryRun", "orders")
+    deployment.share()
+    before = deployment.function(account_id, "orders")["RevisionId"]
+    result = deployment.run("run")
     assert result.exit_code == 0, result.stderr
     assert result.summary["mode"] == "dry_run"
     assert (result.summary["units_expected"], result.summary["units_read"]) == (4, 2)
@@ -32,12 +32,12 @@ def test_a_first_dry_run_reads_everything_and_changes_nothing(world: World) -> N
     assert [(row["function_name"], row["outcome"]) for row in result.rows("changes.csv")] == [
         ("orders", "planned")
     ]
-    assert world.function(account_id, "orders")["RevisionId"] == before
+    assert deployment.function(account_id, "orders")["RevisionId"] == before
 
 
-def test_in_general_availability_what_is_safe_is_protected_once(world: World) -> None:
-    organization = world.organization
-    account_id = world.add_account("payments", "General", "orders")
+def test_in_general_availability_what_is_safe_is_protected_once(deployment: Deployment) -> None:
+    organization = deployment.organization
+    account_id = deployment.add_account("payments", "General", "orders")
     organization.add_function(account_id, WEST, "invoices")
     organization.add_function(account_id, EAST, "small", MemorySize=128)
     organization.add_function(account_id, EAST, "batch", Timeout=900)
@@ -45,114 +45,118 @@ def test_in_general_availability_what_is_safe_is_protected_once(world: World) ->
         LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
     )["LayerVersionArn"]
     organization.add_function(account_id, EAST, "layered", Layers=[own])
-    world.share()
-    untouched = {name: world.function(account_id, name)["RevisionId"] for name in ("small", "batch")}
+    deployment.share()
+    untouched = {name: deployment.function(account_id, name)["RevisionId"] for name in ("small", "batch")}
 
-    result = world.run("run", "--apply")
+    result = deployment.run("run", "--apply")
     assert result.exit_code == 0, result.stderr
     assert (result.summary["changed"], result.summary["failed"]) == (3, 0)
     for name, region, layers in (("orders", EAST, []), ("invoices", WEST, []), ("layered", EAST, [own])):
-        protected = world.function(account_id, name, region)
-        assert world.layers(account_id, name, region) == [*layers, world.defender(region)]
+        protected = deployment.function(account_id, name, region)
+        assert deployment.layers(account_id, name, region) == [*layers, deployment.defender(region)]
         assert protected["Environment"]["Variables"] == {
             "STAGE": "production",
             "AWS_LAMBDA_EXEC_WRAPPER": WRAPPER,
         }
         client = organization.emulator.root(account_id, "lambda", region)
         assert client.list_tags(Resource=protected["FunctionArn"])["Tags"]["SecurityProtected"] == "True"
-    assert {name: world.function(account_id, name)["RevisionId"] for name in untouched} == untouched
+    assert {name: deployment.function(account_id, name)["RevisionId"] for name in untouched} == untouched
     reasons = {row["function_name"]: row["reasons"] for row in result.rows("functions.csv")}
     assert (reasons["small"], reasons["batch"]) == ("memory", "timeout")
 
-    after = world.function(account_id, "orders")["RevisionId"]
-    again = world.run("run", "--apply")
+    after = deployment.function(account_id, "orders")["RevisionId"]
+    again = deployment.run("run", "--apply")
     assert again.exit_code == 0, again.stderr
     assert (again.summary["changed"], again.summary["protected"]) == (0, 3)
     assert again.rows("changes.csv") == []
-    assert world.function(account_id, "orders")["RevisionId"] == after
+    assert deployment.function(account_id, "orders")["RevisionId"] == after
 
 
-def test_an_account_without_the_role_is_shown_and_makes_the_run_incomplete(world: World) -> None:
-    seen = world.add_account("payments", "DryRun", "orders")
-    unseen = world.add_account("newcomer", None, "unknown")
-    world.share()
-    result = world.run("run")
+def test_an_account_without_the_role_is_shown_and_makes_the_run_incomplete(deployment: Deployment) -> None:
+    seen = deployment.add_account("payments", "DryRun", "orders")
+    unseen = deployment.add_account("newcomer", None, "unknown")
+    deployment.share()
+    result = deployment.run("run")
     assert result.exit_code == 3, result.stderr
     assert (result.summary["units_expected"], result.summary["units_read"]) == (6, 2)
     outcomes = {(row["account_id"], row["region"]): row["outcome"] for row in result.rows("units.csv")}
     assert outcomes == {
-        **{(world.organization.central, region): "opted_out" for region in REGIONS},
+        **{(deployment.organization.central, region): "opted_out" for region in REGIONS},
         **{(seen, region): "read" for region in REGIONS},
         **{(unseen, region): "access_denied" for region in REGIONS},
     }
     assert {row["account_id"] for row in result.rows("functions.csv")} == {seen}
 
 
-def test_without_the_external_id_no_account_is_read(world: World) -> None:
-    world.add_account("payments", "General", "orders")
-    world.share()
-    result = world.run("run", "--apply", organization={"external_id": None})
+def test_without_the_external_id_no_account_is_read(deployment: Deployment) -> None:
+    deployment.add_account("payments", "General", "orders")
+    deployment.share()
+    result = deployment.run("run", "--apply", organization={"external_id": None})
     assert result.exit_code == 3, result.stderr
     assert (result.summary["units_read"], result.summary["changed"]) == (0, 0)
     assert {row["outcome"] for row in result.rows("units.csv")} == {"access_denied", "opted_out"}
 
 
-def test_an_account_still_in_dry_run_refuses_writes_and_the_run_says_so(world: World) -> None:
-    account_id = world.add_account("payments", "DryRun", "orders")
-    world.share()
-    before = world.function(account_id, "orders")["RevisionId"]
-    result = world.run("run", "--apply")
+def test_an_account_still_in_dry_run_refuses_writes_and_the_run_says_so(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "DryRun", "orders")
+    deployment.share()
+    before = deployment.function(account_id, "orders")["RevisionId"]
+    result = deployment.run("run", "--apply")
     assert result.exit_code == 4, result.stderr
     assert (result.summary["changed"], result.summary["failed"]) == (0, 1)
     (change,) = result.rows("changes.csv")
     assert (change["function_name"], change["outcome"]) == ("orders", "failed")
     assert "lambda:UpdateFunctionConfiguration" in change["detail"]
-    assert world.function(account_id, "orders")["RevisionId"] == before
+    assert deployment.function(account_id, "orders")["RevisionId"] == before
 
 
-def test_the_highest_exit_code_is_told_and_the_rest_is_protected_all_the_same(world: World) -> None:
-    open_account = world.add_account("payments", "General", "orders")
-    world.add_account("frozen", "DryRun", "ledger")
-    world.add_account("newcomer", None)
-    world.share()
-    result = world.run("run", "--apply")
+def test_the_highest_exit_code_is_reported_and_the_rest_is_protected_all_the_same(
+    deployment: Deployment,
+) -> None:
+    open_account = deployment.add_account("payments", "General", "orders")
+    deployment.add_account("frozen", "DryRun", "ledger")
+    deployment.add_account("newcomer", None)
+    deployment.share()
+    result = deployment.run("run", "--apply")
     assert result.exit_code == 4, result.stderr
     assert (result.summary["changed"], result.summary["failed"]) == (1, 1)
     assert (result.summary["units_expected"], result.summary["units_read"]) == (8, 4)
-    assert world.layers(open_account, "orders") == [world.defender()]
+    assert deployment.layers(open_account, "orders") == [deployment.defender()]
 
 
-def test_in_the_tag_gated_phase_the_tagged_functions_are_protected(world: World) -> None:
-    account_id = world.add_account("payments", "TagGated", "orders")
-    world.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
-    world.share()
-    result = world.run("run", "--apply", rollout={"require_tag": {"key": "SecurityScan", "value": "true"}})
+def test_in_the_tag_gated_phase_the_tagged_functions_are_protected(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "TagGated", "orders")
+    deployment.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
+    deployment.share()
+    result = deployment.run(
+        "run", "--apply", rollout={"require_tag": {"key": "SecurityScan", "value": "true"}}
+    )
     assert result.exit_code == 0, result.stderr
-    assert world.layers(account_id, "pilot") == [world.defender()]
-    assert world.layers(account_id, "orders") == []
+    assert deployment.layers(account_id, "pilot") == [deployment.defender()]
+    assert deployment.layers(account_id, "orders") == []
     reasons = {row["function_name"]: row["reasons"] for row in result.rows("functions.csv")}
     assert reasons == {"pilot": "", "orders": "tag_required"}
 
 
-def test_the_gate_holds_even_where_the_configuration_forgets_it(world: World) -> None:
-    account_id = world.add_account("payments", "TagGated", "orders")
-    world.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
-    world.share()
-    result = world.run("run", "--apply")
+def test_the_gate_holds_even_where_the_configuration_forgets_it(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "TagGated", "orders")
+    deployment.organization.add_function(account_id, EAST, "pilot", Tags={"SecurityScan": "true"})
+    deployment.share()
+    result = deployment.run("run", "--apply")
     assert result.exit_code == 4, result.stderr
     assert {row["function_name"]: row["outcome"] for row in result.rows("changes.csv")} == {
         "pilot": "changed",
         "orders": "failed",
     }
-    assert world.layers(account_id, "orders") == []
+    assert deployment.layers(account_id, "orders") == []
 
 
-def test_what_was_opted_out_is_left_alone(world: World) -> None:
-    account_id = world.add_account("payments", "General", "orders", "billing-invoice")
-    whole = world.add_account("legacy", "General", "mainframe")
-    world.share()
+def test_what_was_opted_out_is_left_alone(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "General", "orders", "billing-invoice")
+    whole = deployment.add_account("legacy", "General", "mainframe")
+    deployment.share()
     entry = {"reason": "CHG-4711", "owner": "payments@example.com", "expires": "2099-12-31"}
-    optouts = world.folder / "optouts.yaml"
+    optouts = deployment.folder / "optouts.yaml"
     optouts.write_text(
         yaml.safe_dump(
             {
@@ -163,65 +167,65 @@ def test_what_was_opted_out_is_left_alone(world: World) -> None:
             }
         ).replace("'2099-12-31'", "2099-12-31")
     )
-    world.optouts = str(optouts)
-    result = world.run("run", "--apply")
+    deployment.optouts = str(optouts)
+    result = deployment.run("run", "--apply")
     assert result.exit_code == 0, result.stderr
-    assert world.layers(account_id, "orders") == [world.defender()]
-    assert world.layers(account_id, "billing-invoice") == []
-    assert world.layers(whole, "mainframe") == []
+    assert deployment.layers(account_id, "orders") == [deployment.defender()]
+    assert deployment.layers(account_id, "billing-invoice") == []
+    assert deployment.layers(whole, "mainframe") == []
     outcomes = {row["account_id"]: row["outcome"] for row in result.rows("units.csv")}
     assert (outcomes[account_id], outcomes[whole]) == ("read", "opted_out")
 
 
-def test_a_missing_opt_out_file_stops_every_write(world: World) -> None:
-    account_id = world.add_account("payments", "General", "orders")
-    world.share()
-    world.optouts = str(world.folder / "no-such-file.yaml")
-    result = world.run("run", "--apply")
+def test_a_missing_opt_out_file_stops_every_write(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "General", "orders")
+    deployment.share()
+    deployment.optouts = str(deployment.folder / "no-such-file.yaml")
+    result = deployment.run("run", "--apply")
     assert result.exit_code == 2
     assert "no-such-file.yaml" in result.stderr
-    assert world.layers(account_id, "orders") == []
+    assert deployment.layers(account_id, "orders") == []
 
 
-def test_an_approved_plan_is_applied_and_nothing_else(world: World) -> None:
-    account_id = world.add_account("payments", "General", "orders")
-    world.share()
-    plan = world.folder / "PLAN.json"
-    planned = world.run("plan", "--out", str(plan))
+def test_an_approved_plan_is_applied_and_nothing_else(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "General", "orders")
+    deployment.share()
+    plan = deployment.folder / "PLAN.json"
+    planned = deployment.run("plan", "--out", str(plan))
     assert planned.exit_code == 0, planned.stderr
-    assert world.layers(account_id, "orders") == []
-    world.organization.add_function(account_id, EAST, "deployed-since")
-    applied = world.run("apply", str(plan))
+    assert deployment.layers(account_id, "orders") == []
+    deployment.organization.add_function(account_id, EAST, "deployed-since")
+    applied = deployment.run("apply", str(plan))
     assert applied.exit_code == 0, applied.stderr
-    assert world.layers(account_id, "orders") == [world.defender()]
-    assert world.layers(account_id, "deployed-since") == []
+    assert deployment.layers(account_id, "orders") == [deployment.defender()]
+    assert deployment.layers(account_id, "deployed-since") == []
 
 
-def test_rollback_takes_back_what_a_run_added_and_keeps_the_rest(world: World) -> None:
-    account_id = world.add_account("payments", "General", "orders")
-    own = world.organization.emulator.root(account_id, "lambda").publish_layer_version(
+def test_rollback_removes_what_a_run_added_and_keeps_the_rest(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "General", "orders")
+    own = deployment.organization.emulator.root(account_id, "lambda").publish_layer_version(
         LayerName="shared-code", Content={"ZipFile": archive("python/shared.py", "")}
     )["LayerVersionArn"]
-    world.organization.add_function(account_id, EAST, "layered", Layers=[own])
-    world.share()
-    applied = world.run("run", "--apply")
+    deployment.organization.add_function(account_id, EAST, "layered", Layers=[own])
+    deployment.share()
+    applied = deployment.run("run", "--apply")
     assert applied.exit_code == 0, applied.stderr
-    result = world.run("rollback", "--run", applied.summary["run_id"], "--apply")
+    result = deployment.run("rollback", "--run", applied.summary["run_id"], "--apply")
     assert result.exit_code == 0, result.stderr
     for name, layers in (("orders", []), ("layered", [own])):
-        assert world.layers(account_id, name) == layers
-        assert world.function(account_id, name)["Environment"]["Variables"] == {"STAGE": "production"}
+        assert deployment.layers(account_id, name) == layers
+        assert deployment.function(account_id, name)["Environment"]["Variables"] == {"STAGE": "production"}
 
 
-def test_reports_go_to_the_report_bucket_of_the_central_stack(world: World) -> None:
-    world.add_account("payments", "General", "orders")
-    world.share()
-    central = world.organization
+def test_reports_go_to_the_report_bucket_of_the_central_stack(deployment: Deployment) -> None:
+    deployment.add_account("payments", "General", "orders")
+    deployment.share()
+    central = deployment.organization
     stack = central.emulator.root(central.central, "cloudformation").describe_stacks(StackName="central")[
         "Stacks"
     ][0]
     (bucket,) = (o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == "ReportBucket")
-    first, result = (world.run("run", "--apply", "--output", f"s3://{bucket}") for _ in range(2))
+    first, result = (deployment.run("run", "--apply", "--output", f"s3://{bucket}") for _ in range(2))
     # The second run took the lock again and replaced latest/.
     assert (first.exit_code, result.exit_code) == (0, 0), first.stderr + result.stderr
     s3 = central.client("s3", central.as_central())
@@ -232,23 +236,23 @@ def test_reports_go_to_the_report_bucket_of_the_central_stack(world: World) -> N
     )
 
 
-def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(world: World) -> None:
-    organization = world.organization
+def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(deployment: Deployment) -> None:
+    organization = deployment.organization
     account_id = organization.add_account("payments")
     organization.deploy_member(account_id, "General")
     organization.add_function(account_id, EAST, "orders", Tags={"SecurityScan": "true"})
-    world.share()
+    deployment.share()
     sections: dict[str, dict[str, Any]] = {
         "organization": {"regions": "enabled"},
         "risk": {"effective_coverage": True},
         "rollout": {"require_tag": {"key": "SecurityScan", "value": "true"}},
     }
-    shown = world.run("run", **sections)
+    shown = deployment.run("run", **sections)
     assert shown.exit_code == 0, shown.stderr
     assert shown.summary["units_read"] > len(REGIONS)
-    applied = world.run("run", "--apply", **sections)
+    applied = deployment.run("run", "--apply", **sections)
     assert applied.exit_code == 0, applied.stderr
-    taken_back = world.run("rollback", "--run", applied.summary["run_id"], "--apply", **sections)
+    taken_back = deployment.run("rollback", "--run", applied.summary["run_id"], "--apply", **sections)
     assert taken_back.exit_code == 0, taken_back.stderr
 
     called = {name for result in (shown, applied, taken_back) for name in result.summary["calls"]}
@@ -274,15 +278,17 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(world:
     assert actions == given - not_here
 
 
-def test_doctor_looks_at_everything_with_the_central_role_s_permissions(world: World) -> None:
-    account_id = world.add_account("payments", "DryRun")
-    world.share()
-    layers = {"python": {EAST: world.defender(EAST)}}
-    result = world.run("doctor", organization={"regions": "enabled"}, defender={"layers": layers})
+def test_doctor_looks_at_everything_with_the_central_role_s_permissions(deployment: Deployment) -> None:
+    account_id = deployment.add_account("payments", "DryRun")
+    deployment.share()
+    layers = {"python": {EAST: deployment.defender(EAST)}}
+    result = deployment.run("doctor", organization={"regions": "enabled"}, defender={"layers": layers})
     found = {finding["what"]: finding for finding in result.summary["findings"]}
     assert [finding for finding in found.values() if finding["level"] == "problem"] == []
     assert result.exit_code == 0, result.stderr
     assert found["roles"]["found"] == "1 of 1 can be assumed"
-    assert found[f"layer {world.defender(EAST)} in {EAST}"]["found"] == f"account {account_id} can read it"
-    # Functions of a region without a layer would be skipped, and that is told.
+    assert (
+        found[f"layer {deployment.defender(EAST)} in {EAST}"]["found"] == f"account {account_id} can read it"
+    )
+    # Functions of a region without a layer would be skipped, and that is reported.
     assert found[f"layer for python in {WEST}"]["level"] == "warning"

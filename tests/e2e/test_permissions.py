@@ -35,7 +35,7 @@ def organization(new_organization: Callable[[], Organization]) -> Organization:
 
 
 def refused(call: Callable[..., Any], **request: Any) -> bool:
-    """Call, and tell whether AWS refused for want of permission; any other refusal is an error."""
+    """Call, and return whether AWS refused it for lack of permission; any other refusal is an error."""
     try:
         call(**request)
     except ClientError as error:
@@ -50,7 +50,7 @@ def member(organization: Organization, phase: str, service: str = "lambda") -> A
 
 
 def attach(organization: Organization, phase: str, function: str, layers: list[str]) -> bool:
-    """Let the member role set a function's layers; tell whether it was refused."""
+    """Let the member role set a function's layers; return whether it was refused."""
     was_refused = refused(
         member(organization, phase).update_function_configuration, FunctionName=function, Layers=layers
     )

@@ -75,8 +75,8 @@ class Machine:
         """Invoke the function by hand and give its answer."""
         payload = json.dumps(event).encode()
         answer = self.root("lambda").invoke(FunctionName=self.outputs["FunctionName"], Payload=payload)
-        told: dict[str, Any] = json.loads(answer["Payload"].read())
-        return told
+        reported: dict[str, Any] = json.loads(answer["Payload"].read())
+        return reported
 
     def start(self) -> str:
         """Let the emulator's scheduler deliver the hourly schedule's own target now; give the execution's ARN."""
@@ -109,7 +109,7 @@ class Machine:
         raise AssertionError(f"the execution did not end; the functions' log: {self.log()}")
 
     def output(self, execution: str) -> dict[str, Any]:
-        """Wait for an execution's end and give what it told."""
+        """Wait for an execution's end and return its output."""
         described = self.ended(execution)
         assert described["status"] == "SUCCEEDED", (described.get("cause"), self.log())
         output: dict[str, Any] = json.loads(described["output"])
@@ -221,7 +221,7 @@ def test_an_execution_is_refused_while_another_is_under_way(machine: Machine) ->
     assert machine.keys("state/lock/") == []
 
 
-def test_a_batch_that_fails_for_good_is_told_and_nothing_is_changed(machine: Machine) -> None:
+def test_a_batch_that_fails_for_good_is_reported_and_nothing_is_changed(machine: Machine) -> None:
     machine.functions_write(True)
     account_id = machine.organization.members["payments"]
     machine.organization.add_function(account_id, REGIONS[0], "late-orders")

@@ -1,4 +1,4 @@
-"""One campaign: an organization, a fault plan and a course of runs, kills, deployments and rollbacks, all from a seed."""
+"""One campaign: an organization, a fault plan and a sequence of runs, kills, deployments and rollbacks, all from a seed."""
 
 import io
 import os
@@ -32,29 +32,29 @@ from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
-from tests.faults import world
+from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan
 from tests.faults.files import check_files, check_secrets, remember
 from tests.faults.simulator import Simulator, Write, serving
 from tests.faults.truth import Truth
-from tests.functional.test_apply_killed import Fuse, FusedStore
 from tests.unit.remediator.fake_lambda import Killed
-from tests.unit.remediator.house import hurry
+from tests.unit.remediator.harness import wait_briefly
+from tests.unit.remediator.killing import Countdown, KilledStore
 
 Job = Callable[[Context], JobResult]
 _KILLED_AT = {"get_function_configuration", "update_function_configuration", "tag_resource", "list_tags"}
 
 
-class FaultyStore(FusedStore):
+class FaultyStore(KilledStore):
     """A folder that fails as S3 does: a request is refused, or is carried out and its answer lost."""
 
-    dice = Random(0)
+    rng = Random(0)
     percent = 0.0
 
     def _fails(self, path: str, work: Callable[[], Any]) -> Any:
-        if self.dice.random() * 100 >= self.percent:
+        if self.rng.random() * 100 >= self.percent:
             return work()
-        if self.dice.random() < 0.5:
+        if self.rng.random() < 0.5:
             work()
         raise StoreFailed(f"s3: can't reach {path}")
 
@@ -65,7 +65,7 @@ class FaultyStore(FusedStore):
         self._fails(path, lambda: super(FaultyStore, self).write(path, body, content_type))
 
     def upload(self, path: str, source: Path, content_type: str) -> None:
-        self.fuse.burn()
+        self.countdown.count()
         self._fails(path, lambda: super(FaultyStore, self).upload(path, source, content_type))
 
     def delete(self, path: str) -> None:
@@ -96,12 +96,12 @@ class Result:
 def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
     """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds."""
     with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
-        hurry(patch)
+        wait_briefly(patch)
         patch.setattr(
             "tempfile.tempdir", scratch
         )  # where the files of a report stay that could not be uploaded
         patch.setattr("remediator.change.update.POLL_SECONDS", (0.01,) * 20)
-        patch.setattr("scanner.aws.connection_pool.ATTEMPT_SECONDS", read_timeout)
+        patch.setattr("scanner.aws.connections.READ_TIMEOUT_SEC", read_timeout)
         patch.delenv("AWS_PROFILE", raising=False)
         for name, value in variables(port).items():
             patch.setenv(name, value)
@@ -116,7 +116,7 @@ def variables(port: int) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret_key(key),
         "AWS_SESSION_TOKEN": session_token(key),
-        "AWS_DEFAULT_REGION": world.REGIONS[0],
+        "AWS_DEFAULT_REGION": random_organization.REGIONS[0],
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -125,26 +125,28 @@ def variables(port: int) -> dict[str, str]:
 
 
 class Campaign:
-    """The course of one campaign; `jobs` are the real ones, from the configuration's text to the run's files."""
+    """The runs of one campaign; `jobs` are the real ones, from the configuration's text to the run's files."""
 
-    def __init__(self, seed: int, folder: Path, *, accounts: int, functions: int, storm: float = 1.0) -> None:
-        self.dice = Random(f"campaign {seed}")
+    def __init__(
+        self, seed: int, folder: Path, *, accounts: int, functions: int, fault_rate: float = 1.0
+    ) -> None:
+        self.rng = Random(f"campaign {seed}")
         self.folder = folder
         self.root = folder / "out"
-        self.tagged = self.dice.random() < 0.5
-        self.simulator = Simulator(seed, accounts, functions, FaultPlan(seed, storm))
+        self.tagged = self.rng.random() < 0.5
+        self.simulator = Simulator(seed, accounts, functions, FaultPlan(seed, fault_rate))
         self.truth = Truth()
         self.result = Result(seed)
         self.version = 4
         self.store_percent = 0.0
         self._runs = 0
 
-    def context(self, mode: Any, fuse: Fuse | None = None) -> Context:
+    def context(self, mode: Any, countdown: Countdown | None = None) -> Context:
         """Open a run as the command line does, on a store that may fail."""
         self._runs += 1
         now = datetime.now(UTC)
         run_id = f"{now:%Y%m%d}T{self._runs // 60:02}{self._runs % 60:02}00Z-{self._runs:06x}"
-        path = world.write_configuration(self.folder, self.version, tagged=self.tagged)
+        path = random_organization.write_configuration(self.folder, self.version, tagged=self.tagged)
         settings = read_configuration(path.read_bytes(), str(path), {})
         console = Console(file=io.StringIO(), force_terminal=False)
         stop = threading.Event()
@@ -152,21 +154,21 @@ class Campaign:
             settings, boto3.Session(), run_id=run_id, mode=mode, display=Display(console), stop=stop
         )
         store = FaultyStore(self.root)
-        store.dice, store.percent = Random(f"store {self.result.seed} {self._runs}"), self.store_percent
-        store.fuse = fuse or Fuse(10**9)
+        store.rng, store.percent = Random(f"store {self.result.seed} {self._runs}"), self.store_percent
+        store.countdown = countdown or Countdown(10**9)
         return replace(opened, store=store, started=now.replace(microsecond=0))
 
-    def do(self, job: Job, mode: Any = "apply", *, fuse: int | None = None) -> str:
-        """Do a job, killed after so many events if `fuse` says so; hold what it wrote against the truth."""
-        burning = Fuse(fuse if fuse is not None else 10**9)
+    def do(self, job: Job, mode: Any = "apply", *, countdown: int | None = None) -> str:
+        """Do a job, killed after so many events if `countdown` says so; hold what it wrote against the truth."""
+        counting = Countdown(countdown if countdown is not None else 10**9)
         try:
-            context = self.context(mode, burning)
+            context = self.context(mode, counting)
         except AutoDefenderError as error:
             return self._count(f"not opened: {type(error).__name__}")
         before = remember(self.simulator)
         self.simulator.before_write = lambda write: self._taken(write, context)
         try:
-            with _fused(burning):
+            with _killed_by(counting):
                 ending = job(context)
         except Killed:
             return self._killed()
@@ -212,8 +214,8 @@ class Campaign:
     def owners_deploy(self, percent: int) -> None:
         """Deploy some functions between runs."""
         for function in self.simulator.functions().values():
-            if self.dice.random() * 100 < percent:
-                self.simulator.plane.owner_deploys(function, self.dice)
+            if self.rng.random() * 100 < percent:
+                self.simulator.plane.owner_deploys(function, self.rng)
 
     def wait_for_updates(self) -> None:
         """Wait until every update that AWS took has settled: what a run gave up on, the next one can find out."""
@@ -234,55 +236,55 @@ class Campaign:
 
 
 @contextmanager
-def _fused(fuse: Fuse) -> Iterator[None]:
-    """Burn the fuse at each call that belongs to a change, before it is sent and after its answer."""
+def _killed_by(countdown: Countdown) -> Iterator[None]:
+    """Count each call that belongs to a change, before it is sent and after its answer."""
     call = Aws.call
 
-    def burning(self: Aws, account: str, region: str, service: str, method: str, **parameters: Any) -> Any:
+    def counting(self: Aws, account: str, region: str, service: str, method: str, **parameters: Any) -> Any:
         if method in _KILLED_AT:
-            fuse.burn()
+            countdown.count()
         answer = call(self, account, region, service, method, **parameters)
         if method in _KILLED_AT:
-            fuse.burn()
+            countdown.count()
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Aws, "call", burning)
+        patch.setattr(Aws, "call", counting)
         yield
 
 
-def campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int = 8) -> Result:
+def run_campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int = 8) -> Result:
     """Run one campaign to its end."""
-    course = Campaign(seed, folder, accounts=accounts, functions=functions)
-    dice = course.dice
+    campaign = Campaign(seed, folder, accounts=accounts, functions=functions)
+    rng = campaign.rng
     many = accounts * functions * 8
-    with serving(course.simulator) as port, environment(port):
-        if dice.random() < 0.3:
-            course.simulator.faults.hanging = dice.choice(world.REGIONS)
-        course.do(run, fuse=dice.randint(0, many) if dice.random() < 0.5 else None)
-        course.simulator.faults.hanging = ""
-        course.owners_deploy(10)
-        course.version = dice.choice([4, 5])
-        course.store_percent = dice.choice([0.0, 0.0, 1.0, 5.0])
-        course.do(run, fuse=dice.randint(0, many) if dice.random() < 0.3 else None)
-        course.store_percent = dice.choice([0.0, 0.0, 1.0])
-        _roll_back(course, many)
-        course.owners_deploy(10)
-        course.do(run)
-        course.store_percent, course.simulator.faults.storm = 0.0, 0.0
-        course.do(run)
-        course.wait_for_updates()
-        course.do(run)
-    course.check_the_end()
-    return course.result
+    with serving(campaign.simulator) as port, environment(port):
+        if rng.random() < 0.3:
+            campaign.simulator.faults.hanging = rng.choice(random_organization.REGIONS)
+        campaign.do(run, countdown=rng.randint(0, many) if rng.random() < 0.5 else None)
+        campaign.simulator.faults.hanging = ""
+        campaign.owners_deploy(10)
+        campaign.version = rng.choice([4, 5])
+        campaign.store_percent = rng.choice([0.0, 0.0, 1.0, 5.0])
+        campaign.do(run, countdown=rng.randint(0, many) if rng.random() < 0.3 else None)
+        campaign.store_percent = rng.choice([0.0, 0.0, 1.0])
+        _roll_back(campaign, many)
+        campaign.owners_deploy(10)
+        campaign.do(run)
+        campaign.store_percent, campaign.simulator.faults.fault_rate = 0.0, 0.0
+        campaign.do(run)
+        campaign.wait_for_updates()
+        campaign.do(run)
+    campaign.check_the_end()
+    return campaign.result
 
 
-def _roll_back(course: Campaign, many: int) -> None:
-    runs = runs_with_journal(FolderStore(course.root))
-    dice = course.dice
-    arns = sorted({write.arn for write in course.simulator.writes})
-    chosen = runs if dice.random() < 0.5 else runs[-1:]
-    some = dice.sample(arns, min(len(arns), 3)) if dice.random() < 0.5 else []
+def _roll_back(campaign: Campaign, many: int) -> None:
+    runs = runs_with_journal(FolderStore(campaign.root))
+    rng = campaign.rng
+    arns = sorted({write.arn for write in campaign.simulator.writes})
+    chosen = runs if rng.random() < 0.5 else runs[-1:]
+    some = rng.sample(arns, min(len(arns), 3)) if rng.random() < 0.5 else []
     if chosen or some:
         job = partial(roll_back, run_ids=chosen, function_arns=some, apply=True)
-        course.do(job, "rollback", fuse=dice.randint(0, many // 2) if dice.random() < 0.4 else None)
+        campaign.do(job, "rollback", countdown=rng.randint(0, many // 2) if rng.random() < 0.4 else None)

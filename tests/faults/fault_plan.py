@@ -61,16 +61,16 @@ FAULTS: dict[str, tuple[Planned, ...]] = {
         _error("denied", 403, "AccessDenied"),
     ),
 }
-# How often, in a hundred calls of a stormy campaign. A retried read meets several.
+# How often, in a hundred calls of a campaign with fault_rate 1. A retried read meets several.
 _PERCENT = {"UpdateFunctionConfiguration": 30, "AssumeRole": 5, "ListFunctions": 10}
 
 
 class FaultPlan:
-    """Draws faults. storm: 0 none, 1 as often as _PERCENT says; hanging: a region that does not answer ("" none)."""
+    """Draws faults. fault_rate: 0 none, 1 as often as _PERCENT says; hanging: a region that does not answer ("" none)."""
 
-    def __init__(self, seed: int, storm: float, hanging: str = "") -> None:
+    def __init__(self, seed: int, fault_rate: float, hanging: str = "") -> None:
         self.seed = seed
-        self.storm = storm
+        self.fault_rate = fault_rate
         self.hanging = hanging
         self.drawn: Counter[str] = Counter()
         self._times: Counter[tuple[str, str]] = Counter()
@@ -80,9 +80,9 @@ class FaultPlan:
         self._times[operation, subject] += 1
         if region == self.hanging and operation == "ListFunctions":
             return _HANG
-        dice = Random(f"{self.seed} {operation} {subject} {self._times[operation, subject]}")
-        if operation not in FAULTS or dice.random() * 100 >= self.storm * _PERCENT.get(operation, 4):
+        rng = Random(f"{self.seed} {operation} {subject} {self._times[operation, subject]}")
+        if operation not in FAULTS or rng.random() * 100 >= self.fault_rate * _PERCENT.get(operation, 4):
             return None
-        planned = _HANG if dice.random() < 0.01 else dice.choice(FAULTS[operation])
+        planned = _HANG if rng.random() < 0.01 else rng.choice(FAULTS[operation])
         self.drawn[f"{operation}: {planned.name}"] += 1
         return planned

@@ -12,9 +12,9 @@ from remediator.journal.journal import Journal
 from remediator.journal.store import run_folder
 from scanner.risk.rules import Rules
 from storage.folder import FolderStore
+from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS
 from tests.faults.simulator import Simulator
 from tests.faults.truth import judged, layers_of, of_us
-from tests.faults.world import OWNERS_SECRET, POLICY, REGIONS
 
 UNREAD = {"access_denied", "throttled", "timed_out", "error"}
 # Details of changes that end as `deferred` although AWS took the update.
@@ -79,20 +79,20 @@ def _changes(simulator: Simulator, run_id: str, changes: list[dict[str, str]], b
         now = simulator.functions().get(arn)
         touched = now is None or simulator.plane.owned[arn] != before.owned[arn]
         if outcome == "changed" and (arn not in ever or not (touched or of_us(layers_of(now or {})))):
-            problems.append(f"{arn} is told as changed, and does not carry the layer")
+            problems.append(f"{arn} is reported as changed, and does not carry the layer")
         if outcome == "dropped" and arn in taken and not detail.startswith("gone"):
-            problems.append(f"{arn} was written and is told as dropped: {detail}")
+            problems.append(f"{arn} was written and is reported as dropped: {detail}")
         # An owner who deploys in the same moment may take it away again before we find out that AWS did it.
         excused = touched or any(known in detail for known in MAY_HAVE_BEEN_TAKEN) or change is not last[arn]
         if outcome == "deferred" and arn in taken and not excused:
-            problems.append(f"{arn} was written and is told as deferred: {detail}")
+            problems.append(f"{arn} was written and is reported as deferred: {detail}")
         if (
             outcome == "rolled_back"
             and not any(write.arn == arn for write in new)
             and "journal" not in detail
         ):
             earlier = any(write.arn == arn for write in simulator.writes)
-            problems += [] if earlier else [f"{arn} is told as rolled back, and was never written"]
+            problems += [] if earlier else [f"{arn} is reported as rolled back, and was never written"]
     return problems
 
 
@@ -103,12 +103,12 @@ def _journal(root: Path, run_id: str, changes: list[dict[str, str]]) -> list[str
     problems = []
     if open_ones and f"state/open/{run_id}.json" not in store.list("state/open/"):
         problems.append(f"{len(open_ones)} entries of its journal are open, and no marker says so")
-    told = {change["function_arn"]: change["outcome"] for change in changes}
+    reported = {change["function_arn"]: change["outcome"] for change in changes}
     settled = {entry.intent.function_arn: entry.outcome for entry in entries}
     for arn, end in settled.items():
         raced = end is not None and "concurrent_deploy" in end.detail  # read again, it was not sent again
-        if end is not None and told.get(arn) != end.outcome and not raced:
-            problems.append(f"{arn}: the journal says {end.outcome}, changes.csv {told.get(arn)}")
+        if end is not None and reported.get(arn) != end.outcome and not raced:
+            problems.append(f"{arn}: the journal says {end.outcome}, changes.csv {reported.get(arn)}")
     return problems
 
 
@@ -154,8 +154,8 @@ def _plan(simulator: Simulator, plan: dict[str, Any], run_id: str, before: Befor
 
 def _ledger(simulator: Simulator, units: Any, functions: Any, before: Before) -> list[str]:
     expected = {(account, region) for account in simulator.accounts for region in REGIONS}
-    told = [(unit["account_id"], unit["region"]) for unit in units]
-    problems = [] if Counter(told) == Counter(expected) else ["units.csv does not hold each unit once"]
+    reported = [(unit["account_id"], unit["region"]) for unit in units]
+    problems = [] if Counter(reported) == Counter(expected) else ["units.csv does not hold each unit once"]
     seen = Counter((function["account_id"], function["region"]) for function in functions)
     gone = before.functions - set(simulator.functions())
     for unit in units:
@@ -164,9 +164,9 @@ def _ledger(simulator: Simulator, units: Any, functions: Any, before: Before) ->
         lost = sum(tuple(arn.split(":")[4:2:-1]) == place for arn in gone)
         count = int(unit["functions"])
         if unit["outcome"] == "read" and not len(there) <= count <= len(there) + lost:
-            problems.append(f"{place}: {count} functions told, {len(there)} are there")
+            problems.append(f"{place}: {count} functions reported, {len(there)} are there")
         if unit["outcome"] == "read" and place[0] in simulator.denied:
-            problems.append(f"{place} is told as read, and refuses everyone")
+            problems.append(f"{place} is reported as read, and refuses everyone")
         if seen[place] != count or (unit["outcome"] != "read" and seen[place]):
             problems.append(f"{place}: units.csv and functions.csv differ")
     return problems
@@ -185,5 +185,5 @@ def _protection(
         shown = {key: value for key, value in now.items() if key != "settles_at"}
         truth = judged(shown, simulator.plane.tags.get(arn, {}), rules).protection
         if row["protection"] != truth and (arn not in written or row["protection"] == "protected"):
-            problems.append(f"{arn} is told as {row['protection']}, and is {truth}")
+            problems.append(f"{arn} is reported as {row['protection']}, and is {truth}")
     return problems

@@ -20,7 +20,7 @@ from benchmarks.answers import CENTRAL_ACCOUNT, Organization, to_json
 from benchmarks.control_plane import ControlPlane, _refusal, _shown
 from benchmarks.spoiled import spoiled
 from benchmarks.wire import Answer, Connection, Request
-from tests.faults import world
+from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan, Planned
 
 PAGE = 20
@@ -32,7 +32,7 @@ class Gone(Exception):
 
 @dataclass(frozen=True)
 class Write:
-    """An UpdateFunctionConfiguration that was accepted: by which run, what the function was before and after."""
+    """An accepted UpdateFunctionConfiguration: its run, and the function before and after."""
 
     run_id: str
     arn: str
@@ -55,7 +55,7 @@ class Kill:
     done: bool = False
 
     def at_last(self) -> bool:
-        """Count a call; tell whether it dies with the process."""
+        """Count a call; return whether it is lost with the process."""
         self.calls -= 1
         if self.calls > 0 or self.done:
             return self.done
@@ -109,9 +109,9 @@ class Plane(ControlPlane):
         function["LastUpdateStatus"] = "InProgress"
         function["settles_at"] = time.monotonic() + self.settles_in * slow
 
-    def owner_deploys(self, function: dict[str, Any], dice: Random) -> None:
+    def owner_deploys(self, function: dict[str, Any], rng: Random) -> None:
         """Change a function behind our back, as its own pipeline does."""
-        world.deploy(dice, function)
+        random_organization.deploy(rng, function)
         self.owned[function["FunctionArn"]] += 1
         function["LastUpdateStatus"] = "Successful"
         function["RevisionId"] = _renewed(function)
@@ -131,12 +131,12 @@ class Simulator:
         self, seed: int, accounts: int, functions: int, faults: FaultPlan, settles_in: float = 0.02
     ) -> None:
         """Make an organization of so many member accounts, with so many functions in each account and region."""
-        self.dice = Random(seed)
+        self.rng = Random(seed)
         self.faults = faults
         self.stats = _Stats()
         self.plane = Plane(settles_in)
-        self.accounts = world.accounts_of(accounts)
-        self.denied = set(self.dice.sample(self.accounts[:-1], 1)) if accounts > 2 else set()
+        self.accounts = random_organization.accounts_of(accounts)
+        self.denied = set(self.rng.sample(self.accounts[:-1], 1)) if accounts > 2 else set()
         self.writes: list[Write] = []
         self.written = Counter[str]()  # every other write, by operation
         self.before_write: Callable[[Write], None] = lambda write: None
@@ -146,13 +146,13 @@ class Simulator:
         self._expired: set[str] = set()
         self.session_names: set[str] = set()
         for account in self.accounts:
-            for region in world.REGIONS:
+            for region in random_organization.REGIONS:
                 of_unit = self.plane.unit(account, region).functions
                 for number in range(functions):
-                    made = world.function(self.dice, number, account, region)
+                    made = random_organization.function(self.rng, number, account, region)
                     of_unit[made["FunctionName"]] = made | {"settles_at": 0.0}
                     if made["FunctionName"].startswith("tagged-"):
-                        self.plane.tags[made["FunctionArn"]] = dict(world.OPTOUT_TAG)
+                        self.plane.tags[made["FunctionArn"]] = dict(random_organization.OPTOUT_TAG)
 
     def functions(self) -> dict[str, dict[str, Any]]:
         """Give every function there is, by ARN."""
@@ -207,7 +207,9 @@ class Simulator:
     def _tagged(self, request: Request) -> bytes:
         mine = self.plane.unit(request.account, request.region).functions.values()
         arns = [
-            f["FunctionArn"] for f in mine if world.OPTOUT_TAG.items() <= self._tags(f["FunctionArn"]).items()
+            f["FunctionArn"]
+            for f in mine
+            if random_organization.OPTOUT_TAG.items() <= self._tags(f["FunctionArn"]).items()
         ]
         return to_json(
             {"ResourceTagMappingList": [{"ResourceARN": arn} for arn in arns], "PaginationToken": ""}
@@ -231,7 +233,7 @@ class Simulator:
                 unit.functions.pop(name, None)
             function = self.plane.function(request.account, request.region, name)
             if planned and planned.when == "owner":
-                self.plane.owner_deploys(function, self.dice)
+                self.plane.owner_deploys(function, self.rng)
         except Gone:
             return Answer.error(request, 404, "ResourceNotFoundException", "Function not found")
         if operation == "GetFunctionConfiguration":

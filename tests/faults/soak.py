@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.campaign import campaign
+from tests.faults.campaign import run_campaign
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     ends, outcomes, faults = Counter[str](), Counter[str](), Counter[str]()
     while changes < options.changes:
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-            result = campaign(seed, Path(folder), accounts=options.accounts, functions=options.functions)
+            result = run_campaign(seed, Path(folder), accounts=options.accounts, functions=options.functions)
         print(f"seed {seed}: {result.changes} changes; {_counted(result.ends)}", flush=True)
         for violation in result.violations:
             print(f"seed {seed}: VIOLATION {violation}", flush=True)

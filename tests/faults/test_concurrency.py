@@ -18,9 +18,9 @@ from tests.faults.truth import Truth, judged, layers_of, of_us
 
 def quiet(folder: Path, **faults: FaultPlan) -> Campaign:
     """An organization without faults, or with those of a plan."""
-    course = Campaign(11, folder, accounts=2, functions=12, storm=0.0)
-    course.simulator.faults = faults.get("faults", course.simulator.faults)
-    return course
+    campaign = Campaign(11, folder, accounts=2, functions=12, fault_rate=0.0)
+    campaign.simulator.faults = faults.get("faults", campaign.simulator.faults)
+    return campaign
 
 
 def at_once(*jobs: Callable[[], object]) -> list[object]:
@@ -41,36 +41,36 @@ def at_once(*jobs: Callable[[], object]) -> list[object]:
     return results
 
 
-def protected_once(course: Campaign) -> None:
+def protected_once(campaign: Campaign) -> None:
     """Each function that was written was written once, and carries the layer."""
-    times = Counter(write.arn for write in course.simulator.writes)
+    times = Counter(write.arn for write in campaign.simulator.writes)
     assert times
     assert set(times.values()) == {1}
-    assert all(of_us(layers_of(course.simulator.functions()[arn])) for arn in times)
+    assert all(of_us(layers_of(campaign.simulator.functions()[arn])) for arn in times)
 
 
 def test_of_two_runs_at_once_one_is_stopped_by_the_lock(tmp_path: Path) -> None:
-    course = quiet(tmp_path)
-    with serving(course.simulator) as port, environment(port):
-        one, other = course.context("apply"), course.context("apply")
+    campaign = quiet(tmp_path)
+    with serving(campaign.simulator) as port, environment(port):
+        one, other = campaign.context("apply"), campaign.context("apply")
         results = at_once(lambda: run(one), lambda: run(other))
     (stopped,) = [result for result in results if isinstance(result, GuardStop)]
     assert stopped.guard == "lock"
-    protected_once(course)
+    protected_once(campaign)
 
 
 def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(tmp_path: Path) -> None:
-    course = quiet(tmp_path)
+    campaign = quiet(tmp_path)
     # Nothing is so slow to settle that the first run has to leave it open.
-    course.simulator.plane.settles_in = 0.001
-    with serving(course.simulator) as port, environment(port, read_timeout=5.0):
-        course.do(run)
-        course.simulator.plane.settles_in = 0.15
-        runs = runs_with_journal(FolderStore(course.root))
-        first = len(course.simulator.writes)
-        context, during = course.context("rollback"), course.context("apply")
+    campaign.simulator.plane.settles_in = 0.001
+    with serving(campaign.simulator) as port, environment(port, read_timeout=5.0):
+        campaign.do(run)
+        campaign.simulator.plane.settles_in = 0.15
+        runs = runs_with_journal(FolderStore(campaign.root))
+        first = len(campaign.simulator.writes)
+        context, during = campaign.context("rollback"), campaign.context("apply")
         underway = threading.Event()
-        course.simulator.before_write = lambda write: underway.set()
+        campaign.simulator.before_write = lambda write: underway.set()
 
         def meanwhile() -> object:
             assert underway.wait(20)
@@ -81,16 +81,16 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
         )
         assert isinstance(stopped, GuardStop)
         assert getattr(back, "exit_code", back) == 0
-        assert course.do(run) == "exit 0"
-    rolled_back = [write.arn for write in course.simulator.writes[first:]]
+        assert campaign.do(run) == "exit 0"
+    rolled_back = [write.arn for write in campaign.simulator.writes[first:]]
     assert len(rolled_back) == len(set(rolled_back)) == first
     for arn in rolled_back:
-        assert not set(added(course, arn)) & set(layers_of(course.simulator.functions()[arn]))
+        assert not set(added(campaign, arn)) & set(layers_of(campaign.simulator.functions()[arn]))
 
 
-def added(course: Campaign, arn: str) -> list[str]:
+def added(campaign: Campaign, arn: str) -> list[str]:
     """The layers that our first write put on a function."""
-    write = next(write for write in course.simulator.writes if write.arn == arn)
+    write = next(write for write in campaign.simulator.writes if write.arn == arn)
     return [layer for layer in layers_of(write.after) if layer not in layers_of(write.before)]
 
 
@@ -98,8 +98,8 @@ def test_two_runs_that_share_no_lock_still_do_no_harm(tmp_path: Path) -> None:
     """Two central accounts at once, each with an output of its own: the revision is the last guard."""
     first, second = quiet(tmp_path / "a"), quiet(tmp_path / "b")
     second.simulator = first.simulator
-    for course in (first, second):
-        course.folder.mkdir()
+    for campaign in (first, second):
+        campaign.folder.mkdir()
     truth = Truth()
     with serving(first.simulator) as port, environment(port):
         one, other = first.context("apply"), second.context("apply")
@@ -135,25 +135,25 @@ class OwnersDeploy(FaultPlan):
 
 
 def test_what_an_owner_deploys_during_our_change_is_kept(tmp_path: Path) -> None:
-    course = quiet(tmp_path, faults=OwnersDeploy(1))
-    with serving(course.simulator) as port, environment(port):
-        course.do(run)
-    assert course.result.violations + course.truth.violations == []
-    outcomes = course.result.outcomes
+    campaign = quiet(tmp_path, faults=OwnersDeploy(1))
+    with serving(campaign.simulator) as port, environment(port):
+        campaign.do(run)
+    assert campaign.result.violations + campaign.truth.violations == []
+    outcomes = campaign.result.outcomes
     assert outcomes["changed"] > 0
     assert outcomes["dropped"] > 0, "some were deployed into what the rules leave alone"
     assert outcomes["failed"] == 0
-    assert set(Counter(write.arn for write in course.simulator.writes).values()) == {1}
+    assert set(Counter(write.arn for write in campaign.simulator.writes).values()) == {1}
 
 
 def test_whose_owner_deploys_again_and_again_is_left_to_the_next_run(tmp_path: Path) -> None:
-    course = quiet(tmp_path, faults=OwnersDeploy(2))
-    with serving(course.simulator) as port, environment(port):
-        course.do(run)
-        assert course.simulator.writes == []
-        assert course.result.outcomes["deferred"] > 0
-        course.do(run)
-        context = course.context("scan")
-    assert course.result.violations + course.truth.violations == []
-    for arn in {write.arn for write in course.simulator.writes}:
-        assert judged(course.simulator.functions()[arn], {}, context.rules).protection == "protected"
+    campaign = quiet(tmp_path, faults=OwnersDeploy(2))
+    with serving(campaign.simulator) as port, environment(port):
+        campaign.do(run)
+        assert campaign.simulator.writes == []
+        assert campaign.result.outcomes["deferred"] > 0
+        campaign.do(run)
+        context = campaign.context("scan")
+    assert campaign.result.violations + campaign.truth.violations == []
+    for arn in {write.arn for write in campaign.simulator.writes}:
+        assert judged(campaign.simulator.functions()[arn], {}, context.rules).protection == "protected"

@@ -12,7 +12,7 @@ from auto_defender.jobs.run import run
 from benchmarks.server_process import ROOT
 from remediator.journal.journal import open_runs, runs_with_journal
 from storage.folder import FolderStore
-from tests.faults import world
+from tests.faults import random_organization
 from tests.faults.campaign import Campaign, environment, variables
 from tests.faults.simulator import Kill, serving
 
@@ -21,25 +21,25 @@ from tests.faults.simulator import Kill, serving
 def test_the_next_run_finds_out_and_sends_nothing_twice(
     calls: int, carried_out: bool, tmp_path: Path
 ) -> None:
-    course = Campaign(7, tmp_path, accounts=2, functions=12, storm=0.0)
-    path = world.write_configuration(tmp_path, course.version, tagged=course.tagged)
+    campaign = Campaign(7, tmp_path, accounts=2, functions=12, fault_rate=0.0)
+    path = random_organization.write_configuration(tmp_path, campaign.version, tagged=campaign.tagged)
     command = [sys.executable, "-m", "auto_defender", "run", "--config", str(path), "--apply"]
-    with serving(course.simulator) as port:
+    with serving(campaign.simulator) as port:
         env = {**os.environ, **variables(port), "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        course.simulator.kill = Kill(process.pid, calls, carried_out)
+        campaign.simulator.kill = Kill(process.pid, calls, carried_out)
         assert process.wait(60) == -9
-        course.simulator.kill = None
-        store = FolderStore(course.root)
+        campaign.simulator.kill = None
+        store = FolderStore(campaign.root)
         (killed,) = runs_with_journal(store)
         assert open_runs(store) == [killed]
-        taken = Counter(write.arn for write in course.simulator.writes)
+        taken = Counter(write.arn for write in campaign.simulator.writes)
         with environment(port):
-            assert course.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
-            assert course.do(run) == "exit 0"
-            course.wait_for_updates()
-            assert course.do(run) == "exit 0"
-    course.check_the_end()
-    assert course.result.violations == []
+            assert campaign.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
+            assert campaign.do(run) == "exit 0"
+            campaign.wait_for_updates()
+            assert campaign.do(run) == "exit 0"
+    campaign.check_the_end()
+    assert campaign.result.violations == []
     assert set(taken.values()) <= {1}
-    assert set(Counter(write.arn for write in course.simulator.writes).values()) == {1}
+    assert set(Counter(write.arn for write in campaign.simulator.writes).values()) == {1}

@@ -25,8 +25,8 @@ from scanner.core.errors import AutoDefenderError
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_secrets
+from tests.faults.random_organization import OWNERS_SECRET, POLICY
 from tests.faults.simulator import serving
-from tests.faults.world import OWNERS_SECRET, POLICY
 
 OWN = ("auto_defender", "reports", "remediator", "storage", "scanner")
 
@@ -51,44 +51,44 @@ def everything_logged(run_id: str = "a-run") -> Iterator[io.StringIO]:
             logger.setLevel(level)
 
 
-class Told:
+class Outputs:
     """All that a user sees of jobs."""
 
-    def __init__(self, course: Campaign) -> None:
-        self.course = course
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
         self.texts: dict[str, str] = {}
 
     def do(self, name: str, job: Callable[[Context], JobResult], mode: Any = "apply") -> None:
         try:
-            ending = job(self.course.context(mode))
+            ending = job(self.campaign.context(mode))
         except AutoDefenderError as error:
             self.texts[name] = "".join(traceback.format_exception(error))
         else:
             self.texts[name] = ending.text + json.dumps(ending.summary)
             if "stages_sec" in ending.summary:
                 self.texts[f"metrics of {name}"] = embedded_metrics(ending.summary, datetime.now(UTC))
-        self.course._let_go()
+        self.campaign._let_go()
 
 
 def test_no_secret_is_let_out(tmp_path: Path) -> None:
-    course = Campaign(23, tmp_path, accounts=2, functions=24, storm=3.0)
-    told, plan = Told(course), tmp_path / "PLAN.json"
-    with serving(course.simulator) as port, environment(port), everything_logged() as log:
-        told.do("scan", scan, "scan")
-        told.do("run", run)
-        course.owners_deploy(30)
-        told.do("plan", partial(write_plan, out=str(plan)), "dry_run")
-        told.do("apply", partial(apply_saved, source=str(plan)))
-        runs = runs_with_journal(FolderStore(course.root))
-        told.do("rollback", partial(roll_back, run_ids=runs, function_arns=[], apply=True), "rollback")
-        for arn in sorted({write.arn for write in course.simulator.writes})[:5]:
-            told.do(f"explain {arn}", partial(explain_function, text=arn), "scan")
-    faults = course.simulator.faults.drawn
+    campaign = Campaign(23, tmp_path, accounts=2, functions=24, fault_rate=3.0)
+    outputs, plan = Outputs(campaign), tmp_path / "PLAN.json"
+    with serving(campaign.simulator) as port, environment(port), everything_logged() as log:
+        outputs.do("scan", scan, "scan")
+        outputs.do("run", run)
+        campaign.owners_deploy(30)
+        outputs.do("plan", partial(write_plan, out=str(plan)), "dry_run")
+        outputs.do("apply", partial(apply_saved, source=str(plan)))
+        runs = runs_with_journal(FolderStore(campaign.root))
+        outputs.do("rollback", partial(roll_back, run_ids=runs, function_arns=[], apply=True), "rollback")
+        for arn in sorted({write.arn for write in campaign.simulator.writes})[:5]:
+            outputs.do(f"explain {arn}", partial(explain_function, text=arn), "scan")
+    faults = campaign.simulator.faults.drawn
     assert faults["UpdateFunctionConfiguration: quotes the environment"] > 0
-    assert len(course.simulator.writes) > 10
+    assert len(campaign.simulator.writes) > 10
     assert "env_overflow" in log.getvalue()
-    assert "retry" in log.getvalue(), "what only --verbose tells"
-    told.texts |= {"log": log.getvalue(), "plan file": plan.read_text()}
+    assert "retry" in log.getvalue(), "what only --verbose logs"
+    outputs.texts |= {"log": log.getvalue(), "plan file": plan.read_text()}
     for secret in (OWNERS_SECRET, POLICY):
-        assert [name for name, text in told.texts.items() if secret in text] == []
-    assert check_secrets(course.root) == []
+        assert [name for name, text in outputs.texts.items() if secret in text] == []
+    assert check_secrets(campaign.root) == []

@@ -1,4 +1,4 @@
-"""Secrets planted in every environment, and the services of AWS that a run talks to: none is told one.
+"""Secrets planted in every environment, and the services of AWS that a run talks to: none receives one.
 
 The organization is the simulator's, with its faults; what a run writes goes to moto's S3, SNS and Security Hub.
 """
@@ -22,16 +22,16 @@ from auto_defender import lambda_handler as aws_lambda
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import AutoDefenderError
 from tests.faults.campaign import Campaign, environment
+from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS, write_configuration
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
-from tests.faults.world import OWNERS_SECRET, POLICY, REGIONS, write_configuration
 from tests.functional import moto_server
 
 BUCKET, TOPIC = "reports-of-the-org", "runs"
 
 
 class Invocation:
-    """What Lambda tells a function of its invocation."""
+    """What Lambda passes to a function about its invocation."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 900_000
@@ -88,12 +88,12 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def prepared(course: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configure the function: whatever it can tell anybody, it tells."""
+def prepared(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configure the function with every notification that there is."""
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     topic = boto3.client("sns").create_topic(Name=TOPIC)["TopicArn"]
     boto3.client("securityhub").enable_security_hub()
-    path = write_configuration(course.folder, course.version, tagged=course.tagged)
+    path = write_configuration(campaign.folder, campaign.version, tagged=campaign.tagged)
     settings = yaml.safe_load(path.read_text())
     settings |= {
         "output": f"s3://{BUCKET}",
@@ -107,30 +107,32 @@ def prepared(course: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aws_lambda.logs, "set_up", lambda *_, **__: None)
 
 
-def test_no_service_is_told_a_secret(
+def test_no_service_receives_a_secret(
     services: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    course, deployed = Campaign(23, tmp_path, accounts=2, functions=24, storm=3.0), Deployed()
-    with serving(course.simulator) as port, environment(port), everything_logged() as log:
-        prepared(course, monkeypatch)
+    campaign, deployed = Campaign(23, tmp_path, accounts=2, functions=24, fault_rate=3.0), Deployed()
+    with serving(campaign.simulator) as port, environment(port), everything_logged() as log:
+        prepared(campaign, monkeypatch)
         monkeypatch.setenv("DRY_RUN", "true")
         deployed.invoke(job="run")
         monkeypatch.setenv("DRY_RUN", "false")
         kept = deployed.in_steps(1)
-        course.owners_deploy(30)
+        campaign.owners_deploy(30)
         deployed.invoke(job="run")
-        course.owners_deploy(30)
+        campaign.owners_deploy(30)
         kept += deployed.in_steps(2)
         year, week, _ = datetime.now(UTC).isocalendar()
         deployed.invoke(job="weekly", week=f"{year}-W{week:02}")
         deployed.invoke(job="merge", run_id="20261124T034200Z-1a2b3c", stopped={"Error": "States.Timeout"})
         files = objects()
-    assert len(course.simulator.writes) > 10
-    assert course.simulator.faults.drawn["UpdateFunctionConfiguration: quotes the environment"] > 0
+    assert len(campaign.simulator.writes) > 10
+    assert campaign.simulator.faults.drawn["UpdateFunctionConfiguration: quotes the environment"] > 0
 
     sent = sns_backends[DEFAULT_ACCOUNT_ID][REGIONS[0]].topics.values()
-    told = [f"{subject}\n{message}" for topic in sent for _, message, subject, *_ in topic.sent_notifications]
-    assert len(told) == 6, "four runs, the week, and the job that failed"
+    reported = [
+        f"{subject}\n{message}" for topic in sent for _, message, subject, *_ in topic.sent_notifications
+    ]
+    assert len(reported) == 6, "four runs, the week, and the job that failed"
     findings = [
         json.dumps(f.data, default=str) for f in securityhub_backends[DEFAULT_ACCOUNT_ID][REGIONS[0]].findings
     ]
@@ -142,7 +144,7 @@ def test_no_service_is_told_a_secret(
 
     everything = {**deployed.texts, **files, "log": log.getvalue()} | {
         f"{name} {number}": text
-        for name, texts in {"notice": told, "finding": findings, "metrics": metrics, "part": kept}.items()
+        for name, texts in {"notice": reported, "finding": findings, "metrics": metrics, "part": kept}.items()
         for number, text in enumerate(texts)
     }
     for secret in (OWNERS_SECRET, POLICY):

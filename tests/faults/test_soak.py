@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults import soak
 from tests.faults.campaign import Result
+from tests.machine import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +20,11 @@ def logging_goes_on() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_a_short_one_tells_its_seed_and_what_it_came_to() -> None:
+def test_a_short_soak_prints_its_seed_and_its_result() -> None:
     asked = ["--seed", "7", "--changes", "1", "--accounts", "1", "--functions", "6"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.soak", *asked],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -36,14 +36,14 @@ def test_a_short_one_tells_its_seed_and_what_it_came_to() -> None:
     assert last == "violations: 0"
 
 
-def test_what_was_broken_is_told_by_its_seed(
+def test_a_violation_is_printed_with_its_seed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def played(seed: int, *_: Any, **__: Any) -> Result:
         broken = ["plain-3: a foreign layer was lost"] if seed == 8 else []
         return Result(seed, changes=4, violations=broken, ends=Counter({"exit 0": 5}))
 
-    monkeypatch.setattr(soak, "campaign", played)
+    monkeypatch.setattr(soak, "run_campaign", played)
     monkeypatch.setattr(sys, "argv", ["soak", "--seed", "7", "--changes", "5"])
     with pytest.raises(SystemExit) as ended:
         soak.main()

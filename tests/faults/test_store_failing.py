@@ -1,4 +1,4 @@
-"""A store that fails at one place: the changes are made and told, and the run ends in order."""
+"""A store that fails at one place: the changes are made and reported, and the run ends in order."""
 
 import contextlib
 import csv
@@ -24,9 +24,9 @@ from storage.protocol import StoreFailed
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_files, remember
 from tests.faults.simulator import serving
-from tests.functional.test_apply_killed import arm, disarm
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
-from tests.unit.remediator.house import RUN, House, hurry
+from tests.unit.remediator.harness import RUN, Harness, wait_briefly
+from tests.unit.remediator.killing import kill_after, restart
 from tests.unit.reports.frames import organization
 
 NEXT, NOW = "20261124T044232Z-4d5e6f", datetime(2026, 11, 24, 4, 42, tzinfo=UTC)
@@ -59,63 +59,65 @@ class FailsAt(FolderStore):
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    hurry(monkeypatch)
-    return House(FakeLambda(), tmp_path)
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    wait_briefly(monkeypatch)
+    return Harness(FakeLambda(), tmp_path)
 
 
-def killed_in_the_midst(course: Campaign) -> set[str]:
+def killed_in_the_midst(campaign: Campaign) -> set[str]:
     """Kill runs until one leaves updates that AWS took and its journal knows no end of; give their functions."""
-    store = FolderStore(course.root)
+    store = FolderStore(campaign.root)
     for moment in range(60, 400, 9):
-        course.do(run, fuse=moment)
+        campaign.do(run, countdown=moment)
         entries = [entry for run_id in open_runs(store) for entry in Journal(store, run_id).entries()]
         left_open = {entry.intent.function_arn for entry in entries if entry.outcome is None}
-        taken = left_open & {write.arn for write in course.simulator.writes}
+        taken = left_open & {write.arn for write in campaign.simulator.writes}
         if taken:
             return taken
     raise AssertionError("no run was killed in the midst of its changes")
 
 
-def failing(house: House, operation: str, path: str) -> FailsAt:
-    store = FailsAt(house.store.root)
+def failing(harness: Harness, operation: str, path: str) -> FailsAt:
+    store = FailsAt(harness.store.root)
     store.operation, store.path = operation, path
-    house.store = store
+    harness.store = store
     return store
 
 
 @pytest.mark.parametrize("path", ["state/drift/", "state/failures.json"])
-def test_what_a_run_has_learnt_can_not_be_kept(house: House, path: str) -> None:
-    arn = house.aws.add()
-    failing(house, "write" if "drift" in path else "read", path)
-    applied = house.apply()
+def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, path: str) -> None:
+    arn = harness.aws.add()
+    failing(harness, "write" if "drift" in path else "read", path)
+    applied = harness.apply()
     assert applied.changes["outcome"].tolist() == ["changed"]
     assert applied.stopped_by is not None
     assert applied.stopped_by.guard == "memory"
-    assert house.aws.layers(arn) == [layer(4)]
+    assert harness.aws.layers(arn) == [layer(4)]
 
 
-def test_a_rollback_that_can_not_forget_still_tells_what_it_did(house: House) -> None:
-    house.aws.add()
-    house.apply()
-    failing(house, "read", "state/drift/")
-    back = house.rollback([RUN])
+def test_a_rollback_that_can_not_update_state_still_reports_its_changes(harness: Harness) -> None:
+    harness.aws.add()
+    harness.apply()
+    failing(harness, "read", "state/drift/")
+    back = harness.rollback([RUN])
     assert back.changes["outcome"].tolist() == ["rolled_back"]
     assert back.stopped_by is not None
 
 
-def test_a_lock_that_can_not_be_read_stops_what_has_not_begun(house: House) -> None:
-    store = failing(house, "list", "state/lock/")
+def test_a_lock_that_can_not_be_read_stops_what_has_not_begun(harness: Harness) -> None:
+    store = failing(harness, "list", "state/lock/")
     store.armed = False
-    with RunLock(house.store, RUN) as lock:
+    with RunLock(harness.store, RUN) as lock:
         store.armed = True
         with pytest.raises(GuardStop, match="guard 'lock': it could not be read"):
             lock.check()
 
 
-def test_a_lock_that_can_not_be_given_back_expires(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    store = failing(house, "delete", "state/lock/")
-    with RunLock(house.store, RUN):
+def test_a_lock_that_can_not_be_given_back_expires(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = failing(harness, "delete", "state/lock/")
+    with RunLock(harness.store, RUN):
         pass
     assert "expires" in caplog.text
     store.armed = False
@@ -134,34 +136,34 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     assert "not compared with the run before" in caplog.text
 
 
-def test_what_an_open_run_came_to_is_told_though_it_can_not_be_counted(house: House) -> None:
-    arn = house.aws.add()
+def test_what_an_open_run_came_to_is_reported_though_it_can_not_be_counted(harness: Harness) -> None:
+    arn = harness.aws.add()
     for moment in range(60):
-        arm(house, moment)
+        kill_after(harness, moment)
         with contextlib.suppress(Killed):
-            house.apply()
-        disarm(house)
-        if house.aws.layers(arn):
+            harness.apply()
+        restart(harness)
+        if harness.aws.layers(arn):
             break
-        house.resolve()
-    assert house.store.list("state/open/") != []
-    failing(house, "write", "state/drift/")
-    resolved = house.resolve()
+        harness.resolve()
+    assert harness.store.list("state/open/") != []
+    failing(harness, "write", "state/drift/")
+    resolved = harness.resolve()
     assert resolved.changes[["function_arn", "outcome"]].to_numpy().tolist() == [[arn, "changed"]]
     assert resolved.stopped_by is not None
     assert resolved.stopped_by.guard == "memory"
 
 
-def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_be_kept(
-    house: House,
+def test_a_function_that_the_health_watch_rolled_back_is_reported_when_state_can_not_be_kept(
+    harness: Harness,
 ) -> None:
-    arn = house.aws.add()
-    house.apply()
-    failing(house, "read", "state/drift/")
+    arn = harness.aws.add()
+    harness.apply()
+    failing(harness, "read", "state/drift/")
     worse = FunctionHealth(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
-    with RunLock(house.store, NEXT) as lock:
+    with RunLock(harness.store, NEXT) as lock:
         watched = roll_back_regressed(
-            (worse,), house.aws, house.defender, store=house.store, run_id=NEXT, lock=lock, now=NOW
+            (worse,), harness.aws, harness.defender, store=harness.store, run_id=NEXT, lock=lock, now=NOW
         )
     assert watched.changes["outcome"].tolist() == ["rolled_back"]
     assert watched.stopped_by is not None
@@ -180,30 +182,30 @@ def test_a_function_that_the_health_watch_took_back_is_told_with_what_could_not_
 def test_what_became_of_an_open_run_is_in_a_report_though_no_plan_can_be_made(
     job: str, operation: str, path: str, tmp_path: Path
 ) -> None:
-    course = Campaign(5, tmp_path, accounts=1, functions=8, storm=0.0)
+    campaign = Campaign(5, tmp_path, accounts=1, functions=8, fault_rate=0.0)
     plan = tmp_path / "PLAN.json"
-    with serving(course.simulator) as port, environment(port):
-        write_plan(course.context("dry_run"), str(plan))
-        left_open = killed_in_the_midst(course)
-        course.wait_for_updates()
-        context, store = course.context("apply"), FailsAt(course.root)
+    with serving(campaign.simulator) as port, environment(port):
+        write_plan(campaign.context("dry_run"), str(plan))
+        left_open = killed_in_the_midst(campaign)
+        campaign.wait_for_updates()
+        context, store = campaign.context("apply"), FailsAt(campaign.root)
         store.operation, store.path = operation, path
         context = replace(context, store=store)
-        before = remember(course.simulator)
+        before = remember(campaign.simulator)
         ending = run(context) if job == "run" else apply_saved(context, str(plan))
     assert (ending.exit_code, ending.summary["stopped_by"]) == (5, "memory")
-    told = (course.root / run_folder(context.run_id) / "changes.csv").read_text()
-    rows = [row for row in csv.DictReader(io.StringIO(told)) if row["outcome"] == "changed"]
+    reported = (campaign.root / run_folder(context.run_id) / "changes.csv").read_text()
+    rows = [row for row in csv.DictReader(io.StringIO(reported)) if row["outcome"] == "changed"]
     assert left_open <= {row["function_arn"] for row in rows}
     if job == "run":
-        assert check_files(course.simulator, course.root, context.run_id, before, context.rules) == []
+        assert check_files(campaign.simulator, campaign.root, context.run_id, before, context.rules) == []
 
 
-def test_with_nothing_done_the_line_tells_all_there_is(tmp_path: Path) -> None:
-    course = Campaign(5, tmp_path, accounts=1, functions=2, storm=0.0)
-    with serving(course.simulator) as port, environment(port):
-        context, store = course.context("apply"), FailsAt(course.root)
+def test_with_nothing_done_the_error_line_is_the_whole_report(tmp_path: Path) -> None:
+    campaign = Campaign(5, tmp_path, accounts=1, functions=2, fault_rate=0.0)
+    with serving(campaign.simulator) as port, environment(port):
+        context, store = campaign.context("apply"), FailsAt(campaign.root)
         store.operation, store.path = "list", "state/drift/"
         with pytest.raises(StoreFailed, match="can't list state/drift/"):
             run(replace(context, store=store))
-    assert course.simulator.writes == []
+    assert campaign.simulator.writes == []

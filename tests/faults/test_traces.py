@@ -8,15 +8,15 @@ from pathlib import Path
 from auto_defender.jobs.run import run
 from auto_defender.notify.metrics import embedded_metrics
 from tests.faults.campaign import Campaign, environment
+from tests.faults.random_organization import REGIONS
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
-from tests.faults.world import REGIONS
 
 
 def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> None:
-    course = Campaign(31, tmp_path, accounts=2, functions=12)
-    with serving(course.simulator) as port, environment(port):
-        context = course.context("apply")
+    campaign = Campaign(31, tmp_path, accounts=2, functions=12)
+    with serving(campaign.simulator) as port, environment(port):
+        context = campaign.context("apply")
         with everything_logged(context.run_id) as log:
             ending = run(context)
     run_id, summary = context.run_id, ending.summary
@@ -24,16 +24,16 @@ def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> No
     metrics = json.loads(embedded_metrics(summary, datetime.now(UTC)))
 
     assert {line["run_id"] for line in lines} == {summary["run_id"], metrics["run_id"], run_id} == {run_id}
-    assert course.simulator.session_names == {f"AutoDefender-{run_id}"}
-    assert {write.run_id for write in course.simulator.writes} == {run_id}, "the user agent, in CloudTrail"
+    assert campaign.simulator.session_names == {f"AutoDefender-{run_id}"}
+    assert {write.run_id for write in campaign.simulator.writes} == {run_id}, "the user agent, in CloudTrail"
     for name in ("functions.csv", "journal.jsonl", "plan.json", "report.html", "summary.json"):
-        assert len([path for path in course.root.rglob(name) if run_id in path.parts]) == 1
+        assert len([path for path in campaign.root.rglob(name) if run_id in path.parts]) == 1
 
-    for told in (summary, metrics):
-        assert {"accounts", "sweep", "assess", "plan", "apply"} <= told["stages_sec"].keys()
+    for reported in (summary, metrics):
+        assert {"accounts", "sweep", "assess", "plan", "apply"} <= reported["stages_sec"].keys()
         assert (
-            told["calls"]["lambda.list_functions"]["calls"]
-            >= len(course.simulator.accounts) * len(REGIONS) - 2
+            reported["calls"]["lambda.list_functions"]["calls"]
+            >= len(campaign.simulator.accounts) * len(REGIONS) - 2
         )
     counted = Counter[str]()
     for counts in summary["calls"].values():
@@ -45,4 +45,4 @@ def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> No
     assert arm
     assert all(skipped[arn] == "architecture" for arn in arm)
     ended = {line["function_arn"] for line in lines if line.get("outcome") and line.get("action")}
-    assert {write.arn for write in course.simulator.writes} <= ended
+    assert {write.arn for write in campaign.simulator.writes} <= ended

@@ -8,8 +8,8 @@ from typing import Any
 
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
+from tests.faults.random_organization import POLICY, POLICY_VARIABLE, WRAPPER, is_ours
 from tests.faults.simulator import Write
-from tests.faults.world import POLICY, POLICY_VARIABLE, WRAPPER, is_ours
 from tests.unit.scanner.risk.oracle import Row, judge
 
 OUR_VARIABLES = {EXEC_WRAPPER: WRAPPER, POLICY_VARIABLE: POLICY}
@@ -115,7 +115,7 @@ def _put_in(write: Write, rules: Rules) -> list[str]:
     mine = [is_ours(arn) for arn in layers_of(write.before)]
     now = [is_ours(arn) for arn in layers_of(write.after)]
     if now not in (mine, [*mine, True]) or sum(now) > max(1, sum(mine)):
-        problems.append("our layer stands in another place, or twice")
+        problems.append("our layer is at another position, or there twice")
     opinion = judged(write.before, write.tags, rules)
     if opinion.verdict != "eligible":
         problems.append(f"the rules forbid it: {opinion.verdict} {opinion.reasons}")

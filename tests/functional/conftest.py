@@ -1,17 +1,17 @@
-"""What tests of changes start from: a Lambda that behaves, a house around it, and no waiting."""
+"""What tests of changes start from: a fake Lambda, a harness around it, and short waits."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.unit.remediator.fake_lambda import FakeLambda
-from tests.unit.remediator.house import House, hurry
+from tests.unit.remediator.harness import Harness, wait_briefly
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait milliseconds where the protocol waits seconds."""
-    hurry(monkeypatch)
+    wait_briefly(monkeypatch)
 
 
 @pytest.fixture
@@ -20,5 +20,5 @@ def aws() -> FakeLambda:
 
 
 @pytest.fixture
-def house(aws: FakeLambda, tmp_path: Path) -> House:
-    return House(aws, tmp_path)
+def harness(aws: FakeLambda, tmp_path: Path) -> Harness:
+    return Harness(aws, tmp_path)

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,28 +15,46 @@ from typing import Any
 
 import yaml
 from moto.awslambda.models import lambda_backends
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, Organization, build_organization
 from auto_defender.demo.run import configuration_text, optouts_text
 from auto_defender.demo.simulated_aws import like_aws
+from tests.machine import ROOT
 
-ROOT = Path(__file__).parents[2]
+
+class OneAtATime:
+    """moto's application, with one request in it at a time, whatever the number of connections.
+
+    moto's backends are dictionaries without locks, which requests fill and iterate over; a test that counts calls must
+    not see the retry of a 500 that two requests caused.
+    """
+
+    def __init__(self) -> None:
+        self._application = DomainDispatcherApplication(create_backend_app)
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        with self._lock:
+            return self._application(environ, start_response)
 
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Serve on loopback, and give the address."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request says nothing
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    """Serve moto on loopback, in a thread of this process; yield its address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
+    server = make_server("127.0.0.1", 0, OneAtATime(), threaded=True, request_handler=MotoRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, name="moto", daemon=True)
     with like_aws():
-        server.start()
-        host, port = server.get_host_and_port()
+        thread.start()
         try:
-            yield f"http://{host}:{port}"
+            yield f"http://127.0.0.1:{server.port}"
         finally:
-            server.stop()
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 def reset(url: str) -> None:
@@ -94,8 +113,8 @@ def auto_defender(*arguments: str, env: Mapping[str, str], cwd: Path = ROOT) -> 
 
 
 @dataclass
-class Desk:
-    """Where somebody works: a folder with a configuration, an opt-out file and an output."""
+class Workspace:
+    """A folder with a configuration, an opt-out file and the output of runs."""
 
     folder: Path
     organization: Organization
@@ -132,9 +151,9 @@ def configurations(accounts: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def desk_with(server: str, folder: Path, accounts: int) -> Desk:
-    """Give a desk in a fresh simulated organization."""
+def workspace_with(server: str, folder: Path, accounts: int) -> Workspace:
+    """Reset the server, fill it with a new organization, and return the workspace of a test in it."""
     reset(server)
     organization = build_organization(accounts)
     fill(organization)
-    return Desk(folder, organization)
+    return Workspace(folder, organization)

@@ -1,4 +1,4 @@
-"""Whatever Lambda answers: a function is judged safe only on what could be read, or the answer counts as broken."""
+"""Whatever Lambda answers: a function is eligible only by what could be read, or the answer counts as broken."""
 
 import copy
 from datetime import date
@@ -68,7 +68,7 @@ def test_a_page_that_is_cut_or_garbled(body: bytes) -> None:
 @given(spoilt(WHOLE))
 @settings(deadline=None, max_examples=80)
 def test_a_fresh_read_of_which_something_is_odd(answer: dict[str, Any]) -> None:
-    """What the judge let pass is what is merged into: the same layers and variables, or none that can be sent."""
+    """What was assessed is what is merged into: the same layers and variables, or none that can be sent."""
     try:
         functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
     except (BrokenAnswer, WrongAccount):
@@ -113,7 +113,7 @@ def test_a_refusal_that_quotes_what_was_sent(code: str, data: st.DataObject) -> 
         assert secret not in describe(error)
 
 
-def test_the_whole_is_judged_as_it_is_read() -> None:
+def test_the_frame_is_assessed_the_same_as_one_row() -> None:
     """What the others start from is eligible, so that a fault of theirs would show."""
     whole = copy.deepcopy(WHOLE)
     functions = frame_of([whole], "aws", ACCOUNT, REGION, RULES.defender.variable_names)

@@ -30,7 +30,7 @@ from storage.folder import FolderStore
 from tests.functional.moto_server import ROOT, environment
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda
-from tests.unit.remediator.house import RUN, House, hurry
+from tests.unit.remediator.harness import RUN, Harness, wait_briefly
 
 NOW = datetime(2026, 11, 24, 3, 42, tzinfo=UTC)
 SECRET = "s3cret-of-the-security-team"
@@ -104,11 +104,11 @@ def test_a_configuration(text: bytes) -> None:
 
 def assert_no_default_in_place_of_what_is_written(read: Configuration, text: bytes) -> None:
     written = yaml.safe_load(text)
-    told = read.model_dump(mode="json", exclude_unset=True)
-    assert told.keys() == written.keys()
+    reported = read.model_dump(mode="json", exclude_unset=True)
+    assert reported.keys() == written.keys()
     for section, keys in written.items():
         if isinstance(keys, dict):
-            assert told[section].keys() == keys.keys(), section
+            assert reported[section].keys() == keys.keys(), section
     numbers = (read.sweep.unit_timeout_sec, read.sweep.calls_per_second, read.rollout.stop_after_failure_pct)
     assert all(0 <= number < float("inf") for number in numbers), "a limit that no number is compared with"
 
@@ -143,22 +143,22 @@ def test_an_optout_file(text: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     """A run with a plan, a journal and everything that is kept between runs."""
     with pytest.MonkeyPatch.context() as patch:
-        hurry(patch)
-        house = House(FakeLambda(), tmp_path_factory.mktemp("house"))
-        house.aws.add("a")
-        house.aws.add("b")
-        house.apply()
-        house.rollback([RUN])
-        return house
+        wait_briefly(patch)
+        harness = Harness(FakeLambda(), tmp_path_factory.mktemp("harness"))
+        harness.aws.add("a")
+        harness.aws.add("b")
+        harness.apply()
+        harness.rollback([RUN])
+        return harness
 
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=80)
-def test_a_plan(house: House, data: st.DataObject) -> None:
-    right = house.plan().to_json()
+def test_a_plan(harness: Harness, data: st.DataObject) -> None:
+    right = harness.plan().to_json()
     document = json.loads(right)
     if not document["changes"]:
         document = json.loads(PLAN)
@@ -181,9 +181,9 @@ PLAN = json.dumps(
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=80)
-def test_a_journal(house: House, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_journal(harness: Harness, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = f"runs/2026/11/24/{RUN}/journal.jsonl"
-    right = (house.store.read(path) or b"").splitlines()
+    right = (harness.store.read(path) or b"").splitlines()
     number = data.draw(st.integers(0, len(right) - 1))
     line = data.draw(
         spoilt(json.loads(right[number])).map(lambda d: json.dumps(d).encode())
@@ -254,7 +254,7 @@ def test_a_bomb_of_aliases() -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file of 100 MB, which takes no room on the disk."""
+    """A file of 100 MB, which takes no space on the disk."""
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(100_000_000)
@@ -293,11 +293,11 @@ def test_a_plan_of_100_mb_is_refused_and_not_read(large: Path) -> None:
         read_plan(text, "PLAN.json", now=NOW, config_digest="digest")
 
 
-def test_a_plan_of_many_changes_can_be_applied(house: House) -> None:
+def test_a_plan_of_many_changes_can_be_applied(harness: Harness) -> None:
     """As large as rollout.max_changes_per_run lets it be by default, and ten times as large."""
     for number in range(5_000):
-        house.aws.add(f"a-function-with-a-long-name-{number:0100}")
-    house.rollout = RolloutSettings(max_changes_per_run=5_000, max_changes_per_account=5_000)
-    plan = house.plan()
+        harness.aws.add(f"a-function-with-a-long-name-{number:0100}")
+    harness.rollout = RolloutSettings(max_changes_per_run=5_000, max_changes_per_account=5_000)
+    plan = harness.plan()
     assert len(plan.changes) == 5_000
     assert read_plan(plan.to_json(), "PLAN.json", now=NOW, config_digest="digest") == plan

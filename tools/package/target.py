@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The C library under each runtime: python3.11 stands on Amazon Linux 2, python3.13 on Amazon Linux 2023.
-GLIBC = {"python3.11": (2, 26), "python3.13": (2, 34)}
+# The C library of each runtime: python3.11 runs on Amazon Linux 2, the newer ones on Amazon Linux 2023.
+GLIBC = {"python3.11": (2, 26), "python3.12": (2, 34), "python3.13": (2, 34)}
 # Lambda's name of an architecture: the name that wheel tags and Linux use, and the ELF header's.
 MACHINES = {"x86_64": ("x86_64", "EM_X86_64"), "arm64": ("aarch64", "EM_AARCH64")}
 OLDEST_MANYLINUX = 5

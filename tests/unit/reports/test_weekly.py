@@ -51,7 +51,7 @@ def week_of(folder: Path, *runs: RunResult, now: datetime = AFTER, week: str = "
     return write_weekly(store, week, now)
 
 
-def test_what_moved_is_told_function_by_function(tmp_path: Path) -> None:
+def test_what_moved_is_reported_function_by_function(tmp_path: Path) -> None:
     first = at(0)
     functions = first.functions.copy()
     protected = functions.index[functions["verdict"] == "protected"]
@@ -128,7 +128,7 @@ def test_a_week_that_is_not_over_says_so(tmp_path: Path) -> None:
     assert "not over" not in (tmp_path / "weekly/2026-W48/report.html").read_text()
 
 
-def test_runs_that_were_incomplete_or_stopped_are_told(tmp_path: Path) -> None:
+def test_runs_that_were_incomplete_or_stopped_are_reported(tmp_path: Path) -> None:
     units = at(1).units.copy()
     units.loc[units.index[0], ["outcome", "functions"]] = ["throttled", 0]
     summary = week_of(tmp_path, at(0), at(1, units=units), at(2, stopped_by="health"))
@@ -159,8 +159,8 @@ def test_a_complete_week_says_nothing_of_missing_hours(tmp_path: Path) -> None:
     body = (tmp_path / first.folder / "summary.json").read_text()
     for hour in range(1, 168):
         run = at(hour)
-        told = json.loads(body) | {"run_id": run.run_id, "started": f"{run.started:%Y-%m-%dT%H:%M:%SZ}"}
-        store.write(f"{run.folder}/summary.json", json.dumps(told).encode(), "application/json")
+        reported = json.loads(body) | {"run_id": run.run_id, "started": f"{run.started:%Y-%m-%dT%H:%M:%SZ}"}
+        store.write(f"{run.folder}/summary.json", json.dumps(reported).encode(), "application/json")
     write_run(store, at(167))
     summary = write_weekly(store, "2026-W48", AFTER)
     assert (summary["sweeps"], summary["hours_missing"], summary["gaps"]) == (168, 0, [])
@@ -210,7 +210,7 @@ def left_behind(run: RunResult, count: int) -> RunResult:
     return serving(run, served=pd.Categorical(served, categories=list(SERVED)))
 
 
-def test_where_traffic_goes_is_told_of_the_runs_that_measured_it(tmp_path: Path) -> None:
+def test_where_traffic_goes_is_reported_of_the_runs_that_measured_it(tmp_path: Path) -> None:
     summary = week_of(tmp_path, at(0), left_behind(at(5), 9), left_behind(at(7), 4), at(9))
     effective = summary["effective_coverage"]
     assert (effective["start"]["at"], effective["end"]["at"]) == (
@@ -238,7 +238,7 @@ def test_one_run_that_measured_is_compared_with_none(tmp_path: Path) -> None:
     assert "measured by the run of 2026-11-23 05:00:00 UTC." in page
 
 
-def test_where_nobody_measured_nothing_is_told_of_where_traffic_goes(tmp_path: Path) -> None:
+def test_without_a_measurement_nothing_is_reported_of_where_traffic_goes(tmp_path: Path) -> None:
     summary = week_of(tmp_path, at(0), at(5))
     assert summary["effective_coverage"] is None
     for name in ("report.html", "mail.txt", "mail.html"):
@@ -281,9 +281,9 @@ def test_a_week_in_which_nothing_could_be_read_claims_nothing(tmp_path: Path) ->
 
 def test_the_mail_gives_a_range_where_units_were_not_read(tmp_path: Path) -> None:
     share = week_of(tmp_path, organization(unread=3))["end"]["coverage"]["of_all"]
-    told = f"{percent(share['worst_pct'])} to {percent(share['best_pct'])} with what was not read"
+    reported = f"{percent(share['worst_pct'])} to {percent(share['best_pct'])} with what was not read"
     for name in ("mail.txt", "mail.html"):
-        assert told in (tmp_path / "weekly/2026-W48" / name).read_text()
+        assert reported in (tmp_path / "weekly/2026-W48" / name).read_text()
 
 
 def test_changes_and_rollbacks_of_all_runs_are_added_up(tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_weeks_before_cross_the_year() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"run_id": 1}', b"\xff", b"[" * 100_000])
-def test_a_run_that_can_not_be_read_back_is_left_out_and_told(tmp_path: Path, body: bytes) -> None:
+def test_a_run_that_can_not_be_read_back_is_left_out_and_reported(tmp_path: Path, body: bytes) -> None:
     store = FolderStore(tmp_path)
     broken = at(2)
     write_run(store, broken)
@@ -383,9 +383,9 @@ def test_a_table_that_can_not_be_read_back_is_one_clear_line(
         store.write(f"{run.folder}/{name}.csv", body, "text/csv")
     with pytest.raises(
         BadInput, match=f"{run.folder}: {name}.csv is (missing|broken).*; put it back"
-    ) as told:
+    ) as reported:
         write_weekly(store, "2026-W48", AFTER)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 def test_a_run_that_could_not_read_tags_is_incomplete(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_what_is_wrong_with_a_policy_is_found_and_where(statement: dict[str, Any
     assert line.startswith(f"any.yaml: Role (Properties.PolicyDocument): {finding}")
 
 
-def test_an_accepted_finding_that_is_gone_is_told() -> None:
+def test_an_accepted_finding_that_is_gone_is_reported() -> None:
     assert len(complaints([])) == len(ACCEPTED) > 0
 
 

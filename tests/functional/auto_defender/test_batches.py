@@ -1,0 +1,361 @@
+"""The hourly job in steps, as a state machine calls them, beside the same job in one call."""
+
+import gzip
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.s3.models import s3_backends
+
+from auto_defender.demo.functions import SECRET, fill
+from auto_defender.demo.organization import Organization, build_organization
+from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from auto_defender.distributed import steps
+from auto_defender.lambda_handler import handler
+from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
+from tests.functional.moto_server import Workspace, configurations, environment, reset, serving
+
+BUCKET = "reports-of-the-org"
+COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
+
+
+class Invocation:
+    """What Lambda passes to a function about its invocation."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+class Steps:
+    """Plays the state machine."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.organization = workspace.organization
+        self.workspace = workspace
+        self._started = 0
+
+    def call(self, **event: Any) -> dict[str, Any]:
+        return handler(event, Invocation())
+
+    def manifest(self, batch_size: int = 2) -> dict[str, Any]:
+        self._started += 1
+        started = f"2026-11-24T03:42:{self._started:02}.123Z"
+        return self.call(
+            job="manifest", execution=f"run-{self._started}", started=started, batch_size=batch_size
+        )
+
+    def items(self, begun: Mapping[str, Any]) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = json.loads(self.read(begun["manifest"]))
+        return items
+
+    def lost_and_others(
+        self, begun: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]], set[str]]:
+        """Pick the batch of the central account, which is read in any case: its item, the others', its accounts."""
+        accounts = sorted(account.id for account in self.organization.accounts)
+        place = accounts.index(CENTRAL_ACCOUNT_ID) // 2
+        items = self.items(begun)
+        return items.pop(place), items, set(accounts[2 * place : 2 * place + 2])
+
+    def run(self) -> dict[str, Any]:
+        begun = self.manifest()
+        for item in self.items(begun):
+            self.call(**item)
+        return self.merge(begun)
+
+    def merge(self, begun: Mapping[str, Any], stopped: Any = "") -> dict[str, Any]:
+        return self.call(job="merge", run_id=begun["run_id"], stopped=stopped)
+
+    def read(self, key: str) -> bytes:
+        body: bytes = boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return body
+
+    def keys(self, prefix: str) -> list[str]:
+        listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for item in listed.get("Contents", [])]
+
+    def files(self, run_id: str) -> set[str]:
+        return {key.rpartition("/")[2] for key in self.keys("runs/") if f"/{run_id}/" in key}
+
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = json.loads(self.read("latest/summary.json"))
+        return summary
+
+    def units(self) -> dict[tuple[str, str], tuple[str, str]]:
+        lines = self.read("latest/units.csv").decode("utf-8-sig").splitlines()[1:]
+        cells = [line.split(",", 4) for line in lines]
+        return {(account, region): (outcome, detail) for account, region, outcome, _, detail in cells}
+
+    def functions(self) -> list[str]:
+        return sorted(self.read("latest/functions.csv").decode("utf-8-sig").splitlines())
+
+    def configurations(self) -> dict[str, Any]:
+        return configurations([account.id for account in self.organization.accounts])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def machine(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+    """Five accounts, one of them suspended and one that refuses its role: three batches of two."""
+    reset(server)
+    organization: Organization = build_organization(5)
+    fill(organization)
+    s3_backends[CENTRAL_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
+    workspace = Workspace(tmp_path, organization)
+    for name, value in environment(server, AWS_DEFAULT_REGION="us-east-1").items():
+        monkeypatch.setenv(name, value)
+    handlers = list(logging.getLogger().handlers)
+    monkeypatch.setenv("AUTO_DEFENDER_CONFIG", workspace.configure(output=f"s3://{BUCKET}"))
+    yield Steps(workspace)
+    logging.getLogger().handlers[:] = handlers
+
+
+def test_a_dry_run_in_steps_reports_the_same_as_one_call(
+    machine: Steps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = machine.call(job="run")
+    functions, units, plan = (
+        machine.functions(),
+        machine.units(),
+        json.loads(machine.read("latest/plan.json")),
+    )
+    before = machine.configurations()
+    capsys.readouterr()
+
+    brief = machine.run()
+    assert machine.configurations() == before
+    steps_summary = machine.summary()
+    assert {name: steps_summary[name] for name in COUNTS} == {name: whole[name] for name in COUNTS}
+    for name in ("mode", "exit_code", "by_reason", "by_protection", "units_by_outcome", "changes_by_outcome"):
+        assert steps_summary[name] == whole[name]
+    assert machine.functions() == functions
+    assert machine.units() == units
+    assert json.loads(machine.read("latest/plan.json"))["changes"] == plan["changes"]
+    # The calls of all steps count, and their stages.
+    listed = "lambda.list_functions"
+    assert steps_summary["calls"][listed] == whole["calls"][listed]
+    assert set(whole["stages_sec"]) <= set(steps_summary["stages_sec"])
+    assert steps_summary["calls"]["s3.put_object"]["calls"] > whole["calls"]["s3.put_object"]["calls"] > 0
+    assert brief == {name: steps_summary[name] for name in brief}
+    assert machine.keys("state/batches/") == []
+    metrics = [line for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert [json.loads(line)["run_id"] for line in metrics] == [brief["run_id"]]
+
+
+def test_what_aliases_serve_is_the_same_in_steps(machine: Steps) -> None:
+    machine.workspace.configure(output=f"s3://{BUCKET}")
+    whole = machine.call(job="run")
+    functions = machine.functions()
+    machine.run()
+    steps_summary = machine.summary()
+    effective = whole["effective_coverage"]
+    assert effective == steps_summary["effective_coverage"]
+    assert set(effective["by_served"]) == {"latest_only", "served_protected", "served_unprotected"}
+    assert effective["by_outcome"] == {"read": whole["functions"]}
+    covered = [effective[share]["covered"] for share in ("on_latest", "where_traffic_goes")]
+    assert covered == [whole["protected"]] * 2
+    assert machine.functions() == functions
+    assert machine.read("latest/report.html").count(b'id="effective"') == 1
+
+
+def test_changes_in_steps_are_the_changes_of_one_plan(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    brief = machine.run()
+    assert (brief["mode"], brief["exit_code"]) == ("apply", 3)  # one account refuses its role
+    assert brief["changed"] > 0
+    files = machine.files(brief["run_id"])
+    assert "journal.jsonl" in files
+    assert machine.keys("state/batches/") == []
+    assert machine.summary()["eligible"] == 0
+    assert machine.keys("state/lock/") == machine.keys("state/open/") == []
+    again = machine.call(job="run")
+    assert again["changed"] == 0
+    assert machine.files(again["run_id"]) | {"journal.jsonl"} == files
+
+
+def test_the_limit_of_a_run_holds_over_all_batches(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    machine.workspace.configure(output=f"s3://{BUCKET}", rollout={"max_changes_per_run": 3})
+    brief = machine.run()
+    assert (brief["changed"], brief["exit_code"], brief["stopped_by"]) == (3, 5, "max_changes_per_run")
+
+
+def test_a_second_execution_is_refused_while_one_is_under_way(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    with pytest.raises(GuardStop, match=f"run {begun['run_id']} on .* is under way") as refused:
+        machine.manifest()
+    assert refused.value.exit_code == 5
+    for job in ("run", "manifest"):
+        with pytest.raises(GuardStop):
+            machine.call(job=job, execution="another", started="2026-11-24T04:00:00Z", batch_size=2)
+    for item in machine.items(begun):
+        machine.call(**item)
+    assert machine.merge(begun)["exit_code"] == 3
+    assert machine.run()["exit_code"] == 3
+
+
+def test_the_first_step_may_be_called_again(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    event = {"execution": "one", "started": "2026-11-24T04:00:00Z", "batch_size": 2}
+    begun = machine.call(job="manifest", **event)
+    assert machine.call(job="manifest", **event) == begun
+    for item in machine.items(begun):
+        machine.call(**item)
+        machine.call(**item)
+    assert machine.merge(begun)["changed"] > 0
+
+
+def test_a_lock_lost_between_two_steps_stops_the_changes(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    (lock,) = machine.keys("state/lock/")
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=lock)
+    before = machine.configurations()
+    brief = machine.merge(begun)
+    assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "lock", 0)
+    assert machine.configurations() == before
+
+
+def test_the_kill_switch_stops_the_last_step(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="state/stop", Body=b"incident")
+    before = machine.configurations()
+    brief = machine.merge(begun)
+    assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "kill_switch", 0)
+    assert machine.configurations() == before
+
+
+def test_a_batch_that_never_came_back_is_in_the_ledger(machine: Steps) -> None:
+    machine.call(job="run")
+    whole = machine.units()
+    begun = machine.manifest()
+    _, others, accounts = machine.lost_and_others(begun)
+    for item in others:
+        machine.call(**item)
+    brief = machine.merge(begun)
+    assert brief["exit_code"] == 3
+    lost = {
+        unit
+        for unit, (outcome, _) in whole.items()
+        if unit[0] in accounts and outcome not in {"suspended", "opted_out"}
+    }
+    assert lost
+    reported = dict.fromkeys(lost, ("timed_out", "its batch never came back"))
+    assert machine.units() == {**whole, **reported}
+
+
+def test_without_any_batch_every_unit_is_reported(machine: Steps) -> None:
+    begun = machine.manifest()
+    brief = machine.merge(begun, {"Error": "States.ItemReaderFailed", "Cause": "no"})
+    assert (brief["units_read"], brief["functions"]) == (0, 0)
+    assert (brief["exit_code"], brief["stopped_by"]) == (5, "tolerated_failures")
+    assert {outcome for outcome, _ in machine.units().values()} == {"timed_out", "suspended", "opted_out"}
+
+
+def test_too_many_failed_batches_stop_the_changes(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    before = machine.configurations()
+    brief = machine.merge(begun, {"Error": "States.ExceedToleratedFailureThreshold", "Cause": "..."})
+    assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "tolerated_failures", 0)
+    assert machine.configurations() == before
+    assert machine.summary()["changes_by_outcome"].keys() == {"deferred"}
+    assert machine.keys("state/lock/") == []
+
+
+def test_a_batch_that_failed_says_why_in_the_ledger(machine: Steps) -> None:
+    begun = machine.manifest()
+    first, others, _ = machine.lost_and_others(begun)
+    optouts = machine.workspace.folder / "optouts.yaml"
+    text = optouts.read_text(encoding="utf-8")
+    machine.workspace.configure(output=f"s3://{BUCKET}", risk={"min_memory_mb": 1024})
+    with pytest.raises(BadInput, match="configuration has changed since run"):
+        machine.call(**first)
+    optouts.write_text(text, encoding="utf-8")
+    machine.workspace.configure(output=f"s3://{BUCKET}")
+    for item in others:
+        machine.call(**item)
+    assert machine.merge(begun)["exit_code"] == 3
+    failed = [detail for outcome, detail in machine.units().values() if outcome == "error"]
+    assert failed
+    assert all("its batch failed: the configuration has changed" in detail for detail in failed)
+
+
+def test_a_defect_of_one_batch_stops_the_run(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    first, *others = machine.items(begun)
+
+    def answered_for_another(*_: object) -> None:
+        raise WrongAccount("asked for one account, AWS answered with another")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "observe_accounts", answered_for_another)
+        with pytest.raises(WrongAccount):
+            machine.call(**first)
+    for item in others:
+        machine.call(**item)
+    before = machine.configurations()
+    with pytest.raises(InternalError, match="AWS answered with another"):
+        machine.merge(begun)
+    assert machine.configurations() == before
+    assert machine.keys("state/lock/") == []
+
+
+def test_payloads_and_parts_hold_no_secret(machine: Steps) -> None:
+    begun = machine.manifest()
+    items = machine.items(begun)
+    answers = [machine.call(**item) for item in items]
+    reported = json.dumps([begun, items, answers]).encode()
+    kept = [machine.read(key) for key in machine.keys("state/")]
+    assert len(kept) >= len(items) + 2
+    plain = [gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for body in kept]
+    assert all(
+        text not in body for body in (reported, *plain) for text in (SECRET.encode(), b"simulated-policy")
+    )
+    assert max(len(json.dumps(item)) for item in items) < 200
+
+
+def test_an_invalid_event_is_reported(machine: Steps) -> None:
+    begun = machine.manifest()
+    events: dict[str, dict[str, Any]] = {
+        "no run .* is under way": {"job": "batch", "run_id": "20261124T034200Z-1a2b3c", "batch": "0001"},
+        "is no run id": {"job": "batch", "run_id": "../../etc", "batch": "0001"},
+        "has no batch '0009'": {"job": "batch", "run_id": begun["run_id"], "batch": "0009"},
+        "event of job 'merge' can't be used": {"job": "merge"},
+        "event of job 'manifest' can't be used": {"job": "manifest", "execution": "x", "started": "never"},
+        "batch_size is None": {"job": "manifest", "execution": "x", "started": "2026-11-24T04:00:00Z"},
+        "the event's job is 'everything'": {"job": "everything"},
+    }
+    for line, event in events.items():
+        with pytest.raises(BadInput, match=line):
+            machine.call(**event)
+
+
+def test_a_folder_is_no_place_for_batches(machine: Steps) -> None:
+    machine.workspace.configure()
+    with pytest.raises(BadInput, match="make the key 'output' s3://bucket/prefix"):
+        machine.manifest()

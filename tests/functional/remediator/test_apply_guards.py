@@ -1,0 +1,274 @@
+"""Each guard stops a run by itself, says which it is and how to go on, and leaves what is in flight settled."""
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.store import STOP
+from remediator.rollout.lock import RunLock
+from scanner.core.errors import BadInput, GuardStop
+from tests.unit.remediator.fake_lambda import FakeLambda, refusal
+from tests.unit.remediator.harness import RUN, Harness
+
+OTHER = "20261124T044232Z-other"
+
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Harness:
+    return Harness(FakeLambda(polls_to_settle=2), tmp_path)
+
+
+def add(harness: Harness, count: int) -> list[str]:
+    return [harness.aws.add(f"f{number:03}", f"{1 + number % 5:012}") for number in range(count)]
+
+
+def outcomes(applied: Any) -> dict[str, int]:
+    return dict(applied.changes["outcome"].value_counts())
+
+
+def check_settled(harness: Harness) -> None:
+    """Every intent has its outcome, and nothing is half done."""
+    assert all(entry.outcome for entry in harness.entries())
+    assert harness.store.list("state/open/") == []
+    assert all(f["LastUpdateStatus"] == "Successful" for f in harness.aws.functions.values())
+
+
+def test_the_kill_switch_stops_before_the_first_change(harness: Harness) -> None:
+    add(harness, 3)
+    harness.store.write(STOP, b"incident 4711", "text/plain")
+    applied = harness.apply()
+    assert outcomes(applied) == {"deferred": 3}
+    assert harness.aws.calls.total() == 0
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.exit_code == 5
+    line = str(applied.stopped_by)
+    assert "kill_switch" in line
+    assert "says: incident 4711" in line
+    assert line.endswith("Delete it to go on")
+
+
+def test_the_kill_switch_stops_a_run_that_is_under_way(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("remediator.rollout.guards.BATCH_SECONDS", 0.0)
+    add(harness, 120)
+
+    def pull(method: str, arn: str, n: int) -> None:
+        if method == "tag_resource":
+            harness.store.write(STOP, b"", "text/plain")
+
+    harness.aws.before = pull
+    applied = harness.apply()
+    assert outcomes(applied)["changed"] >= 1
+    assert outcomes(applied)["deferred"] >= 60
+    check_settled(harness)
+
+
+def test_a_kill_switch_that_cannot_be_read_stops_too(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(harness, 1)
+    plan = harness.plan()
+    read = harness.store.read
+
+    def broken(path: str) -> bytes | None:
+        if path == STOP:
+            raise BadInput("no access")
+        return read(path)
+
+    monkeypatch.setattr(harness.store, "read", broken)
+    applied = harness.apply(plan)
+    assert applied.stopped_by is not None
+    assert "could not be read" in str(applied.stopped_by)
+    assert harness.aws.calls.total() == 0
+
+
+def fail_every(harness: Harness, every: int) -> None:
+    failing = {arn for arn in harness.aws.functions if int(arn[-3:]) % every == every - 1}
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration" and arn in failing:
+            raise refusal(
+                "InvalidParameterValueException", "Unzipped size must be smaller than 262144000 bytes"
+            )
+
+    harness.aws.before = refuse
+
+
+def test_the_breaker_opens_when_everything_fails_and_few_were_tried(harness: Harness) -> None:
+    add(harness, 200)
+    fail_every(harness, 1)
+    applied = harness.apply()
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.guard == "stop_after_failure_pct"
+    assert 20 <= outcomes(applied)["failed"] <= 60
+    assert outcomes(applied)["failed"] + outcomes(applied)["deferred"] == 200
+    check_settled(harness)
+
+
+def test_the_breaker_stays_closed_below_its_threshold(tmp_path: Path) -> None:
+    harness = Harness(FakeLambda(polls_to_settle=2), tmp_path, stop_after_failure_pct=20)
+    add(harness, 100)
+    fail_every(harness, 10)
+    applied = harness.apply()
+    assert applied.stopped_by is None
+    assert outcomes(applied) == {"changed": 90, "failed": 10}
+
+
+def test_fewer_than_twenty_prove_nothing(harness: Harness) -> None:
+    add(harness, 19)
+    fail_every(harness, 1)
+    applied = harness.apply()
+    assert applied.stopped_by is None
+    assert outcomes(applied) == {"failed": 19}
+
+
+def test_asked_to_stop_it_settles_what_is_in_flight_and_begins_nothing_more(harness: Harness) -> None:
+    add(harness, 120)
+    stop = threading.Event()
+
+    def sigterm(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            stop.set()
+
+    harness.aws.after = sigterm
+    applied = harness.apply(stop=stop)
+    assert outcomes(applied)["changed"] >= 1
+    assert outcomes(applied)["deferred"] >= 60
+    assert len(applied.changes) == 120
+    assert "the run was told to stop" in set(applied.changes["detail"])
+    assert (applied.stopped_by, applied.cut_short) == (None, True)
+    check_settled(harness)
+
+
+def test_asked_to_stop_once_all_is_sent_it_is_not_cut_short(harness: Harness) -> None:
+    add(harness, 1)
+    stop = threading.Event()
+    harness.aws.after = lambda method, arn, n: stop.set() if method == "tag_resource" else None
+    applied = harness.apply(stop=stop)
+    assert (outcomes(applied), applied.cut_short) == ({"changed": 1}, False)
+
+
+def test_at_the_deadline_it_returns_and_leaves_the_journal_open(harness: Harness) -> None:
+    (arn,) = add(harness, 1)
+    release = threading.Event()
+
+    def hang(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration":
+            release.wait(20)
+
+    harness.aws.after = hang
+    started = time.monotonic()
+    applied = harness.apply(deadline=started + 1.0)
+    release.set()
+    assert applied.changes["detail"].tolist() == [
+        "not settled before the run's time was up; the next run finds out"
+    ]
+    assert harness.entries()[0].outcome is None
+    assert harness.resolve().changes["outcome"].tolist() == ["changed"]
+    assert harness.aws.tags[arn] == {"SecurityProtected": "True"}
+
+
+def test_a_journal_that_cannot_be_written_stops_everything_unsent(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(harness, 50)
+
+    def full(path: str, line: bytes) -> None:
+        raise BadInput("no space left on device")
+
+    monkeypatch.setattr(harness.store, "append", full)
+    applied = harness.apply()
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.guard == "journal"
+    assert harness.aws.calls["update_function_configuration"] == 0
+    assert outcomes(applied) == {"deferred": 50}
+
+
+def test_progress_ends_at_the_total(harness: Harness) -> None:
+    add(harness, 30)
+    seen: list[tuple[int, int]] = []
+    harness.apply(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(n, 30) for n in range(1, 31)]
+
+
+def test_one_run_at_a_time(harness: Harness) -> None:
+    held = pytest.raises(GuardStop, match=f"run {RUN} on .* is under way")
+    with RunLock(harness.store, RUN), held, RunLock(harness.store, OTHER):
+        pytest.fail("two runs hold the lock")
+    with RunLock(harness.store, OTHER):
+        pass
+    assert harness.store.list("state/lock/") == []
+
+
+def test_of_many_takers_of_an_expired_lock_one_wins(harness: Harness) -> None:
+    dead = RunLock(harness.store, RUN, expires=timedelta(seconds=-1))
+    dead.__enter__()
+    dead._released.set()
+    won, lost = [], []
+    gate = threading.Barrier(8)
+    leave = threading.Event()
+
+    def take(number: int) -> None:
+        gate.wait()
+        try:
+            with RunLock(harness.store, f"20261124T044232Z-{number}") as lock:
+                won.append(number)
+                leave.wait(20)
+                lock.check()
+        except GuardStop:
+            lost.append(number)
+
+    threads = [threading.Thread(target=take, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(lost) < 7 and any(thread.is_alive() for thread in threads):
+        time.sleep(0.01)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 7)
+    with pytest.raises(GuardStop):
+        dead.check()
+
+
+def test_a_run_whose_lock_was_taken_over_begins_nothing_more(harness: Harness) -> None:
+    add(harness, 3)
+    with RunLock(harness.store, OTHER) as lock:
+        harness.store.write("state/lock/00000099.json", b"{}", "application/json")
+        with pytest.raises(GuardStop, match="taken the lock over"):
+            lock.check()
+        harness.store.delete("state/lock/00000099.json")
+
+
+def test_an_invalid_lock_file_is_reported(harness: Harness) -> None:
+    harness.store.write("state/lock/00000001.json", b"nonsense", "application/json")
+    with pytest.raises(BadInput, match="not a lock file; delete it"), RunLock(harness.store, RUN):
+        pass
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'[{"function_arn": "x"}]'])
+def test_a_broken_quarantine_never_reads_as_an_empty_one(harness: Harness, text: bytes) -> None:
+    harness.store.write("state/quarantine.json", text, "application/json")
+    with pytest.raises(BadInput, match=r"quarantine\.json: "):
+        quarantined(harness.store)
+
+
+def test_the_quarantine_keeps_the_first_entry_of_a_function(harness: Harness) -> None:
+    for run_id in (RUN, OTHER):
+        put_in_quarantine(
+            harness.store,
+            [Quarantined(arn, "2026-11-24T00:00:00+00:00", run_id, "slow") for arn in ("arn:b", "arn:a")],
+        )
+    assert [(entry.function_arn, entry.run_id) for entry in quarantined(harness.store)] == [
+        ("arn:a", RUN),
+        ("arn:b", RUN),
+    ]

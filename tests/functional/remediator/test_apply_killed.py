@@ -1,0 +1,136 @@
+"""Killed at any moment: the next run finds out what happened, completes or closes it, and forgets nothing."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scanner.core.errors import GuardStop
+from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
+from tests.unit.remediator.harness import OURS, RUN, Harness
+from tests.unit.remediator.killing import kill_after, restart
+
+OWNERS = {"OWNER": "s3cret-of-the-owner"}
+
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+def harness_with(folder: Path, functions: int) -> tuple[Harness, list[str]]:
+    aws = FakeLambda(polls_to_settle=1)
+    return Harness(aws, folder), [aws.add(f"f{n}") for n in range(functions)]
+
+
+def test_killed_at_every_moment_nothing_is_applied_twice_and_nothing_forgotten(tmp_path: Path) -> None:
+    for moment in range(200):
+        harness, arns = harness_with(tmp_path / str(moment), 2)
+        kill_after(harness, moment)
+        # How many moments a run has depends on how its journal lines fall together.
+        with contextlib.suppress(Killed):
+            harness.apply()
+            assert moment > 20
+            return
+        restart(harness)
+        check_the_next_run(harness, arns)
+        check_the_way_back(harness, arns)
+    pytest.fail("no run came to its end")
+
+
+def check_the_next_run(harness: Harness, arns: list[str]) -> None:
+    done = [arn for arn in arns if harness.aws.layers(arn)]
+    harness.resolve()
+    assert harness.store.list("state/open/") == []
+    assert all(entry.outcome is not None for entry in harness.entries())
+    assert [arn for arn in arns if harness.aws.layers(arn)] == done, "finding out sends nothing"
+    harness.apply(run_id="20261124T054232Z-after")
+    for arn in arns:
+        assert harness.aws.layers(arn) == [layer(4)]
+        assert harness.aws.variables(arn) == OWNERS | OURS
+        updates = [call for call in harness.aws.log if call == ("update_function_configuration", arn)]
+        assert len(updates) <= 2
+    assert harness.plan().changes == ()
+
+
+def check_the_way_back(harness: Harness, arns: list[str]) -> None:
+    """Whatever run put it there: the journals know every change that is in effect."""
+    rolled_back = harness.rollback([], arns).changes
+    assert list(rolled_back["outcome"]) == ["rolled_back", "rolled_back"]
+    for arn in arns:
+        assert harness.aws.layers(arn) == []
+        assert harness.aws.variables(arn) == OWNERS
+
+
+def test_a_rollback_killed_at_every_moment_is_resolved_too(tmp_path: Path) -> None:
+    for moment in range(100):
+        harness, arns = harness_with(tmp_path / str(moment), 2)
+        harness.apply()
+        countdown = kill_after(harness, moment)
+        try:
+            harness.rollback([RUN])
+        except Killed:
+            pass
+        else:
+            assert countdown.left >= 0
+            return
+        restart(harness)
+        harness.resolve()
+        assert harness.store.list("state/open/") == []
+        harness.rollback([RUN], run_id="20261125T010000Z-again")
+        for arn in arns:
+            assert harness.aws.layers(arn) == []
+            assert harness.aws.variables(arn) == OWNERS
+        again = harness.rollback([RUN], run_id="20261125T020000Z-third").changes
+        assert set(again["outcome"]) == {"dropped"}
+    pytest.fail("the rollback never ended by itself")
+
+
+def test_a_journal_line_cut_off_by_the_kill_is_no_obstacle(tmp_path: Path) -> None:
+    harness, arns = harness_with(tmp_path, 1)
+    path = harness.store.root / "runs/2026/11/24" / RUN / "journal.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"event": "intent", "id": "0.1", "run_')
+    harness.store.write(f"state/open/{RUN}.json", b"{}", "application/json")
+    harness.resolve()
+    assert harness.store.list("state/open/") == []
+    harness.apply()
+    assert harness.rollback([RUN]).changes["outcome"].tolist() == ["rolled_back"]
+    assert harness.aws.layers(arns[0]) == []
+
+
+HOLDER = """
+import sys, time
+from datetime import timedelta
+from pathlib import Path
+from remediator.rollout.lock import RunLock
+from storage.folder import FolderStore
+with RunLock(FolderStore(Path(sys.argv[1])), "20261124T034232Z-victim", expires=timedelta(seconds=float(sys.argv[2]))):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_lock_of_a_process_killed_with_9_is_taken_over_when_it_expires(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path), "1.5"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        harness, _ = harness_with(tmp_path, 1)
+        time.sleep(2.0)
+        with pytest.raises(GuardStop, match=r"guard 'lock': run 20261124T034232Z-victim .* is under way"):
+            harness.apply()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(2.0)
+        assert harness.apply().changes["outcome"].tolist() == ["changed"]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()

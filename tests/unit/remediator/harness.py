@@ -1,0 +1,148 @@
+"""A harness around a FakeLambda: rules, a plan from the current functions, one call to apply it, one to roll it back."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import SecretStr
+
+from remediator.change import update as update_module
+from remediator.execution import executor as collector_module
+from remediator.execution.apply import ApplyResult, apply_plan
+from remediator.execution.recover import resolve_open_runs
+from remediator.execution.rollback import RollbackResult, rollback
+from remediator.journal.history import select
+from remediator.journal.journal import Entry, Journal
+from remediator.plan.plan import Plan, make_plan
+from remediator.plan.plan_file import configuration_digest
+from remediator.rollout.guards import exclusions
+from remediator.rollout.lock import RunLock
+from remediator.settings import RolloutSettings
+from scanner.inventory.functions_frame import FunctionsFrame, facts
+from scanner.risk.engine import assess_risk
+from scanner.risk.rules import Rules
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings
+from storage.folder import FolderStore
+from tests.unit.remediator.fake_lambda import PUBLISHER, FakeLambda
+
+WRAPPER = "/opt/twistlock/wrapper"
+POLICY = "very-s3cret-policy"
+RUN = "20261124T034232Z-1a2b3c"
+OURS = {EXEC_WRAPPER: WRAPPER, "TW_POLICY": POLICY}
+
+
+def settings(version: int = 4, **changes: Any) -> DefenderSettings:
+    base = f"arn:aws:lambda:{{region}}:{PUBLISHER}:layer:twistlock"
+    return DefenderSettings(
+        layers={"python": f"{base}-python:{version}", "nodejs": f"{base}-nodejs:{version}"},
+        wrapper=WRAPPER,
+        environment={"TW_POLICY": SecretStr(POLICY)},
+        **changes,
+    )
+
+
+class Harness:
+    """Rules and a store, and the jobs of remediator/ over them."""
+
+    def __init__(self, aws: FakeLambda, folder: Path, **rollout: Any) -> None:
+        self.aws = aws
+        self.store = FolderStore(folder)
+        self.defender = settings()
+        self.rollout = RolloutSettings(dry_run=False, **rollout)
+        self.risk = RiskSettings()
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(
+            "aws",
+            self.risk,
+            self.defender,
+            require_tag=self.rollout.require_tag,
+            optout_tag=self.rollout.optout_tag,
+            exclusion_list=exclusions(self.rollout),
+        )
+
+    @property
+    def digest(self) -> str:
+        return configuration_digest(self.defender, self.risk, self.rollout)
+
+    def assessed(self) -> pd.DataFrame:
+        frame = FunctionsFrame("aws", self.defender.variable_names)
+        for arn, configuration in self.aws.functions.items():
+            region, account = arn.split(":")[3:5]
+            frame.add(
+                account, region, facts([configuration], "aws", account, region, self.defender.variable_names)
+            )
+        functions = frame.finish()
+        if self.rules.need_tags:
+            functions = functions.assign(required_tag=True, optout_tag=False, tags_read=True)
+        return assess_risk(functions, self.rules, date(2026, 11, 24))
+
+    def plan(self, run_id: str = RUN, **more: Any) -> Plan:
+        return make_plan(
+            self.assessed(),
+            self.defender,
+            self.rollout,
+            run_id=run_id,
+            now=datetime(2026, 11, 24, 3, 42, tzinfo=UTC),
+            partition="aws",
+            config_digest="digest",
+            **more,
+        )
+
+    def apply(self, plan: Plan | None = None, run_id: str = RUN, **more: Any) -> ApplyResult:
+        plan = plan or self.plan(run_id)
+        with RunLock(self.store, run_id) as lock:
+            return apply_plan(
+                plan,
+                self.aws,
+                self.rules,
+                self.rollout,
+                store=self.store,
+                lock=lock,
+                run_id=run_id,
+                **more,
+            )
+
+    def resolve(self) -> ApplyResult:
+        with RunLock(self.store, "20261124T044232Z-recover") as lock:
+            return resolve_open_runs(self.aws, self.defender, store=self.store, lock=lock)
+
+    def rollback(
+        self,
+        runs: list[str],
+        functions: list[str] | None = None,
+        *,
+        write: bool = True,
+        run_id: str = "20261125T000000Z-back",
+        **more: Any,
+    ) -> RollbackResult:
+        undos = select(self.store, runs, functions or [])
+        common: dict[str, Any] = {"store": self.store, "run_id": run_id, **more}
+        if not write:
+            return rollback(undos, self.aws, self.defender, lock=None, **common)
+        with RunLock(self.store, run_id) as lock:
+            return rollback(undos, self.aws, self.defender, lock=lock, **common)
+
+    def entries(self, run_id: str = RUN) -> list[Entry]:
+        return Journal(self.store, run_id).entries()
+
+    def everything_written(self) -> str:
+        return "\n".join(path.read_text() for path in self.store.root.rglob("*") if path.is_file())
+
+
+def one(applied: ApplyResult | RollbackResult) -> dict[str, Any]:
+    """Give the only row."""
+    (row,) = json.loads(applied.changes.to_json(orient="records"))
+    return dict(row)
+
+
+def wait_briefly(monkeypatch: Any) -> None:
+    """Wait milliseconds where the protocol waits seconds."""
+    monkeypatch.setattr(update_module, "POLL_SECONDS", (0.001,) * 20)
+    monkeypatch.setattr(update_module, "VERIFY_SECONDS", (0.001, 0.001, 0.001))
+    monkeypatch.setattr("remediator.change.batcher.GATHER_SECONDS", 0.002)
+    monkeypatch.setattr(collector_module, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr("random.uniform", lambda low, high: 0.001)
