@@ -1,4 +1,4 @@
-"""The package tree in docs/architecture.md matches the folders and the order of the import contracts."""
+"""The package tree in docs/architecture.md matches the folders and the import contracts; documents name files that exist."""
 
 import re
 import subprocess
@@ -22,10 +22,15 @@ def documented_packages() -> list[str]:
     return names
 
 
+def files_in_git(*patterns: str) -> list[str]:
+    """Return the paths of the files in git that match."""
+    command = ["git", "-C", str(ROOT), "ls-files", *patterns]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
 def folders_with_code() -> set[str]:
     """Return the folders in git with code or templates in them, two levels deep, as dotted names."""
-    command = ["git", "-C", str(ROOT), "ls-files", "*.py", "*.yaml"]
-    files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    files = files_in_git("*.py", "*.yaml")
     folders = [Path(file).parts[:-1] for file in files if not file.startswith(".")]
     return {".".join(folder[:depth]) for folder in folders for depth in (1, 2) if len(folder) >= depth}
 
@@ -60,3 +65,16 @@ def test_the_tree_lists_packages_in_the_order_of_the_import_contracts() -> None:
         documented = [sorted(position[name] for name in layer if name in position) for layer in layers]
         for upper, lower in pairwise(filter(None, documented)):
             assert upper[-1] < lower[0], layers
+
+
+def test_documents_name_files_and_documents_that_exist() -> None:
+    files = set(files_in_git())
+    missing = []
+    for name in files_in_git("*.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        # docs/promises.md names tests by their path below tests/.
+        named = set(re.findall(r"[`(]((?:[\w-]+/)+[\w-]+\.(?:py|cfg))\b", text))
+        missing += [f"{name}: {path}" for path in named if not {path, f"tests/{path}"} & files]
+        linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+        missing += [f"{name}: {path}" for path in linked if not (ROOT / name).parent.joinpath(path).exists()]
+    assert missing == []
