@@ -56,8 +56,9 @@ format: .venv/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# Resolved for Linux with the oldest Python served; a test holds that the locks name no index and miss no hash.
-LOCK = $(BIN)/uv pip compile --quiet --no-config $(UPGRADE) --default-index https://pypi.org/simple \
+# Resolved for Linux with the oldest Python served, from the index that the environment sets or else uv's own; a test
+# holds that the locks name no index and miss no hash.
+LOCK = $(BIN)/uv pip compile --quiet --no-config $(UPGRADE) \
 	--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	--generate-hashes --no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
 

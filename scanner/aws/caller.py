@@ -1,6 +1,7 @@
 """The one way a member account is called: signed as it, below its rates, retried where that is safe."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from scanner.aws.clients import Clients
+from scanner.aws.connection_pool import ending_by
 from scanner.aws.credentials import MemberCredentials, acting_as, session_policy
 from scanner.aws.errors import (
     EXPIRED,
@@ -158,7 +160,8 @@ class Aws:
         write: bool,
         parameters: dict[str, Any],
     ) -> dict[str, Any]:
-        operation = self.clients.operation(service, region, method)
+        operation = getattr(self.clients.get(service, region), method)
+        ends = math.inf if deadline is None else deadline
         label = f"{service}.{method}"
         members = self._members(write)
 
@@ -167,7 +170,7 @@ class Aws:
             credentials = members.of(member, deadline) if member else self._central
             self.calls.add(label, "calls")
             try:
-                with acting_as(credentials):
+                with acting_as(credentials), ending_by(ends):
                     return _whole(operation(**parameters), method)
             except ClientError as error:
                 if member and error_code(error) in EXPIRED:

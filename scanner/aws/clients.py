@@ -9,10 +9,8 @@ import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from scanner.aws.connections import tls_context
-from scanner.aws.operations import Method, Operation, is_plain_request
+from scanner.aws.connection_pool import ConnectionPool, tls_context
 from scanner.aws.transport import Sender
-from scanner.aws.turns import elsewhere
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.
 _FAIL_CLOSED = {"aws_access_key_id": "AUTODEFENDERFAILCLOSED", "aws_secret_access_key": "fail-closed"}
@@ -24,10 +22,8 @@ class Clients:
     def __init__(self, session: boto3.Session, user_agent: str) -> None:
         """Take the session that knows the endpoints. Raises BadInput for a CA bundle that can't be read."""
         self._session = session
-        self._tls = tls_context(_ca_bundle(session))
+        self._pool = ConnectionPool(tls_context(_ca_bundle(session)))
         self._clients: dict[tuple[str, str], BaseClient] = {}
-        self._senders: dict[tuple[str, str], Sender] = {}
-        self._operations: dict[tuple[str, str, str], Method] = {}
         self._lock = threading.Lock()
         # A whole user agent of ours: botocore puts its own together anew for every request.
         self._config = Config(user_agent=user_agent)
@@ -42,32 +38,12 @@ class Clients:
                 self._clients[service, region] = self._made(service, region)
             return self._clients[service, region]
 
-    def operation(self, service: str, region: str, method: str) -> Method:
-        """Give what a call of a client's method goes through; it gives what the method does, and raises ClientError."""
-        key = (service, region, method)
-        operation = self._operations.get(key)
-        if operation is None:
-            made = elsewhere(lambda: self._operation(*key))
-            operation = self._operations.setdefault(key, made)
-        return operation
-
-    def _operation(self, service: str, region: str, method: str) -> Method:
-        client = self.get(service, region)
-        by_client: Method = getattr(client, method)
-        model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
-        # Of the other services, a request's address may hang on its parameters, and a run makes few.
-        if service == "lambda" and is_plain_request(model):
-            config: Any = client.meta.config
-            return Operation(model, by_client, self._senders[service, region], config.user_agent)
-        return by_client
-
     def _made(self, service: str, region: str) -> BaseClient:
         client: BaseClient = self._session.client(  # type: ignore[call-overload]
             service, region_name=region, config=self._config, **_FAIL_CLOSED
         )
         events: Any = client.meta.events
-        sender = self._senders[service, region] = Sender(events, self._tls)
-        events.register_last("before-call", sender)
+        events.register_last("before-call", Sender(events, self._pool))
         return client
 
 

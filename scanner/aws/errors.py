@@ -7,7 +7,9 @@ from botocore.exceptions import (
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
+    ProxyConnectionError,
     ReadTimeoutError,
+    SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
@@ -32,6 +34,10 @@ class TimedOut(AutoDefenderError):
 
 class Unreachable(AutoDefenderError):
     """No answer, or a server's error, after every attempt."""
+
+
+class ClockSkew(AutoDefenderError):
+    """AWS refused a signature whose time is not its own; the next ones are made with the time of its answer."""
 
 
 class LostAnswer(AutoDefenderError):
@@ -79,14 +85,14 @@ def _answer_unknown(error: BaseException) -> bool:
 
 
 def _never_sent(error: BaseException) -> bool:
-    return isinstance(error, (ConnectTimeoutError, EndpointConnectionError))
+    return isinstance(error, (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError))
 
 
 def may_retry(error: BaseException, write: bool) -> bool:
     """Tell whether to ask again: after throttling always, after a lost answer only where nothing was written."""
     if isinstance(error, ClientError) and (is_throttle(error) or error_code(error) in EXPIRED):
         return True
-    return _never_sent(error) or (not write and _answer_unknown(error))
+    return isinstance(error, ClockSkew) or _never_sent(error) or (not write and _answer_unknown(error))
 
 
 def final_error(error: Exception, write: bool) -> Exception:

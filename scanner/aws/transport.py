@@ -1,51 +1,59 @@
 """Sends what a shared client has prepared: one signature, one request, one answer.
 
 botocore builds the request (parameters, endpoint, serialization) and raises its own errors from the answer. What is
-left out is its way between the two, most of a call's CPU: signing events, retries (scanner.aws.caller has its own), copies of
-headers, a walk of the service model through every answer. `before-call` is the event at which botocore's Stubber
-answers in place of the network.
+left out is its way between the two: retries (scanner.aws.caller has its own), a CA bundle read for every connection, a
+walk of the service model through every answer. `before-call` is the event at which botocore's Stubber answers in place
+of the network.
 """
 
 from collections.abc import Mapping
-from ssl import SSLContext
-from typing import Any, NamedTuple, cast
-from urllib.parse import urlencode, urlsplit
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
 
 import orjson
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
+from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse, HeadersDict
 from botocore.model import OperationModel
 from botocore.parsers import create_parser
 from botocore.signers import RequestSigner
 
-from scanner.aws.connections import Connections
+from scanner.aws.connection_pool import Answer, ConnectionPool
 from scanner.aws.credentials import current_credentials
-from scanner.aws.exchange import Answer
-from scanner.aws.signing import signed_headers
+from scanner.aws.errors import ClockSkew
 
 _PLAIN_TYPES = frozenset(("string", "boolean", "integer", "long", "float", "double"))
+# AWS refuses a signature that is older or newer than five minutes (IAM User Guide, "Troubleshoot SigV4").
+_MAX_SKEW = timedelta(minutes=4)
+_REFUSED_SIGNATURES = frozenset(
+    "AuthFailure InvalidSignatureException RequestExpired RequestInTheFuture RequestTimeTooSkewed "
+    "SignatureDoesNotMatch".split()
+)
 
 
-class Sent(NamedTuple):
-    """Where an operation's requests are sent (https://HOST), and the scope that they are signed for."""
+class _Signature(SigV4Auth):
+    """botocore's, at AWS's time."""
 
-    origin: str
-    service: str
-    region: str
+    def __init__(self, offset: timedelta, *scope: Any) -> None:
+        super().__init__(*scope)
+        self._offset = offset
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        request.context["timestamp"] = (datetime.now(UTC) + self._offset).strftime(SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)  # type: ignore[misc]
 
 
 class Sender:
-    """A handler of one client's before-call event; its connections are shared by every account."""
+    """A handler of one client's before-call event."""
 
-    def __init__(self, events: Any, tls: SSLContext) -> None:
-        """Take the client's events, and the TLS context of its connections.
-
-        sent_to: where the client's requests of each operation went, by its name.
-        """
-        self.sent_to: dict[str, Sent] = {}
+    def __init__(self, events: Any, pool: ConnectionPool) -> None:
+        """Take the client's events, and the connections that all clients share."""
         self._events = events
-        self._tls = tls
-        self._connections: dict[str, Connections] = {}
+        self._pool = pool
         self._plain: dict[str, bool] = {}
+        # How far the endpoint's clock is ahead of this machine's, where that makes AWS refuse signatures.
+        self._offset = timedelta()
 
     def __call__(
         self,
@@ -55,44 +63,48 @@ class Sender:
         context: Mapping[str, Any],
         **_: Any,
     ) -> tuple[AWSResponse | Answer, dict[str, Any]]:
-        """Give the HTTP response and the parsed answer, or raise what botocore raises for a connection."""
-        signing = context.get("signing", {})
-        parts = urlsplit(params["url"])
-        # What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
-        where = Sent(
-            f"{parts.scheme}://{parts.netloc}",
-            signing.get("signing_name", request_signer.signing_name),
-            signing.get("region", request_signer.region_name),
-        )
-        self.sent_to[model.name] = where
-        return self.send(model, params, where)
+        """Return the HTTP response and the parsed answer.
 
-    def send(
-        self, model: OperationModel, prepared: Mapping[str, Any], where: Sent
-    ) -> tuple[AWSResponse | Answer, dict[str, Any]]:
-        """Sign and send a request as botocore prepares it (method, url, headers, body)."""
-        body = _body(prepared["body"])
-        headers = signed_headers(
-            current_credentials().get_frozen_credentials(),
-            where.service,
-            where.region,
-            prepared["method"],
-            prepared["url"],
-            prepared["headers"],
-            body,
-        )
-        request = AWSPreparedRequest(
-            prepared["method"], prepared["url"], cast("Any", headers), body or None, stream_output=False
-        )
+        Raises what ConnectionPool.send raises, and ClockSkew where AWS refused a signature for its time: the next one
+        is made with AWS's.
+        """
+        request = self._signed(params, request_signer, context)
         event = f"before-send.{model.service_model.service_id.hyphenize()}.{model.name}"
         mocked = self._events.emit_until_response(event, request=request)[1]
-        answer = mocked or self._connections_to(where.origin).send(request)
-        return answer, self._parsed(model, answer)
+        answer = mocked or self._pool.send(request)
+        parsed = self._parsed(model, answer)
+        if answer.status_code >= 400 and parsed["Error"]["Code"] in _REFUSED_SIGNATURES:
+            self._correct_clock(request, answer)
+        return answer, parsed
 
-    def _connections_to(self, origin: str) -> Connections:
-        if origin not in self._connections:
-            self._connections.setdefault(origin, Connections(origin, self._tls))
-        return self._connections[origin]
+    def _signed(
+        self, prepared: Mapping[str, Any], signer: RequestSigner, context: Mapping[str, Any]
+    ) -> AWSPreparedRequest:
+        method, url, body = prepared["method"], prepared["url"], _body(prepared["body"])
+        request = AWSRequest(method, url, prepared["headers"], body)
+        request.context = dict(context)
+        signing = context.get("signing", {})
+        # What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
+        _Signature(
+            self._offset,
+            current_credentials().get_frozen_credentials(),
+            signing.get("signing_name", signer.signing_name),
+            signing.get("region", signer.region_name),
+        ).add_auth(request)
+        headers: Any = dict(request.headers.items())
+        return AWSPreparedRequest(method, url, headers, body or None, stream_output=False)
+
+    def _correct_clock(self, request: AWSPreparedRequest, answer: AWSResponse | Answer) -> None:
+        """Take over the time of an answer that is far from the time of the signature that it refuses."""
+        try:
+            answered = parsedate_to_datetime(answer.headers.get("Date", "")).replace(tzinfo=UTC)
+        except ValueError:
+            return
+        signed = datetime.strptime(request.headers["X-Amz-Date"], SIGV4_TIMESTAMP).replace(tzinfo=UTC)
+        if abs(answered - signed) > _MAX_SKEW:
+            self._offset = answered - datetime.now(UTC)
+            seconds = round(self._offset.total_seconds())
+            raise ClockSkew(f"this machine's clock differs from AWS's by {seconds} seconds; set it by NTP")
 
     def _parsed(self, model: OperationModel, answer: AWSResponse | Answer) -> dict[str, Any]:
         """Parse with orjson where that gives what botocore's parser would.

@@ -8,12 +8,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from benchmarks.answers import account_id, function_configuration
 from benchmarks.server_process import RunningServer
-from scanner.core.errors import InternalError
+from scanner.aws.caller import Aws
+from scanner.core.errors import BadInput, InternalError
 from scanner.settings import SweepSettings
-from tests.functional.loopback import REGIONS, aws_for, loopback
+from tests.functional.loopback import ORGANIZATION, REGIONS, aws_for, loopback
 
 ACCOUNTS = [account_id(number) for number in range(50)]
 SETTINGS = SweepSettings(workers=32, calls_per_second=100)
@@ -61,6 +63,49 @@ def test_the_host_that_is_signed_is_the_one_that_is_sent(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://LocalHost:{port}")
     aws_for(SETTINGS)
     assert server.stats()["bad_signatures"] == 0
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_wrong_clock_is_corrected_from_the_answer_that_refuses_it(
+    server: RunningServer, write: bool
+) -> None:
+    server.set_faults({"*/*": [{"kind": "skew", "service": "sts"}, {"kind": "skew", "service": "lambda"}]})
+    aws = Aws(boto3.Session(), ORGANIZATION, SETTINGS, "20261124T034232Z-1a2b3c", writes=True)
+    for account in ACCOUNTS[:3]:
+        aws.call(account, REGIONS[0], "lambda", "list_functions", write=write)
+    counts = aws.calls.as_dict()
+    assert counts["sts.get_caller_identity"] == {"calls": 2, "retries": 1, "throttles": 0}
+    assert counts["sts.assume_role"]["retries"] == 0, "it has the time of the same endpoint"
+    assert counts["lambda.list_functions"] == {"calls": 4, "retries": 1, "throttles": 0}
+    assert server.stats()["bad_signatures"] == 0
+
+
+def test_threads_that_meet_a_wrong_clock_together_all_go_on(server: RunningServer) -> None:
+    aws = aws_for(SETTINGS)
+    calls = [(account, region) for account in ACCOUNTS for region in REGIONS]
+    server.set_faults({"*/*": [{"kind": "skew"}]})
+    with ThreadPoolExecutor(32) as pool:
+        pages = list(pool.map(lambda call: aws.call(*call, "lambda", "list_functions"), calls))
+    assert all(len(page["Functions"]) == 5 for page in pages)
+
+
+def test_a_clock_that_can_not_be_corrected_is_reported_as_such(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scanner.aws.caller.MAX_ATTEMPTS", 1)
+    server.set_faults({"*/*": [{"kind": "skew", "service": "sts"}]})
+    with pytest.raises(
+        BadInput, match=r"this machine's clock differs from AWS's by (599|60[0-9]) seconds; set it by NTP$"
+    ):
+        aws_for(SETTINGS)
+
+
+def test_a_signature_that_is_refused_at_the_right_time_is_no_clock_problem(server: RunningServer) -> None:
+    server.set_faults({"*/*": [{"kind": "error", "status": 403, "code": "InvalidSignatureException"}]})
+    aws = aws_for(SETTINGS)
+    with pytest.raises(ClientError, match="InvalidSignatureException"):
+        aws.call(ACCOUNTS[0], REGIONS[0], "lambda", "list_functions")
+    assert aws.calls.as_dict()["lambda.list_functions"]["calls"] == 1
 
 
 def test_a_call_outside_any_account_is_never_sent(server: RunningServer) -> None:
