@@ -1,6 +1,6 @@
 """Lambda's control plane on loopback: throttles, checks revisions and settles as AWS does.
 
-Functions come into being when first asked for. A name's prefix makes a function misbehave once: `lost-done-` and
+A function is created when first asked for. A name's prefix makes a function misbehave once: `lost-done-` and
 `lost-undone-` (the connection is reset after or before its update is done), `error-done-` (status 500 after it is
 done), `deployed-` (another deployment comes between read and update), `failing-` (its update settles as Failed).
 """
@@ -40,7 +40,7 @@ class Unit:
     last: float = 0.0
 
     def admits(self) -> bool:
-        """Take a token, if there is one."""
+        """Take a token; return whether there was one."""
         now = time.monotonic()
         self.tokens = min(self.rate, self.tokens + (now - self.filled) * self.rate)
         self.filled = now
@@ -94,7 +94,7 @@ class ControlPlane:
         return functions[name]
 
     def answer(self, method: str, path: str, body: bytes, account: str, region: str) -> Answer | None:
-        """Answer a signed request; None resets the connection."""
+        """Return the answer to a signed request; None resets the connection."""
         if path == "/":
             return _sts(body, account)
         if path == "/figures":
@@ -111,7 +111,7 @@ class ControlPlane:
         return self._update(name, function, orjson.loads(body))
 
     def figures(self) -> dict[str, Any]:
-        """Tell what was seen, a unit each: calls, throttled, and the seconds from the first call to the last."""
+        """Return what was seen, by unit: calls, throttled, and the seconds from the first call to the last."""
         return {
             f"{account}/{region}": [unit.calls, unit.throttled, unit.last - unit.first]
             for (account, region), unit in self.units.items()
@@ -241,13 +241,13 @@ def _written(status: int, document: dict[str, Any] | str) -> bytes:
 
 
 def _signer(head: bytes) -> tuple[str, str]:
-    """Give the account and the region that a request was signed for: ASIA<account>/<day>/<region>."""
+    """Return the account and the region that a request was signed for: ASIA<account>/<day>/<region>."""
     scope = _SCOPE.search(head)
     return (scope[1].decode(), scope[2].decode()) if scope else ("", "")
 
 
 async def serve(plane: ControlPlane, started: "asyncio.Future[int] | None" = None) -> None:
-    """Serve on a free port of loopback: tell it to `started`, or print it."""
+    """Serve on a free port of loopback; set it as the result of `started`, or print it."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(plane), "127.0.0.1", 0, backlog=1024)
     port = server.sockets[0].getsockname()[1]

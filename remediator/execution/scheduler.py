@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 # Two: while one waits for the rate, the other waits for an answer.
 STEPS_IN_A_LANE = 2
-# Measured at 50 account-regions (benchmarks/remediate.py): fewer leave rate unused, more only cost CPU.
+# Of the rate of 50 account-regions 50 ms away, 32 threads use 67 %, 64 and 128 use 86 % (benchmarks/remediate.py).
 THREADS = 64
 
 
