@@ -1,4 +1,4 @@
-"""Daemon worker threads and one collector: every task ends in exactly one result, in bounded time."""
+"""Daemon worker threads and one collector: every task ends exactly once, in bounded time."""
 
 import math
 import queue
@@ -17,7 +17,7 @@ _GRACE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class TaskResult(Generic[T, R]):
-    """How one task ended: a result, or an error; TimeoutError where it was never begun or never came back."""
+    """How one task ended: a result or an error; TimeoutError where it was never begun or took too long."""
 
     task: T
     result: R | None = None
@@ -25,7 +25,7 @@ class TaskResult(Generic[T, R]):
 
 
 class WorkerPool(Generic[T, R]):
-    """Runs tasks on threads that nobody waits for at exit: a hung socket must not keep the process alive."""
+    """Runs tasks on daemon threads: the process exits although one of them hangs on a socket."""
 
     def __init__(self, work: Callable[[T], R], count: int, task_seconds: float) -> None:
         """Take the work, the number of threads, and how long a task may take before it is given up."""
@@ -35,14 +35,15 @@ class WorkerPool(Generic[T, R]):
         self._waiting: queue.SimpleQueue[tuple[int, T]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, TaskResult[T, R]]] = queue.SimpleQueue()
         self._begun: dict[int, float] = {}
+        self._lock = threading.Lock()  # of _begun
 
     def run(
         self, tasks: Sequence[T], deadline: float | None, stop: threading.Event
     ) -> Iterator[TaskResult[T, R]]:
         """Yield each task's end as it comes.
 
-        At the deadline (time.monotonic()) or once `stop` is set, tasks under way get a few seconds' grace; what is
-        then still missing ends in TimeoutError.
+        At the deadline (time.monotonic()) or once `stop` is set, waiting tasks end in TimeoutError, and so do tasks
+        under way that take longer than a few seconds more.
         """
         open_tasks = dict(enumerate(tasks))
         for item in open_tasks.items():
@@ -51,16 +52,16 @@ class WorkerPool(Generic[T, R]):
             self._start_worker()
         until = math.inf
         while open_tasks and time.monotonic() < until:
-            yield from self._come_back(open_tasks)
-            yield from self._given_up(open_tasks)
+            yield from self._next_end(open_tasks)
+            yield from self._overdue(open_tasks)
             if until == math.inf and (stop.is_set() or (deadline and time.monotonic() >= deadline)):
-                self._begin_no_more()
                 until = time.monotonic() + _GRACE_SECONDS
+                yield from self._cancelled(open_tasks)
         for task in open_tasks.values():
-            yield TaskResult(task, error=TimeoutError("the run ended before it was read"))
+            yield _not_read(task)
 
-    def _come_back(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
-        """Wait a moment for an end, and drop one that was given up before."""
+    def _next_end(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
+        """Wait a moment for an end; that of a task given up earlier is dropped."""
         try:
             index, done = self._done.get(timeout=_POLL_SECONDS)
         except queue.Empty:
@@ -68,41 +69,54 @@ class WorkerPool(Generic[T, R]):
         if open_tasks.pop(index, None) is not None:
             yield done
 
-    def _begin_no_more(self) -> None:
+    def _cancelled(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
         try:
             while True:
-                self._waiting.get_nowait()
+                index, task = self._waiting.get_nowait()
+                del open_tasks[index]
+                yield _not_read(task)
         except queue.Empty:
             return
 
-    def _given_up(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
-        """Give up tasks that take too long, and put a fresh thread in the place of the one that hangs."""
+    def _overdue(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
+        """Give up tasks that take too long, and replace the thread of each."""
         oldest = time.monotonic() - self._task_seconds - _GRACE_SECONDS
-        for index in [i for i, begun in list(self._begun.items()) if begun < oldest]:
-            del self._begun[index]
-            task = open_tasks.pop(index, None)
-            if task is not None:
+        with self._lock:
+            overdue = [index for index, begun in self._begun.items() if begun < oldest]
+        for index in overdue:
+            if self._forget(index):
                 self._start_worker()
+                task = open_tasks.pop(index)
                 yield TaskResult(task, error=TimeoutError(f"no end after {self._task_seconds:.0f} s"))
+
+    def _forget(self, index: int) -> bool:
+        """Return whether the task was still under way: its worker or the collector forgets it, whichever comes first."""
+        with self._lock:
+            return self._begun.pop(index, None) is not None
 
     def _start_worker(self) -> None:
         threading.Thread(target=self._serve, daemon=True, name="auto-defender-worker").start()
 
     def _serve(self) -> None:
-        while True:
+        under_way = True
+        while under_way:
             try:
                 index, task = self._waiting.get_nowait()
             except queue.Empty:
                 return
-            self._begun[index] = time.monotonic()
+            with self._lock:
+                self._begun[index] = time.monotonic()
             done = self._ended(task)
-            given_up = self._begun.pop(index, None) is None
+            # False: the collector gave the task up, and another thread has taken this one's place.
+            under_way = self._forget(index)
             self._done.put((index, done))
-            if given_up:
-                return
 
     def _ended(self, task: T) -> TaskResult[T, R]:
         try:
             return TaskResult(task, result=self._work(task))
         except BaseException as error:  # noqa: BLE001 - the collector decides what each error means
             return TaskResult(task, error=error)
+
+
+def _not_read(task: T) -> TaskResult[T, R]:
+    return TaskResult(task, error=TimeoutError("the run ended before it was read"))

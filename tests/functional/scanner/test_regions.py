@@ -1,22 +1,26 @@
 """Is a region disabled, or is the token bad? And what an account's own opt-out saves."""
 
+import contextlib
 import math
 import threading
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 import pandas as pd
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from scanner.aws.errors import BrokenAnswer, Unreachable
+from scanner.aws.errors import BrokenAnswer, TimedOut, Unreachable
+from scanner.inventory import unit_reader
 from scanner.inventory.ledger import Unit
 from scanner.inventory.sweep import Sweep
 from scanner.inventory.unit_reader import SILENT_UNITS, RegionSilent, UnitReader
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.organization.regions import enabled_regions, is_disabled
 from scanner.settings import OrganizationSettings, SweepSettings
+from tests.functional.members import MEMBERS, REGION, members
 
 DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetRegionOptStatus")
 
@@ -106,19 +110,86 @@ def silent() -> Unreachable:
     return error
 
 
+UNIT = Unit("111122223333", "eu-west-1")
+
+
 def test_a_region_is_given_up_only_after_so_many_silent_accounts_in_a_row() -> None:
     answers = [silent()] * (SILENT_UNITS - 1)
     answers += [ClientError({"Error": {"Code": "AccessDeniedException", "Message": ""}}, "ListFunctions")]
     answers += [Unreachable("STS is gone")] * SILENT_UNITS
     answers += [silent()] * SILENT_UNITS
-    turns = iter(answers)
+    following = iter(answers)
 
     def list_functions(**_: Any) -> dict[str, Any]:
-        raise next(turns)
+        raise next(following)
 
     reader = UnitReader(Answers(list_functions=list_functions), ())
     for _ in answers:
         with pytest.raises((Unreachable, ClientError)):
-            reader.read(Unit("111122223333", "eu-west-1"), math.inf)
+            reader.read(UNIT, math.inf)
     with pytest.raises(RegionSilent):
-        reader.read(Unit("111122223333", "eu-west-1"), math.inf)
+        reader.read(UNIT, math.inf)
+
+
+class Clock:
+    """Stands for the time module: moves only where a call waits for its deadline."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(unit_reader, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def never(self, *, deadline: float, **_: Any) -> dict[str, Any]:
+        self.now = deadline
+        raise silent()
+
+
+def test_a_silent_region_takes_little_of_a_run_even_from_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    aws = Answers(list_functions=clock.never)
+    reader = UnitReader(aws, ())
+    for number in range(5_000):
+        with pytest.raises((Unreachable, RegionSilent)):
+            reader.read(Unit(f"{number:012}", "eu-west-1"), clock.now + 3_600)
+    assert len(aws.asked) == SILENT_UNITS
+    assert clock.now <= 150
+
+
+def test_an_answer_gives_the_next_account_as_long_as_the_first_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, aws, waits = Clock(monkeypatch), Answers(), []
+    reader = UnitReader(aws, ())
+    for answer in (clock.never, clock.never, lambda **_: {"Functions": []}, clock.never):
+        aws.methods["list_functions"], begun = answer, clock.now
+        with contextlib.suppress(Unreachable):
+            reader.read(UNIT, math.inf)
+        waits.append(clock.now - begun)
+    assert waits[0] > waits[1] > waits[2] == 0
+    assert waits[3] == waits[0]
+
+
+def test_only_the_first_page_has_to_come_soon() -> None:
+    deadlines = []
+
+    def list_functions(*, deadline: float, Marker: str = "", **_: Any) -> dict[str, Any]:
+        deadlines.append(deadline)
+        return {"Functions": [], "NextMarker": "" if Marker else "2"}
+
+    UnitReader(Answers(list_functions=list_functions), ()).read(UNIT, math.inf)
+    first, second = deadlines
+    assert first < second == math.inf
+
+
+def test_an_account_that_the_deadline_ends_between_two_attempts_counts_as_silent() -> None:
+    def no_answer(**_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="https://lambda.us-east-1.amazonaws.com", error="timed out")
+
+    with members() as aws:
+        aws.clients.get("lambda", REGION).meta.events.register_first("before-send.lambda", no_answer)
+        reader = UnitReader(aws, ())
+        for _ in range(SILENT_UNITS):
+            with pytest.raises(TimedOut, match="ReadTimeoutError"):
+                reader.read(Unit(MEMBERS[0], REGION), time.monotonic() + 0.1)
+        with pytest.raises(RegionSilent):
+            reader.read(Unit(MEMBERS[0], REGION), math.inf)

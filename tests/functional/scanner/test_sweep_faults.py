@@ -143,17 +143,21 @@ def test_what_the_deadline_leaves_unread_is_timed_out(server: RunningServer) -> 
     server.set_faults({f"{silent}/*": [{"kind": "hang"}]})
     units = swept(deadline=time.monotonic() + 3).units.set_index(["account_id", "region"])
     assert len(units) == len(FAULTS) * len(REGIONS)
-    assert [units.loc[(silent, region), "outcome"] for region in REGIONS] == ["timed_out"] * 2
+    assert list(units.loc[silent, "outcome"]) == ["timed_out"] * 2
+    # Not after their own ten seconds.
+    assert set(units.loc[silent, "detail"]) == {"the run ended before it was read"}
     assert (units.drop(index=silent)["outcome"] == "read").all()
 
 
 def test_a_sweep_that_is_stopped_accounts_for_every_unit(server: RunningServer) -> None:
     server.set_faults({f"*/{FAULTY}": [{"kind": "hang"}]})
-    aws = aws_for(PATIENT)
+    settings = PATIENT.model_copy(update={"workers": 2})
+    aws = aws_for(settings)
 
     def stop(progress: Progress) -> None:
         aws.stop.set()
 
-    units = Sweep(aws, ORGANIZATION, PATIENT, (), stop).run(members(), OptOuts(), TODAY).units
+    units = Sweep(aws, ORGANIZATION, settings, (), stop).run(members(), OptOuts(), TODAY).units
     assert len(units) == len(FAULTS) * len(REGIONS)
-    assert set(units["outcome"]) == {"read", "timed_out"}
+    healthy = units.loc[units["region"] == HEALTHY, "outcome"]
+    assert list(healthy.sort_values()) == ["read"] + ["timed_out"] * (len(FAULTS) - 1)
