@@ -32,6 +32,24 @@ _REFUSED_SIGNATURES = frozenset(
 )
 
 
+class _Request(AWSRequest):
+    """botocore's, with the headers as a dictionary and the body as it is sent: it would prepare both several times."""
+
+    def __init__(self, prepared: Mapping[str, Any], context: Mapping[str, Any]) -> None:
+        super().__init__(prepared["method"], prepared["url"], data=_body(prepared["body"]))
+        self.headers: Any = dict(prepared["headers"].items())
+        self.context = dict(context)
+
+    @property
+    def body(self) -> Any:
+        return self.data
+
+    def prepare(self) -> AWSPreparedRequest:
+        return AWSPreparedRequest(
+            str(self.method), str(self.url), self.headers, self.body or None, stream_output=False
+        )
+
+
 class _Signature(SigV4Auth):
     """botocore's, at AWS's time."""
 
@@ -80,9 +98,7 @@ class Sender:
     def _signed(
         self, prepared: Mapping[str, Any], signer: RequestSigner, context: Mapping[str, Any]
     ) -> AWSPreparedRequest:
-        method, url, body = prepared["method"], prepared["url"], _body(prepared["body"])
-        request = AWSRequest(method, url, prepared["headers"], body)
-        request.context = dict(context)
+        request = _Request(prepared, context)
         signing = context.get("signing", {})
         # What the client calls its endpoint can be another one, which does not exist (GovCloud and FIPS, Account API).
         _Signature(
@@ -91,8 +107,7 @@ class Sender:
             signing.get("signing_name", signer.signing_name),
             signing.get("region", signer.region_name),
         ).add_auth(request)
-        headers: Any = dict(request.headers.items())
-        return AWSPreparedRequest(method, url, headers, body or None, stream_output=False)
+        return request.prepare()
 
     def _correct_clock(self, request: AWSPreparedRequest, answer: AWSResponse | Answer) -> None:
         """Take over the time of an answer that is far from the time of the signature that it refuses."""
