@@ -63,7 +63,7 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
     campaign = quiet(tmp_path)
     # Nothing is so slow to settle that the first run has to leave it open.
     campaign.simulator.plane.settles_in = 0.001
-    with serving(campaign.simulator) as port, environment(port, read_timeout=5.0):
+    with serving(campaign.simulator) as port, environment(port):
         campaign.do(run)
         campaign.simulator.plane.settles_in = 0.15
         runs = runs_with_journal(FolderStore(campaign.root))
