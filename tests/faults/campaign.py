@@ -199,7 +199,7 @@ class Campaign:
         return self._count("killed")
 
     def _let_go(self) -> None:
-        """A lock that nobody could give back, as if it had expired."""
+        """Remove a lock that nobody could release, as if it had expired."""
         store = FolderStore(self.root)
         for path in store.list("state/lock/"):
             store.delete(path)

@@ -13,7 +13,7 @@ from storage.store import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.fault_plan import FaultPlan, Planned
 from tests.faults.simulator import Write, serving
-from tests.faults.truth import Truth, judged, layers_of, of_us
+from tests.faults.truth import Truth, assessed, layers_of, of_us
 
 
 def quiet(folder: Path, **faults: FaultPlan) -> Campaign:
@@ -156,4 +156,4 @@ def test_whose_owner_deploys_again_and_again_is_left_to_the_next_run(tmp_path: P
         context = campaign.context("scan")
     assert campaign.result.violations + campaign.truth.violations == []
     for arn in {write.arn for write in campaign.simulator.writes}:
-        assert judged(campaign.simulator.functions()[arn], {}, context.rules).protection == "protected"
+        assert assessed(campaign.simulator.functions()[arn], {}, context.rules).protection == "protected"
