@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -17,15 +17,15 @@ RUN_TIMEOUT_SEC = 300.0
 @pytest.fixture(scope="module")
 def organization(new_organization: Callable[[], Organization], package: bytes) -> Organization:
     """Give an organization in general availability, its central stack at work with the real package."""
-    founded = new_organization()
-    bucket = founded.deploy_central(package, DryRun="false")["ReportBucket"]
-    founded.silence_schedules()
-    account_id = founded.add_account("payments")
-    founded.deploy_member(account_id, "General")
-    founded.deploy_member(founded.central, "General")
-    founded.add_function(account_id, REGIONS[0], "orders")
-    layers = {region: founded.share_layer(region) for region in REGIONS}
-    founded.emulator.root(founded.central, "ssm").put_parameter(
+    created = new_organization()
+    bucket = created.deploy_central(package, DryRun="false")["ReportBucket"]
+    created.silence_schedules()
+    account_id = created.add_account("payments")
+    created.deploy_member(account_id, "General")
+    created.deploy_member(created.central, "General")
+    created.add_function(account_id, REGIONS[0], "orders")
+    layers = {region: created.share_layer(region) for region in REGIONS}
+    created.emulator.root(created.central, "ssm").put_parameter(
         Name="/auto-defender/configuration",
         Type="SecureString",
         Value=yaml.safe_dump(
@@ -44,7 +44,7 @@ def organization(new_organization: Callable[[], Organization], package: bytes) -
             }
         ),
     )
-    return founded
+    return created
 
 
 def start(organization: Organization, schedule: str, **event: str) -> None:
@@ -96,6 +96,6 @@ def test_the_schedules_protect_and_report(organization: Organization) -> None:
     assert layer["Arn"] == f"arn:aws:lambda:{REGIONS[0]}:{organization.central}:layer:{LAYER}:1"
 
     # By itself it reports the week that ended, in which this organization did not run yet.
-    start(organization, "Weekly", week=f"{datetime.now(UTC):%G-W%V}")
-    week = report(organization, f"weekly/{datetime.now(UTC):%G-W%V}/summary.json")
-    assert week["week"] == f"{datetime.now(UTC):%G-W%V}"
+    week = f"{date.fromisoformat(summary['run_id'][:8]):%G-W%V}"
+    start(organization, "Weekly", week=week)
+    assert report(organization, f"weekly/{week}/summary.json")["week"] == week

@@ -21,17 +21,17 @@ REGION = "us-east-1"
 @pytest.fixture(scope="module")
 def organization(new_organization: Callable[[], Organization]) -> Organization:
     """Give an organization with a member account in each phase, which has a plain and a tagged function."""
-    founded = new_organization()
-    founded.deploy_central(
+    created = new_organization()
+    created.deploy_central(
         archive("auto_defender/lambda_handler.py", "def handler(event, context):\n    return event\n")
     )
     for phase in PHASES:
-        account_id = founded.add_account(phase)
-        founded.deploy_member(account_id, phase)
-        founded.add_function(account_id, REGION, "plain")
-        founded.add_function(account_id, REGION, "tagged", Tags={"SecurityScan": "true"})
-    founded.share_layer(REGION)
-    return founded
+        account_id = created.add_account(phase)
+        created.deploy_member(account_id, phase)
+        created.add_function(account_id, REGION, "plain")
+        created.add_function(account_id, REGION, "tagged", Tags={"SecurityScan": "true"})
+    created.share_layer(REGION)
+    return created
 
 
 def refused(call: Callable[..., Any], **request: Any) -> bool:
@@ -208,7 +208,7 @@ def test_no_other_principal_of_the_central_account_may_assume_the_member_role(
 
 
 def test_a_role_of_that_name_in_another_organization_is_a_stranger(organization: Organization) -> None:
-    account_id = organization.add_account("elsewhere")
+    account_id = organization.add_account("another-organization")
     organization.deploy_member(account_id, "General", OrganizationId="o-anotherorganization")
     assert refused(organization.as_member_role, account_id=account_id)
 

@@ -148,17 +148,17 @@ class Machine:
 @pytest.fixture(scope="module")
 def machine(new_organization: Callable[[], Organization], package: bytes) -> Machine:
     """Give an organization of seven accounts, one of which lacks the member role."""
-    founded = new_organization()
-    deployed = Machine(founded, package)
-    founded.deploy_member(founded.central, "General")
+    created = new_organization()
+    deployed = Machine(created, package)
+    created.deploy_member(created.central, "General")
     for name in MEMBERS:
-        account_id = founded.add_account(name)
+        account_id = created.add_account(name)
         if name != "without-role":
-            founded.deploy_member(account_id, "General")
-            founded.add_function(account_id, REGIONS[0], f"{name}-orders")
-            founded.add_function(account_id, REGIONS[1], f"{name}-small", MemorySize=128)
+            created.deploy_member(account_id, "General")
+            created.add_function(account_id, REGIONS[0], f"{name}-orders")
+            created.add_function(account_id, REGIONS[1], f"{name}-small", MemorySize=128)
     for region in REGIONS:
-        founded.share_layer(region)
+        created.share_layer(region)
     deployed.configure()
     return deployed
 

@@ -93,8 +93,12 @@ class Result:
 
 
 @contextmanager
-def environment(port: int, *, read_timeout: float = 0.4) -> Iterator[None]:
-    """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds."""
+def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
+    """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds.
+
+    read_timeout: seconds; short only where faults leave calls without an answer, for on a busy machine a short one
+    expires on calls that are answered.
+    """
     with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
         wait_briefly(patch)
         patch.setattr(
@@ -195,7 +199,7 @@ class Campaign:
         return self._count("killed")
 
     def _let_go(self) -> None:
-        """A lock that nobody could give back, as if it had expired."""
+        """Remove a lock that nobody could release, as if it had expired."""
         store = FolderStore(self.root)
         for path in store.list("state/lock/"):
             store.delete(path)
@@ -256,27 +260,33 @@ def _killed_by(countdown: Countdown) -> Iterator[None]:
 def run_campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int = 8) -> Result:
     """Run one campaign to its end."""
     campaign = Campaign(seed, folder, accounts=accounts, functions=functions)
-    rng = campaign.rng
     many = accounts * functions * 8
-    with serving(campaign.simulator) as port, environment(port):
-        if rng.random() < 0.3:
-            campaign.simulator.faults.hanging = rng.choice(random_organization.REGIONS)
-        campaign.do(run, countdown=rng.randint(0, many) if rng.random() < 0.5 else None)
-        campaign.simulator.faults.hanging = ""
-        campaign.owners_deploy(10)
-        campaign.version = rng.choice([4, 5])
-        campaign.store_percent = rng.choice([0.0, 0.0, 1.0, 5.0])
-        campaign.do(run, countdown=rng.randint(0, many) if rng.random() < 0.3 else None)
-        campaign.store_percent = rng.choice([0.0, 0.0, 1.0])
-        _roll_back(campaign, many)
-        campaign.owners_deploy(10)
-        campaign.do(run)
+    with serving(campaign.simulator) as port:
+        with environment(port, read_timeout=0.4):
+            _under_faults(campaign, many)
         campaign.store_percent, campaign.simulator.faults.fault_rate = 0.0, 0.0
-        campaign.do(run)
-        campaign.wait_for_updates()
-        campaign.do(run)
+        with environment(port):
+            campaign.do(run)
+            campaign.wait_for_updates()
+            campaign.do(run)
     campaign.check_the_end()
     return campaign.result
+
+
+def _under_faults(campaign: Campaign, many: int) -> None:
+    rng = campaign.rng
+    if rng.random() < 0.3:
+        campaign.simulator.faults.hanging = rng.choice(random_organization.REGIONS)
+    campaign.do(run, countdown=rng.randint(0, many) if rng.random() < 0.5 else None)
+    campaign.simulator.faults.hanging = ""
+    campaign.owners_deploy(10)
+    campaign.version = rng.choice([4, 5])
+    campaign.store_percent = rng.choice([0.0, 0.0, 1.0, 5.0])
+    campaign.do(run, countdown=rng.randint(0, many) if rng.random() < 0.3 else None)
+    campaign.store_percent = rng.choice([0.0, 0.0, 1.0])
+    _roll_back(campaign, many)
+    campaign.owners_deploy(10)
+    campaign.do(run)
 
 
 def _roll_back(campaign: Campaign, many: int) -> None:

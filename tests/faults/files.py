@@ -14,7 +14,7 @@ from scanner.risk.rules import Rules
 from storage.folder import FolderStore
 from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS
 from tests.faults.simulator import Simulator
-from tests.faults.truth import judged, layers_of, of_us
+from tests.faults.truth import assessed, layers_of, of_us
 
 UNREAD = {"access_denied", "throttled", "timed_out", "error"}
 # Details of changes that end as `deferred` although AWS took the update.
@@ -183,7 +183,7 @@ def _protection(
         if now is None or simulator.plane.owned[arn] != before.owned[arn]:
             continue
         shown = {key: value for key, value in now.items() if key != "settles_at"}
-        truth = judged(shown, simulator.plane.tags.get(arn, {}), rules).protection
+        truth = assessed(shown, simulator.plane.tags.get(arn, {}), rules).protection
         if row["protection"] != truth and (arn not in written or row["protection"] == "protected"):
             problems.append(f"{arn} is reported as {row['protection']}, and is {truth}")
     return problems

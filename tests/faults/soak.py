@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults.campaign import run_campaign
+from tests.faults.campaign import Result, run_campaign
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, campaign: Callable[..., Result] = run_campaign) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -26,13 +27,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--accounts", type=int, default=5, help="member accounts, beside the central one")
     parser.add_argument("--functions", type=int, default=40, help="in each account and region")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     changes, violations, seed, began = 0, 0, options.seed, time.monotonic()
     ends, outcomes, faults = Counter[str](), Counter[str](), Counter[str]()
     while changes < options.changes:
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-            result = run_campaign(seed, Path(folder), accounts=options.accounts, functions=options.functions)
+            result = campaign(seed, Path(folder), accounts=options.accounts, functions=options.functions)
         print(f"seed {seed}: {result.changes} changes; {_counted(result.ends)}", flush=True)
         for violation in result.violations:
             print(f"seed {seed}: VIOLATION {violation}", flush=True)

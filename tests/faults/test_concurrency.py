@@ -13,7 +13,7 @@ from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.fault_plan import FaultPlan, Planned
 from tests.faults.simulator import Write, serving
-from tests.faults.truth import Truth, judged, layers_of, of_us
+from tests.faults.truth import Truth, assessed, layers_of, of_us
 
 
 def quiet(folder: Path, **faults: FaultPlan) -> Campaign:
@@ -63,7 +63,7 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
     campaign = quiet(tmp_path)
     # Nothing is so slow to settle that the first run has to leave it open.
     campaign.simulator.plane.settles_in = 0.001
-    with serving(campaign.simulator) as port, environment(port, read_timeout=5.0):
+    with serving(campaign.simulator) as port, environment(port):
         campaign.do(run)
         campaign.simulator.plane.settles_in = 0.15
         runs = runs_with_journal(FolderStore(campaign.root))
@@ -156,4 +156,4 @@ def test_whose_owner_deploys_again_and_again_is_left_to_the_next_run(tmp_path: P
         context = campaign.context("scan")
     assert campaign.result.violations + campaign.truth.violations == []
     for arn in {write.arn for write in campaign.simulator.writes}:
-        assert judged(campaign.simulator.functions()[arn], {}, context.rules).protection == "protected"
+        assert assessed(campaign.simulator.functions()[arn], {}, context.rules).protection == "protected"

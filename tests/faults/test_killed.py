@@ -28,7 +28,7 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
         env = {**os.environ, **variables(port), "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         campaign.simulator.kill = Kill(process.pid, calls, carried_out)
-        assert process.wait(60) == -9
+        assert process.wait(300) == -9
         campaign.simulator.kill = None
         store = FolderStore(campaign.root)
         (killed,) = runs_with_journal(store)

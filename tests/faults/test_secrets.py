@@ -73,7 +73,7 @@ class Outputs:
 def test_no_secret_is_let_out(tmp_path: Path) -> None:
     campaign = Campaign(23, tmp_path, accounts=2, functions=24, fault_rate=3.0)
     outputs, plan = Outputs(campaign), tmp_path / "PLAN.json"
-    with serving(campaign.simulator) as port, environment(port), everything_logged() as log:
+    with serving(campaign.simulator) as port, environment(port, read_timeout=0.4), everything_logged() as log:
         outputs.do("scan", scan, "scan")
         outputs.do("run", run)
         campaign.owners_deploy(30)

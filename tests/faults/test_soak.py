@@ -36,17 +36,13 @@ def test_a_short_soak_prints_its_seed_and_its_result() -> None:
     assert last == "violations: 0"
 
 
-def test_a_violation_is_printed_with_its_seed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_violation_is_printed_with_its_seed(capsys: pytest.CaptureFixture[str]) -> None:
     def played(seed: int, *_: Any, **__: Any) -> Result:
         broken = ["plain-3: a foreign layer was lost"] if seed == 8 else []
         return Result(seed, changes=4, violations=broken, ends=Counter({"exit 0": 5}))
 
-    monkeypatch.setattr(soak, "run_campaign", played)
-    monkeypatch.setattr(sys, "argv", ["soak", "--seed", "7", "--changes", "5"])
     with pytest.raises(SystemExit) as ended:
-        soak.main()
+        soak.main(["--seed", "7", "--changes", "5"], played)
     assert ended.value.code == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [

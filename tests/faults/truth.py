@@ -32,7 +32,7 @@ def of_us(layers: Layers) -> Layers:
     return tuple(arn for arn in layers if is_ours(arn))
 
 
-def judged(function: dict[str, Any], tags: dict[str, str], rules: Rules) -> Any:
+def assessed(function: dict[str, Any], tags: dict[str, str], rules: Rules) -> Any:
     """Ask the oracle, which shares nothing with the risk engine."""
     _, _, _, region, account, *_ = function["FunctionArn"].split(":")
     return judge(Row(function, account, region, tags), rules, datetime.now(UTC).date())
@@ -47,7 +47,7 @@ class Truth:
     violations: list[str] = field(default_factory=list)
 
     def take(self, write: Write, rules: Rules, *, rolling_back: bool, journal: str) -> None:
-        """Judge one write. journal: the run's, as it stood when the write came in."""
+        """Check one write. journal: the run's, as it was when the write came in."""
         problems = list(_form(write)) + list(_others(write))
         if write.before["LastUpdateStatus"] == "Failed" or rolling_back:
             problems += self._taken_out(write)
@@ -116,7 +116,7 @@ def _put_in(write: Write, rules: Rules) -> list[str]:
     now = [is_ours(arn) for arn in layers_of(write.after)]
     if now not in (mine, [*mine, True]) or sum(now) > max(1, sum(mine)):
         problems.append("our layer is at another position, or there twice")
-    opinion = judged(write.before, write.tags, rules)
+    opinion = assessed(write.before, write.tags, rules)
     if opinion.verdict != "eligible":
         problems.append(f"the rules forbid it: {opinion.verdict} {opinion.reasons}")
     return problems

@@ -106,7 +106,7 @@ def auto_defender(*arguments: str, env: Mapping[str, str], cwd: Path = ROOT) -> 
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)

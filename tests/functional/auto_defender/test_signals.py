@@ -45,7 +45,7 @@ def test_what_was_not_reached_is_reported_and_the_report_is_written(
         while server.stats()["operations"].get("lambda.ListFunctions", 0) < 3 and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(number)
-        reported, log = process.communicate(timeout=60)
+        reported, log = process.communicate(timeout=300)
     assert process.returncode == 3, log
     summary = json.loads(reported)
     assert "stopping: what was not reached is reported as such" in log

@@ -167,7 +167,7 @@ def test_at_the_deadline_it_returns_and_leaves_the_journal_open(harness: Harness
 
     harness.aws.after = hang
     started = time.monotonic()
-    applied = harness.apply(deadline=started + 1.0)
+    applied = harness.apply(deadline=started + 3.0)
     release.set()
     assert applied.changes["detail"].tolist() == [
         "not settled before the run's time was up; the next run finds out"

@@ -1,4 +1,4 @@
-"""Changed functions are watched: what regressed goes back by itself, with its figures; what is unknown is never well."""
+"""Changed functions are watched: what regressed is rolled back, with its figures; what is unknown is never healthy."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -119,10 +119,11 @@ def test_whatever_happens_on_the_wire_each_function_is_updated_once(
 
 
 def test_throttling_slows_down_and_loses_nothing(plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:
-    plane.rate = 20.0
+    # So low that a client on a busy machine is faster, too.
+    plane.rate = 5.0
     for unit in plane.units.values():
-        unit.rate = 20.0
-    changes = apply(aws, tmp_path, [f"plain-{n}" for n in range(8)]).changes
+        unit.rate = 5.0
+    changes = apply(aws, tmp_path, [f"plain-{n}" for n in range(4)]).changes
     assert set(changes["outcome"]) == {"changed"}
     assert sum(unit.throttled for unit in plane.units.values()) > 0
 

@@ -1,11 +1,13 @@
 """Killed at any moment: the next run finds out what happened, completes or closes it, and forgets nothing."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -114,20 +116,30 @@ with RunLock(FolderStore(Path(sys.argv[1])), "20261124T034232Z-victim", expires=
 """
 
 
+def until_of(path: Path) -> datetime:
+    return datetime.fromisoformat(json.loads(path.read_text())["until"])
+
+
 def test_the_lock_of_a_process_killed_with_9_is_taken_over_when_it_expires(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path), "1.5"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(tmp_path), "10"], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        (lock,) = (tmp_path / "state/lock").iterdir()
+        first = until_of(lock)
+        while until_of(lock) == first:  # its holder renews it
+            time.sleep(0.05)
         harness, _ = harness_with(tmp_path, 1)
-        time.sleep(2.0)
         with pytest.raises(GuardStop, match=r"guard 'lock': run 20261124T034232Z-victim .* is under way"):
             harness.apply()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        time.sleep(2.0)
+        with pytest.raises(GuardStop):
+            harness.apply()
+        expired = datetime.now(UTC) - timedelta(seconds=1)
+        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"until": expired.isoformat()}))
         assert harness.apply().changes["outcome"].tolist() == ["changed"]
     finally:
         process.kill()

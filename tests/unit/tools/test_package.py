@@ -17,8 +17,8 @@ from tools.package.shared_objects import suffices, unloadable
 from tools.package.target import Target
 from tools.package.trial import CannotImport, try_import
 
-HERE = "x86_64" if platform.machine() == "x86_64" else "arm64"
-ELSEWHERE = "arm64" if HERE == "x86_64" else "x86_64"
+OWN = "x86_64" if platform.machine() == "x86_64" else "arm64"
+OTHER = "arm64" if OWN == "x86_64" else "x86_64"
 FILES = {"b/two.py": b"2", "a.py": b"1", "b/one.so": b"\x00" * 100}
 
 
@@ -53,8 +53,8 @@ def test_every_file_is_in_the_zip_and_readable_by_lambda(tmp_path: Path) -> None
 
 def test_a_zip_over_lambdas_limit_is_refused_and_one_at_the_limit_is_not(tmp_path: Path) -> None:
     path = zip_of(tmp_path, FILES)
-    assert package.what_is_wrong(path, Target("python3.11", HERE), 102) == []
-    assert package.what_is_wrong(path, Target("python3.11", HERE), 101) == [
+    assert package.what_is_wrong(path, Target("python3.11", OWN), 102) == []
+    assert package.what_is_wrong(path, Target("python3.11", OWN), 101) == [
         "102 bytes unzipped; Lambda takes 101"
     ]
 
@@ -80,21 +80,21 @@ def compiled(tmp_path: Path) -> Path:
 
 
 def test_a_wheel_for_an_older_c_library_loads(compiled: Path) -> None:
-    assert unloadable(compiled, Target("python3.11", HERE)) == []
+    assert unloadable(compiled, Target("python3.11", OWN)) == []
 
 
 def test_a_shared_object_that_needs_a_newer_c_library_is_named(
     compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(target.GLIBC, "python3.11", (2, 3))
-    (line,) = unloadable(compiled, Target("python3.11", HERE))
+    (line,) = unloadable(compiled, Target("python3.11", OWN))
     assert line.startswith("_multiarray_umath")
     assert ": needs GLIBC_2." in line
     assert line.endswith("; python3.11 has glibc 2.3")
 
 
 def test_a_shared_object_for_another_processor_is_named(compiled: Path) -> None:
-    (line,) = unloadable(compiled, Target("python3.11", ELSEWHERE))
+    (line,) = unloadable(compiled, Target("python3.11", OTHER))
     assert " is for EM_" in line
 
 
