@@ -130,7 +130,7 @@ def _utilization(subject: _Subject, check: Check) -> str:
 
 
 def _state(subject: _Subject, check: Check) -> str:
-    return ", ".join(filter(None, (subject.row[column] for column in check.reads))) or "not told"
+    return ", ".join(filter(None, (subject.row[column] for column in check.reads))) or "not reported"
 
 
 def _optouts(subject: _Subject, check: Check) -> str:
