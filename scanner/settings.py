@@ -1,4 +1,4 @@
-"""The configuration sections that the scanner reads; docs/configuration.md tells each key."""
+"""The configuration sections that the scanner reads; docs/configuration.md documents each key."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -43,7 +43,7 @@ class OrganizationSettings(Settings):
         return regions
 
 
-# Told apart by a function, so that a mistake in one kind is not reported as one in both.
+# Distinguished by a function, so that a mistake in one kind is not reported as one in both.
 Layer = Annotated[
     Annotated[str, pydantic.Tag("everywhere")] | Annotated[dict[RegionName, str], pydantic.Tag("by_region")],
     Discriminator(lambda given: "by_region" if isinstance(given, dict) else "everywhere"),
@@ -97,17 +97,17 @@ class DefenderSettings(Settings):
         return self
 
     def regions_of(self, family: Family) -> tuple[str, ...] | None:
-        """Name the regions that have a layer of this family; None for every region."""
+        """Return the regions that have a layer of this family; None for every region."""
         layers = self.layers[family]
         return tuple(layers) if isinstance(layers, dict) else None
 
     def template_for(self, family: Family, region: str) -> str:
-        """Give the ARN of a family's layer in a region as it is written, "" where that has none."""
+        """Return the ARN of a family's layer in a region with its placeholders, "" where the region has none."""
         layers = self.layers[family]
         return layers.get(region, "") if isinstance(layers, dict) else layers
 
     def layer_for(self, family: Family, region: str, account_id: str) -> LayerVersion:
-        """Give the layer version that a function of this family, region and account gets."""
+        """Return the layer version for a family, region and account. Raises BadInput where there is none."""
         template = self.template_for(family, region)
         layer = LayerVersion.parse(_fill(template, region=region, account_id=account_id))
         if layer is None:
@@ -115,13 +115,13 @@ class DefenderSettings(Settings):
         return layer
 
     def wrapper_for(self, family: Family) -> str:
-        """Give the value that AWS_LAMBDA_EXEC_WRAPPER gets."""
+        """Return the value of AWS_LAMBDA_EXEC_WRAPPER for a family."""
         return self.wrapper if isinstance(self.wrapper, str) else self.wrapper[family]
 
     def variables_for(
         self, family: Family, function_name: str, region: str, account_id: str
     ) -> dict[str, str]:
-        """Give every variable that a protected function carries. The values are secrets: they go to AWS only."""
+        """Return every variable that a protected function carries. The values are secrets: they go to AWS only."""
         filled = {
             name: _fill(
                 value.get_secret_value(), function_name=function_name, region=region, account_id=account_id
@@ -132,12 +132,12 @@ class DefenderSettings(Settings):
 
     @property
     def variable_names(self) -> tuple[str, ...]:
-        """Name the variables that a protected function carries."""
+        """Return the names of the variables that a protected function carries."""
         return (EXEC_WRAPPER, *self.environment)
 
 
 class UtilizationSettings(Settings):
-    """Functions that run close to their limits are left alone (mission 4.3)."""
+    """Functions that run close to their limits are not changed (mission 4.3)."""
 
     enabled: bool = True
     lookback_days: Annotated[int, Field(ge=1, le=90)] = 14
@@ -157,7 +157,7 @@ class RiskSettings(Settings):
     min_memory_mb: Annotated[int, Field(ge=0, le=10_240)] = 256
     timeout_buffer_sec: Annotated[int, Field(ge=0, le=899)] = 30
     zipped_size_threshold_mb: Annotated[int, Field(ge=1, le=250)] = 70
-    # Kinds of function and fields of FunctionConfiguration that somebody tried the Defender on (check function_kind).
+    # Kinds of function and fields of FunctionConfiguration that the Defender was tried on (check function_kind).
     allowed_kinds: Many[str] = ()
     # Costs calls: every published version is listed, and functions that have some are asked twice each.
     effective_coverage: bool = False
@@ -165,7 +165,7 @@ class RiskSettings(Settings):
 
 
 class SweepSettings(Settings):
-    """How hard and how long the sweep works."""
+    """How many workers the sweep has, how fast it calls, and how long it takes at most."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = 32
     # Lambda quotas: 15 control plane requests a second in an account and region, shared with its owners.

@@ -1,4 +1,4 @@
-"""ARNs of functions and layers, taken apart and put together."""
+"""ARNs of functions and layers, parsed and formatted."""
 
 import re
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class FunctionArn:
 
     @classmethod
     def parse(cls, text: str) -> "FunctionArn | None":
-        """Take an ARN apart; None for anything else, a qualified ARN (version, alias) included."""
+        """Parse an ARN; None for anything else, a qualified ARN (version, alias) included."""
         match = _FUNCTION.fullmatch(text)
         return cls(**match.groupdict()) if match else None
 
     def __str__(self) -> str:
-        """Give the ARN back."""
+        """Return the ARN."""
         return f"arn:{self.partition}:lambda:{self.region}:{self.account_id}:function:{self.name}"
 
 
@@ -47,7 +47,7 @@ class LayerVersion:
 
     @classmethod
     def parse(cls, text: str) -> "LayerVersion | None":
-        """Take a layer version ARN apart; None for anything else."""
+        """Parse a layer version ARN; None for anything else."""
         match = _LAYER.fullmatch(text)
         if not match:
             return None
@@ -55,16 +55,16 @@ class LayerVersion:
         return cls(partition, region, account_id, name, int(version))
 
     def same_layer(self, other: "LayerVersion") -> bool:
-        """Tell whether both are versions of one layer (publisher account, name and region)."""
+        """Return whether both are versions of one layer (publisher account, name and region)."""
         return (self.account_id, self.name, self.region) == (other.account_id, other.name, other.region)
 
     def __str__(self) -> str:
-        """Give the ARN back."""
+        """Return the ARN."""
         return f"arn:{self.partition}:lambda:{self.region}:{self.account_id}:layer:{self.name}:{self.version}"
 
 
 def function_arns(functions: pd.DataFrame, partition: str) -> pd.Series:
-    """Derive each row's function ARN from account_id, region and function_name (no column of its own: memory)."""
+    """Return each row's function ARN, from account_id, region and function_name (no column of its own: memory)."""
     prefix = f"arn:{partition}:lambda:"
     region = functions["region"].astype("object")
     account = functions["account_id"].astype("object")

@@ -1,13 +1,13 @@
-"""The errors a user meets. str(error) is one line: what is wrong, where, and what to do."""
+"""The errors that a user sees. str(error) is one line: what is wrong, where, and what to do."""
 
 
 class AutoDefenderError(Exception):
-    """An ending that the command line knows how to tell; never a bare traceback."""
+    """An error that the command line reports in one line, without a traceback."""
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        """Take the message; what can't be printed, as a key of somebody's file may hold, is told by its escape."""
+        """Take the message; characters that can't be printed, such as those of a file's key, are escaped."""
         super().__init__(
             "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
         )
@@ -20,7 +20,7 @@ class BadInput(AutoDefenderError):
 
 
 class InternalError(AutoDefenderError):
-    """Something that must not happen; the run stops rather than go on in doubt."""
+    """A defect: something that must not happen. The run stops."""
 
     exit_code = 1
 
@@ -35,7 +35,7 @@ class GuardStop(AutoDefenderError):
     exit_code = 5
 
     def __init__(self, guard: str, why: str, how_to_go_on: str) -> None:
-        """Name the guard (for summary.json), say why it stopped the run, and how to go on."""
+        """Take the guard's name (for summary.json), why it stopped the run, and how to go on."""
         super().__init__(f"stopped by the guard '{guard}': {why}. {how_to_go_on}")
         self.guard = guard
         self.why = why

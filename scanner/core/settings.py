@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of, and how a document is held against its model."""
+"""The base class and common types of configuration sections, and the validation of a document by its model."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -34,13 +34,16 @@ S = TypeVar("S", bound=Settings)
 
 
 def validated(model: type[S], document: Document) -> S:
-    """Hold a document against its model; BadInput names the file, the line, the key and what is expected."""
+    """Return the model's instance of a document.
+
+    Raises BadInput, which names the file, the line, the key and what is expected.
+    """
     if not isinstance(document.data, dict):
         raise BadInput(f"{document.source}: empty, or not a mapping; expected the keys of {model.__name__}")
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        # A misspelt key is also missing under its right name: the misspelling tells more.
+        # A misspelt key is also missing under its right name: the misspelling says more.
         first, *others = sorted(
             error.errors(include_url=False, include_input=False), key=lambda e: e["type"] != "extra_forbidden"
         )
@@ -53,7 +56,7 @@ def validated(model: type[S], document: Document) -> S:
 
 
 def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:
-    """Leave out what pydantic adds to a location (union members, '[key]') and the text does not have."""
+    """Return the location without what pydantic adds to it (union members, '[key]')."""
     path: Path = ()
     data: Any = document.data
     for part in location:
@@ -68,9 +71,9 @@ def _path_in(document: Document, location: tuple[int | str, ...]) -> Path:
 
 
 def expected(kind: str, message: str) -> str:
-    """Word one of pydantic's findings for the person who wrote the text."""
+    """Return one of pydantic's messages in words for the author of the file."""
     if kind == "extra_forbidden":
-        return "unknown key; remove it or mend its spelling"
+        return "unknown key; remove it or fix its spelling"
     if kind == "missing":
         return "missing; it has no default"
     if kind == "string_type":

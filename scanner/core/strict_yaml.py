@@ -1,4 +1,4 @@
-"""YAML as this project takes it: small, plain, no duplicate keys, no aliases; each key's line is known."""
+"""A strict subset of YAML: small, plain, no duplicate keys, no aliases; each key's line is known."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,14 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML text says, and the line (1-based) that each of its keys and items stands on."""
+    """The data of a YAML text, and the line (1-based) of each of its keys and items."""
 
     source: str
     data: Any
     lines: dict[Path, int]
 
     def where(self, path: Path) -> str:
-        """Say where a key stands: 'file, line N', for the nearest key that the text has."""
+        """Return where a key is: 'file, line N', of the nearest key that the text has."""
         while path and path not in self.lines:
             path = path[:-1]
         return f"{self.source}, line {self.lines[path]}" if path in self.lines else self.source
@@ -87,12 +87,12 @@ def read_yaml(text: bytes, source: str) -> Document:
 
 
 def _compose(text: str, source: str) -> Node | None:
-    """Compose the node tree, after a look at the events: nothing is built of what will be refused."""
+    """Compose the node tree, after checking the events: nothing is built from a text that is refused."""
     try:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            problem = _unwanted(event, depth)
+            problem = _unsupported(event, depth)
             if problem:
                 raise _fault(source, event.start_mark, problem)
         return yaml.compose(text, yaml.SafeLoader)
@@ -104,7 +104,7 @@ def _compose(text: str, source: str) -> Node | None:
         raise BadInput(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
 
 
-def _unwanted(event: yaml.Event, depth: int) -> str | None:
+def _unsupported(event: yaml.Event, depth: int) -> str | None:
     if getattr(event, "anchor", None):
         return "anchors and aliases are not taken"
     if getattr(event, "tag", None):

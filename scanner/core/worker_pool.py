@@ -90,7 +90,7 @@ class WorkerPool(Generic[T, R]):
                 yield TaskResult(task, error=TimeoutError(f"no end after {self._task_seconds:.0f} s"))
 
     def _forget(self, index: int) -> bool:
-        """Return whether the task was still under way: its worker or the collector forgets it, whichever comes first."""
+        """Return whether the task was under way. Its worker or the collector forgets it, whichever comes first."""
         with self._lock:
             return self._begun.pop(index, None) is not None
 

@@ -25,7 +25,7 @@ class Metric:
     function_name: str
 
     def query(self, number: int, period: int, statistic: str) -> dict[str, Any]:
-        """Give the MetricDataQuery for a statistic of it."""
+        """Return the MetricDataQuery for one of its statistics. period: seconds."""
         dimensions = [{"Name": self.dimension, "Value": self.function_name}]
         metric = {"Namespace": self.namespace, "MetricName": self.name, "Dimensions": dimensions}
         return {"Id": f"q{number}", "MetricStat": {"Metric": metric, "Period": period, "Stat": statistic}}
@@ -33,7 +33,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time that begins and ends on multiples of `period` (seconds), so that no data point crosses an end."""
+    """A time range that begins and ends on multiples of `period` (seconds), so that no data point crosses an end."""
 
     start: datetime
     end: datetime
@@ -43,10 +43,10 @@ class Window:
 def highest(
     aws: Aws, unit: Unit, metrics: Sequence[Metric], lookback_days: int, deadline: float
 ) -> list[float | None]:
-    """Give the maximum of each metric over the look-back, None where CloudWatch has no data.
+    """Return the maximum of each metric over the look-back, None where CloudWatch has no data.
 
-    deadline: a time.monotonic() moment. Raises what Aws.call raises, and AutoDefenderError where CloudWatch gave up
-    on a metric: a value that is only part of the truth is none.
+    deadline: a time.monotonic() moment. Raises what Aws.call raises, and AutoDefenderError where a result
+    is not complete.
     """
     end = datetime.now(UTC).replace(second=0, microsecond=0)
     window = Window(end - timedelta(days=lookback_days), end, lookback_days * 86_400)
@@ -55,7 +55,7 @@ def highest(
 
 
 def sums(aws: Aws, unit: Unit, metrics: Sequence[Metric], window: Window, deadline: float) -> list[float]:
-    """Give the sum of each metric over a window; 0 where CloudWatch has no data. Raises as `highest`."""
+    """Return the sum of each metric over a window; 0 where CloudWatch has no data. Raises as `highest`."""
     return [sum(some) for some in _values(aws, unit, metrics, window, "Sum", deadline)]
 
 

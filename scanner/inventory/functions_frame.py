@@ -1,13 +1,13 @@
-"""From Lambda's answers to the functions frame: facts only, one row a function, no secrets.
+"""Builds the functions frame from Lambda's answers: facts only, one row a function, no secrets.
 
 Columns (categories unless said otherwise): account_id, region, function_name (str), runtime, package_type,
 architecture, memory_mb (int32, MB), timeout_sec (int32, seconds), code_size_bytes (int64), layers (ARNs joined
 by a space, in the order Lambda loads them), layer_count (int8), exec_wrapper (the value of
-AWS_LAMBDA_EXEC_WRAPPER, "" where absent), env_names (which of the variables that we would set are there,
-joined by ";"), env_bytes (int32), env_readable (bool), revision_id (str), state, last_update_status ("" where the
-answer does not say), edge_replica (bool), signed (bool), kinds (joined by ";").
+AWS_LAMBDA_EXEC_WRAPPER, "" where absent), env_names (which of the variables that a change would set
+exist, joined by ";"), env_bytes (int32), env_readable (bool), revision_id (str), state, last_update_status ("" where the
+answer lacks it), edge_replica (bool), signed (bool), kinds (joined by ";").
 
-A field that Lambda always gives and that is missing or of another type reads as -1 or "?": no check passes on
+A field that Lambda always returns and that is missing or of another type is -1 or "?": no check passes on
 those. What can be derived (the ARN, the account's name) is not stored: a million rows must stay small.
 """
 
@@ -33,7 +33,7 @@ KIND_FIELDS = {
     "TenancyConfig": "tenant_isolation",
     "AcceleratorConfig": "accelerator",
 }
-# The other members of FunctionConfiguration that were looked at and say nothing against a layer.
+# The other members of FunctionConfiguration that were reviewed: none of them rules out a layer.
 KNOWN_FIELDS = frozenset(
     "FunctionName FunctionArn Runtime Role Handler CodeSize Description Timeout MemorySize LastModified CodeSha256 "
     "Version VpcConfig DeadLetterConfig Environment KMSKeyArn TracingConfig MasterArn RevisionId Layers State "
@@ -51,18 +51,18 @@ class _Codes:
     """A categorical column while it grows: each distinct string is kept once."""
 
     def __init__(self) -> None:
-        self.book: dict[str, int] = {}
+        self.code_of: dict[str, int] = {}
         self.codes = array("i")
 
     def extend(self, values: Iterable[str]) -> None:
-        book = self.book
+        code_of = self.code_of
         values = tuple(values)
         for value in dict.fromkeys(values):
-            book.setdefault(value, len(book))
-        self.codes.extend(map(book.__getitem__, values))
+            code_of.setdefault(value, len(code_of))
+        self.codes.extend(map(code_of.__getitem__, values))
 
     def finish(self) -> pd.Categorical:
-        dtype = pd.CategoricalDtype(pd.Index(list(self.book), dtype="str"))
+        dtype = pd.CategoricalDtype(pd.Index(list(self.code_of), dtype="str"))
         return pd.Categorical.from_codes(np.frombuffer(self.codes, dtype="i4"), dtype=dtype)
 
 
@@ -88,10 +88,10 @@ COLUMNS = (
 
 
 class FunctionsFrame:
-    """Collects pages of Lambda's answers, column by column; one thread adds to it."""
+    """Collects pages of Lambda's answers, column by column. Not thread-safe: one thread adds to it."""
 
     def __init__(self, partition: str, watched_variables: Iterable[str]) -> None:
-        """Take the partition that every ARN must belong to, and the names of the variables that we would set."""
+        """Take the partition that every ARN must belong to, and the names of the variables that a change would set."""
         self._partition = partition
         self._watched = tuple(watched_variables)
         self._columns: dict[str, _Column] = {
@@ -105,7 +105,7 @@ class FunctionsFrame:
         self._extends: list[Callable[[Iterable[Any]], None]] = [c.extend for c in self._columns.values()]
 
     def __len__(self) -> int:
-        """Count the functions so far."""
+        """Return the number of functions so far."""
         return len(self._columns["function_name"])  # type: ignore[arg-type]
 
     def add(self, account_id: str, region: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -133,7 +133,7 @@ def _finished(name: str, column: _Column) -> Any:
 def facts(
     configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
 ) -> list[tuple[Any, ...]]:
-    """Take the facts from FunctionConfiguration structures: a tuple a function, in the order of COLUMNS[2:].
+    """Return the facts of FunctionConfiguration structures: a tuple a function, in the order of COLUMNS[2:].
 
     Raises WrongAccount where an ARN belongs to another account or region than the one asked, and
     BrokenAnswer where an item is no function.
@@ -216,7 +216,7 @@ def _layers(value: Any) -> tuple[str, int]:
 
 
 def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, bool]:
-    """Give the wrapper, the watched names that are set, Lambda's measure of the whole, and whether it could be read.
+    """Return the wrapper, the watched names that are set, the size that Lambda measures, and whether it could be read.
 
     Lambda measures the variables as a JSON object against its 4 KB quota: its refusal shows the string it measured.
     """
@@ -234,10 +234,10 @@ _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def measured_bytes(variables: Mapping[str, str]) -> int:
-    """Measure an environment as Lambda does: compact JSON in UTF-8."""
+    """Return the size of an environment as Lambda measures it: bytes of compact JSON in UTF-8."""
     try:
         return len(orjson.dumps(variables))
-    except orjson.JSONEncodeError:  # a lone surrogate, which it refuses; the standard library counts it
+    except orjson.JSONEncodeError:  # a lone surrogate; the standard library can encode it
         return len(_compact(variables).encode("utf-8", "surrogatepass"))
 
 
@@ -249,14 +249,14 @@ def _kinds(c: Mapping[str, Any]) -> str:
 
 
 def _kind(field: str) -> str:
-    """Name a kind; a field that has no name, or one that would read as two, is no kind that anybody allowed."""
+    """Return the name of a kind; an empty one, or one with the separator in it, becomes one that can't be allowed."""
     return KIND_FIELDS.get(field, field).replace(";", UNREADABLE) or UNREADABLE
 
 
 def frame_of(
     configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
 ) -> pd.DataFrame:
-    """Make a functions frame of some configurations of one unit, such as a GetFunctionConfiguration answer."""
+    """Return a functions frame of some configurations of one unit, such as a GetFunctionConfiguration answer."""
     frame = FunctionsFrame(partition, watched)
     frame.add(account_id, region, facts(configurations, partition, account_id, region, watched))
     return frame.finish()

@@ -1,4 +1,4 @@
-"""The memory that functions used, from the REPORT lines of their logs, by Logs Insights. It costs by the GB scanned."""
+"""The memory that functions used, from the REPORT lines of their logs, by Logs Insights, which bills by GB scanned."""
 
 import time
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from scanner.inventory.ledger import Unit
 GROUPS_A_QUERY = 50
 POLL_SECONDS = 1.0
 _PREFIX = "/aws/lambda/"
-# Lambda writes text or JSON (LoggingConfig.LogFormat); a report of the other format has none of the fields.
+# Lambda writes text or JSON (LoggingConfig.LogFormat); a report has the fields of its own format alone.
 _QUERY = """filter @type = "REPORT" or type = "platform.report"
 | stats max(@maxMemoryUsed / @memorySize) as text_share,
         max(record.metrics.maxMemoryUsedMB / record.metrics.memorySizeMB) as json_share by @log"""
@@ -24,7 +24,7 @@ _QUERY = """filter @type = "REPORT" or type = "platform.report"
 def memory_shares(
     aws: Aws, unit: Unit, names: Sequence[str], lookback_days: int, deadline: float
 ) -> dict[str, float]:
-    """Give the highest share of its memory (0 to 1) that each function used; those without a report are left out.
+    """Return the highest share of its memory (0 to 1) that each function used; those without a report are left out.
 
     Only a function's own log group (/aws/lambda/NAME) is read. deadline: a time.monotonic() moment.
     Raises what Aws.call raises, TimedOut, and AutoDefenderError where a query failed.
@@ -38,7 +38,7 @@ def memory_shares(
 def _shares(
     aws: Aws, unit: Unit, names: Sequence[str], lookback_days: int, deadline: float
 ) -> dict[str, float]:
-    """Query some log groups at once; where one of them does not exist, AWS refuses all, and halves are tried."""
+    """Query some log groups at once. Where one of them does not exist, AWS refuses all, and each half is queried."""
     now = int(time.time())
     try:
         query = aws.call(
@@ -56,7 +56,7 @@ def _shares(
             **_shares(aws, unit, names[:half], lookback_days, deadline),
             **_shares(aws, unit, names[half:], lookback_days, deadline),
         }
-    return dict(_share(row) for row in _results(aws, unit, query["queryId"], deadline) if _is_told(row))
+    return dict(_share(row) for row in _results(aws, unit, query["queryId"], deadline) if _has_share(row))
 
 
 def _results(aws: Aws, unit: Unit, query_id: str, deadline: float) -> list[dict[str, str]]:
@@ -72,11 +72,11 @@ def _results(aws: Aws, unit: Unit, query_id: str, deadline: float) -> list[dict[
             raise TimedOut("the logs were not read in time")
 
 
-def _is_told(row: dict[str, Any]) -> bool:
+def _has_share(row: dict[str, Any]) -> bool:
     return bool(row.get("text_share") or row.get("json_share"))
 
 
 def _share(row: dict[str, str]) -> tuple[str, float]:
-    """Give a function's name and share; @log is ACCOUNT:LOG-GROUP."""
+    """Return a function's name and share; @log is ACCOUNT:LOG-GROUP."""
     name = row["@log"].partition(":")[2].removeprefix(_PREFIX)
     return name, max(float(row.get("text_share") or 0), float(row.get("json_share") or 0))

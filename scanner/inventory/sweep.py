@@ -10,14 +10,7 @@ import pandas as pd
 from scanner.aws.caller import Aws
 from scanner.aws.errors import BrokenAnswer
 from scanner.inventory.functions_frame import FunctionsFrame
-from scanner.inventory.ledger import (
-    ANY_REGION,
-    Ledger,
-    Unit,
-    UnitResult,
-    outcome_of,
-    settle_without_calls,
-)
+from scanner.inventory.ledger import ANY_REGION, Ledger, Unit, UnitResult, outcome_of, settle_without_calls
 from scanner.inventory.parallel import in_parallel, read_units
 from scanner.inventory.unit_reader import UnitReader
 from scanner.organization.accounts import ACTIVE

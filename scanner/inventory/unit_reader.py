@@ -43,7 +43,7 @@ class UnitReader:
     def read(self, unit: Unit, deadline: float) -> Rows:
         """Return the facts of every function of a unit (functions_frame.facts).
 
-        deadline: a time.monotonic() moment. Raises RegionDisabled, RegionSilent, BrokenAnswer, and what Aws.call raises.
+        deadline: a time.monotonic() moment. Raises RegionDisabled, RegionSilent, BrokenAnswer, and as Aws.call.
         """
         silent = self._silent[unit.region]
         if silent >= SILENT_UNITS:

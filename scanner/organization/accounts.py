@@ -28,14 +28,14 @@ class _Ou:
 
 @dataclass
 class _Tree:
-    """The organization's OUs, and which account each holds (where the walk had to ask)."""
+    """The organization's OUs by id, and each account's parent."""
 
     ous: dict[str, _Ou] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
 
 
 def list_accounts(aws: Aws, settings: OrganizationSettings) -> pd.DataFrame:
-    """List every account of the organization, one row each, by account id.
+    """Return every account of the organization, one row each, by account id.
 
     Columns: account_id, account_name, ou_path (names from the root down, joined by "/"), state (Organizations'
     AccountState), in_scope (bool), detail (why an account is out of scope), ou_ids (ids from the root down, joined by
@@ -72,7 +72,7 @@ def _refused(error: ClientError) -> str:
 
 
 def _pages(aws: Aws, method: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-    """Give the items of every page."""
+    """Yield the items of every page."""
     where = (aws.central_account_id, aws.home_region, "organizations", method)
     try:
         for page in pages(aws, *where, **parameters):
@@ -82,12 +82,12 @@ def _pages(aws: Aws, method: str, key: str, **parameters: Any) -> Iterator[dict[
 
 
 def _tree(aws: Aws, listed: list[dict[str, Any]]) -> _Tree:
-    """Walk the OUs once; ask each for its accounts only where ListAccounts did not give their Paths."""
+    """Read the OUs from the root down, and their accounts only where ListAccounts did not return their Paths."""
     tree = _Tree()
     for account in listed:
         if account.get("Paths"):
             tree.parents[account["Id"]] = _parent_in(account["Paths"][0])
-    ask_accounts = len(tree.parents) < len(listed)
+    list_members = len(tree.parents) < len(listed)
     todo = deque(
         (root["Id"], _Ou((root["Name"],), (root["Id"],))) for root in _pages(aws, "list_roots", "Roots")
     )
@@ -98,14 +98,14 @@ def _tree(aws: Aws, listed: list[dict[str, Any]]) -> _Tree:
             aws, "list_organizational_units_for_parent", "OrganizationalUnits", ParentId=ou_id
         ):
             todo.append((child["Id"], _Ou((*ou.names, child["Name"]), (*ou.ids, child["Id"]))))
-        if ask_accounts:
+        if list_members:
             for account in _pages(aws, "list_accounts_for_parent", "Accounts", ParentId=ou_id):
                 tree.parents[account["Id"]] = ou_id
     return tree
 
 
 def _parent_in(path: str) -> str:
-    """Give the account's parent from a path: o-…/r-…/ou-…/…/account/."""
+    """Return the account's parent from a path: o-…/r-…/ou-…/…/account/."""
     return next((part for part in reversed(path.split("/")) if part.startswith(("ou-", "r-"))), "")
 
 
@@ -113,7 +113,7 @@ def _check_ous(settings: OrganizationSettings, tree: _Tree) -> None:
     for key in ("include_ous", "exclude_ous"):
         for ou_id in getattr(settings, key):
             if ou_id not in tree.ous:
-                raise BadInput(f"organization.{key}: the organization has no OU {ou_id}; mend or remove it")
+                raise BadInput(f"organization.{key}: the organization has no OU {ou_id}; fix or remove it")
 
 
 def _row(account: dict[str, Any], tree: _Tree, settings: OrganizationSettings) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The opt-out file: who asked to be left alone, why, and until when."""
+"""The opt-out file: which accounts, regions and functions are not changed, why, and until when."""
 
 import fnmatch
 import re
@@ -26,11 +26,11 @@ class OptOut(Settings):
     expires: date | None = None
 
     def in_force(self, today: date) -> bool:
-        """Tell whether the entry still counts; its last day is the day it expires on."""
+        """Return whether the entry applies; the day it expires on is its last."""
         return self.expires is None or today <= self.expires
 
     def covers_unit(self, account_id: str, region: str) -> bool:
-        """Tell whether the entry speaks of this account and region."""
+        """Return whether the entry names this account and region."""
         return self.account in ("*", account_id) and (self.regions is None or region in self.regions)
 
 
@@ -45,14 +45,14 @@ class OptOuts:
     entries: tuple[OptOut, ...] = ()
 
     def unit(self, account_id: str, region: str, today: date) -> OptOut | None:
-        """Give the entry that takes a whole unit out of the sweep, if there is one."""
+        """Return the entry that takes a whole unit out of the sweep, if there is one."""
         for entry in self.entries:
             if entry.functions is None and entry.in_force(today) and entry.covers_unit(account_id, region):
                 return entry
         return None
 
     def patterns(self, account_id: str, region: str, today: date) -> tuple[str, ...]:
-        """Give the globs of function names that are opted out in a unit ('*' for a whole unit)."""
+        """Return the globs of function names that are opted out in a unit ('*' for a whole unit)."""
         return tuple(
             pattern
             for entry in self.entries
@@ -62,7 +62,7 @@ class OptOuts:
 
 
 def glob_regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Compile globs into one expression for fullmatch; names are compared with their case."""
+    """Compile globs into one expression for fullmatch; names are case-sensitive."""
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
 
 
@@ -70,7 +70,7 @@ def read_optouts(text: bytes, source: str) -> OptOuts:
     """Read an opt-out file.
 
     Raises BadInput where it is empty or malformed: an opt-out file that can't be read never means
-    "nobody opted out". `optouts: []` says in so many words that nobody did.
+    "nobody opted out", which is written `optouts: []`.
     """
     document = read_yaml(text, source)
     if document.data is None:

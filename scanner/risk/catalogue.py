@@ -1,6 +1,6 @@
 """The catalogue of checks: one entry a check. The engine, explain, the reports and docs/checks.md come from it.
 
-To add a check: an entry here, its column function in check_columns.py, its tests.
+To add a check: an entry here, its function in checks.py, its tests.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from scanner.risk.rules import Rules
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `fails` gives a flag a row: True where the check forbids the change."""
+    """One check. `fails` returns a flag a row: True where the check forbids the change."""
 
     code: str
     kind: Literal["risk", "policy"]
@@ -228,7 +228,7 @@ CHECKS: tuple[Check, ...] = (
         reads=("state", "last_update_status"),
         threshold=lambda rules: "Active or Inactive, no update under way",
         rationale="A function that is being created or updated, or that failed, must not be changed on top.",
-        remedy="Wait for the update to end, or mend the failed function.",
+        remedy="Wait for the update to end, or fix the failed function.",
         source="Lambda API, FunctionConfiguration.State and LastUpdateStatus",
         fails=columns.state,
     ),

@@ -1,6 +1,6 @@
-"""The checks themselves: each takes the whole frame and gives a flag a row, True where the check fails.
+"""The checks: each takes the whole frame and returns a flag a row, True where the check fails.
 
-What can't be read reads as -1 or "?" (see frame.py) and fails the check that needs it.
+A field that can't be read is -1 or "?" (functions_frame.py) and fails the check that needs it.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ def _numbers(match: DefenderMatch, column: str) -> npt.NDArray[Any]:
 
 
 def _categories(match: DefenderMatch, column: str, fails: Callable[[str], bool]) -> Flags:
-    """Decide once a category; a row without one cannot be read and fails."""
+    """Decide once a category; a row without one could not be read and fails."""
     values = match.functions[column]
     return by_category(values, [fails(text) for text in values.cat.categories], bool, True)
 
@@ -120,13 +120,13 @@ def env_overflow(match: DefenderMatch, today: date) -> Flags:
 
 
 def merged_bytes(match: DefenderMatch) -> Sizes:
-    """Measure the environment a row as Lambda would, with our missing variables in it; meaningless where unreadable."""
+    """Return the environment's size a row in bytes, with our missing variables; meaningless where it is unreadable."""
     nameless, names = _merged(match)
     return nameless + names * _name_lengths(match, np.arange(len(names)))
 
 
 def _merged(match: DefenderMatch) -> tuple[Sizes, Sizes]:
-    """Measure as merged_bytes does with {function_name} empty, and count how often the name then comes in."""
+    """Return the sizes with {function_name} empty, and how often the name occurs in our missing variables."""
     templates = {
         family: match.rules.defender.variables_for(family, "{function_name}", "{region}", "0" * 12)
         for family in match.families
@@ -202,7 +202,7 @@ def function_kind(match: DefenderMatch, today: date) -> Flags:
 
 
 def state(match: DefenderMatch, today: date) -> Flags:
-    """Being created, updated or deleted, or failed; ListFunctions does not tell, a fresh read does."""
+    """Being created, updated or deleted, or failed; ListFunctions lacks the state, GetFunctionConfiguration has it."""
     return _categories(match, "state", lambda text: text not in _SETTLED_STATES) | _categories(
         match, "last_update_status", lambda text: text not in _SETTLED_UPDATES
     )
@@ -222,7 +222,7 @@ def opted_out(match: DefenderMatch, today: date) -> Flags:
 
 
 def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
-    """Match names once for each set of patterns, over all the units that it holds for."""
+    """Match names once for each set of patterns, over all the units that have it."""
     result = np.zeros(len(match.functions), dtype=bool)
     of_account: dict[str, list[OptOut]] = defaultdict(list)
     for entry in match.rules.optouts.entries:
@@ -243,7 +243,7 @@ def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
 
 
 def _rows_in(match: DefenderMatch, accounts: Container[str]) -> Rows:
-    """Find the rows of some accounts; each account is looked up once, not once a row."""
+    """Return the rows of some accounts; each account is looked up once, not once a row."""
     column = match.functions["account_id"]
     return np.flatnonzero(
         by_category(column, [text in accounts for text in column.cat.categories], bool, False)
@@ -258,7 +258,7 @@ def tag_required(match: DefenderMatch, today: date) -> Flags:
 
 
 def _tag_column(match: DefenderMatch, column: str) -> Flags:
-    """Give a tag flag; a frame that tags were never added to has none of them, so that the rules fail closed."""
+    """Return a tag flag a row; all False in a frame without tags, so that the checks fail."""
     if column not in match.functions:
         return np.zeros(len(match.functions), dtype=bool)
     return _numbers(match, column)

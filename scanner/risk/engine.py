@@ -20,7 +20,7 @@ _POLICY_BITS = sum(1 << bit for bit, check in enumerate(CHECKS) if check.kind ==
 
 
 def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFrame:
-    """Judge every function of a functions frame (see frame.py).
+    """Return a functions frame (functions_frame.py) with the verdict on each function.
 
     Adds: family (category, "" where no layer of ours fits), protection, verdict, reasons (categories; codes of the
     failed checks in the catalogue's order, joined by ";", "" for a protected function), warnings (category;
@@ -46,7 +46,7 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
 
 
 def _mask(failed: Mapping[str, Flags], rows: int) -> npt.NDArray[np.int32]:
-    """Give a bit a check that failed, in the catalogue's order."""
+    """Return a bit a failed check, in the catalogue's order, for each row."""
     mask, bits = np.zeros(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
     for bit, flags in enumerate(failed.values()):
         if flags.any():
@@ -55,7 +55,7 @@ def _mask(failed: Mapping[str, Flags], rows: int) -> npt.NDArray[np.int32]:
 
 
 def _reasons(mask: npt.NDArray[np.int32]) -> pd.Categorical:
-    """Name each distinct set of failed checks once; a million rows have a few hundred."""
+    """Return the reasons; each distinct set of failed checks is named once: a million rows have a few hundred."""
     codes, sets = pd.factorize(mask)
     names = [
         ";".join(check.code for bit, check in enumerate(CHECKS) if reasons >> bit & 1)
@@ -65,6 +65,6 @@ def _reasons(mask: npt.NDArray[np.int32]) -> pd.Categorical:
 
 
 def _warnings(runtime: pd.Series, today: date) -> pd.Categorical:
-    """Warn while an update is still possible: a function that nobody can update can't be rolled back either."""
+    """Return the warnings: a function can't be rolled back once AWS blocks updates of its runtime."""
     soon = [blocked_soon(text, today) for text in runtime.cat.categories]
     return pd.Categorical.from_codes(by_category(runtime, soon, np.int8, 0), ["", BLOCKED_SOON])

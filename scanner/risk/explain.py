@@ -16,8 +16,8 @@ from scanner.risk.checks import BYTES_PER_MB, merged_bytes
 from scanner.risk.protection import DefenderMatch
 from scanner.risk.rules import Rules
 
-_UNREAD = "could not be read"
-# Checks of the environment, which say nothing where env_unreadable fails.
+_NOT_READ = "could not be read"
+# Checks of the environment, which have no result where env_unreadable fails.
 _OF_ENVIRONMENT = ("wrapper_conflict", "env_overflow")
 
 
@@ -25,7 +25,7 @@ _OF_ENVIRONMENT = ("wrapper_conflict", "env_overflow")
 class Finding:
     """One check of one function.
 
-    passed: None where it could not be judged, because another check fails. remedy: what the owner can do, where the
+    passed: None where the check has no result, because another one fails. remedy: what the owner can do, where the
     check failed or will fail soon.
     """
 
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The function, and what it is held against."""
+    """The function, the rules and the day."""
 
     row: dict[Any, Any]
     match: DefenderMatch
@@ -51,36 +51,38 @@ class _Subject:
 
 
 def explain(assessed: pd.DataFrame, rules: Rules, today: date) -> list[Finding]:
-    """Explain the one function of an assessed frame, check by check, in the catalogue's order."""
+    """Return a finding a check, in the catalogue's order, for the one function of an assessed frame."""
     subject = _Subject(assessed.iloc[0].to_dict(), DefenderMatch(assessed, rules), today)
     return [_finding(check, subject) for check in CHECKS]
 
 
 def _finding(check: Check, subject: _Subject) -> Finding:
     passed = _passed(check, subject.row)
-    told = passed is False or (check.code == "runtime_update_blocked" and subject.row["warnings"] != "")
+    show_remedy = passed is False or (
+        check.code == "runtime_update_blocked" and subject.row["warnings"] != ""
+    )
     return Finding(
         code=check.code,
         title=check.title,
         value=_VALUES.get(check.code, _plain)(subject, check),
         threshold=check.threshold(subject.rules),
         passed=passed,
-        remedy=check.remedy if told else "",
+        remedy=check.remedy if show_remedy else "",
     )
 
 
 def _passed(check: Check, row: dict[Any, Any]) -> bool | None:
     if row[f"fails_{check.code}"]:
         return False
-    unread = check.code in _OF_ENVIRONMENT and not row["env_readable"]
-    return None if unread or row.get(f"{check.code}_outcome") == NOT_ASKED else True
+    unreadable = check.code in _OF_ENVIRONMENT and not row["env_readable"]
+    return None if unreadable or row.get(f"{check.code}_outcome") == NOT_ASKED else True
 
 
 def _plain(subject: _Subject, check: Check) -> str:
     """Show the first column that the check reads, with its unit."""
     value = subject.row[check.reads[0]]
     if value == UNREADABLE or (check.unit and value < 0):
-        return _UNREAD
+        return _NOT_READ
     if check.unit:
         return f"{value} {check.unit}"
     return {True: "yes", False: "no", "": "none"}.get(value, str(value))
@@ -102,15 +104,15 @@ def _runtime_life(subject: _Subject, check: Check) -> str:
 
 def _code_size(subject: _Subject, check: Check) -> str:
     size = subject.row["code_size_bytes"]
-    return _UNREAD if size < 0 else f"{size / BYTES_PER_MB:.1f} MB ({size:,} {check.unit})"
+    return _NOT_READ if size < 0 else f"{size / BYTES_PER_MB:.1f} MB ({size:,} {check.unit})"
 
 
 def _wrapper(subject: _Subject, check: Check) -> str:
-    return _plain(subject, check) if subject.row["env_readable"] else _UNREAD
+    return _plain(subject, check) if subject.row["env_readable"] else _NOT_READ
 
 
 def _environment(subject: _Subject, check: Check) -> str:
-    return f"{merged_bytes(subject.match)[0]} {check.unit}" if subject.row["env_readable"] else _UNREAD
+    return f"{merged_bytes(subject.match)[0]} {check.unit}" if subject.row["env_readable"] else _NOT_READ
 
 
 def _utilization(subject: _Subject, check: Check) -> str:
@@ -124,11 +126,11 @@ def _utilization(subject: _Subject, check: Check) -> str:
         NOT_ASKED: "not measured (only functions that pass every other check are)",
         UNMEASURED: UNMEASURED,
     }
-    return words.get(outcome, f"{_UNREAD} ({outcome})")
+    return words.get(outcome, f"{_NOT_READ} ({outcome})")
 
 
 def _state(subject: _Subject, check: Check) -> str:
-    return ", ".join(filter(None, (subject.row[column] for column in check.reads))) or "not told"
+    return ", ".join(filter(None, (subject.row[column] for column in check.reads))) or "not reported"
 
 
 def _optouts(subject: _Subject, check: Check) -> str:
@@ -150,7 +152,7 @@ def _required_tag(subject: _Subject, check: Check) -> str:
 
 def _tag(what: str, row: dict[Any, Any], column: str) -> str:
     if not row.get("tags_read", False):
-        return f"{what} {_UNREAD}"
+        return f"{what} {_NOT_READ}"
     return f"{what} carried" if row[column] else f"{what} not carried"
 
 

@@ -12,12 +12,12 @@ from scanner.organization.optouts import glob_regex
 
 _WILD = re.compile(r"[*?\[]")
 _OPEN = re.compile(r"[*\[]")
-# Names stand all over the memory: so many at a time still are in the processor's cache when they are read again.
+# Names are scattered over memory: a block of this size is still in the processor's cache when it is read again.
 _BLOCK = 8192
 
 
 def names_match(names: pd.Series, patterns: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """Tell each name whether one of the patterns is it or matches it."""
+    """Return a flag a name: whether a pattern equals or matches it."""
     if "*" in patterns:
         return np.ones(len(names), dtype=bool)
     globs = tuple(pattern for pattern in patterns if _WILD.search(pattern))
@@ -34,7 +34,7 @@ def names_match(names: pd.Series, patterns: tuple[str, ...]) -> npt.NDArray[np.b
 
 
 def _rows_matching(texts: list[str], globs: tuple[str, ...]) -> Iterator[int]:
-    """Search all names as one text, a line each, for what the globs begin with, and look closer only there.
+    """Search all names as one text, a line each, for the globs' beginnings, and match whole names only there.
 
     Each glob is searched for up to its first * or [: a search for all of it could take as long as a glob of many * can
     make it, and [!a] would match a line break.
@@ -53,6 +53,6 @@ def _rows_matching(texts: list[str], globs: tuple[str, ...]) -> Iterator[int]:
 
 
 def _start(glob: str) -> str:
-    """Give the expression for a line that begins like a glob; all of the line, where the glob has ? alone."""
+    """Return the expression for a line that begins like a glob; for the whole line where the glob has no * or [."""
     parts = _OPEN.split(glob, maxsplit=1)
     return re.escape(parts[0]).replace(r"\?", ".") + ("$" if len(parts) == 1 else ".*")

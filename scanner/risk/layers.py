@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 NO_LAYER, OLDER_LAYER, CURRENT_LAYER = 0, 1, 2
-# What a placeholder of defender.layers stands for in an ARN; the row's own column must then say the same.
+# The pattern of each placeholder of defender.layers in an ARN; its value must equal the row's own column.
 _PLACEHOLDERS = {"account_id": "[0-9]{12}", "region": "[a-z0-9-]+"}
-_ELSEWHERE = -2  # the code of no category, and not the -1 of an absent one
+_NO_CATEGORY = -2  # the code of no category of a column; -1 is that of a row without one
 
-# What an ARN says: the layer's state, then the code of what each placeholder stands for, among its column's categories.
-_Read = tuple[int, ...]
+# Read from an ARN: the layer's state, then for each placeholder the code of its value among its column's categories.
+_Parsed = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Candidates:
 
 
 def candidates(texts: Sequence[str], templates: Iterable[str]) -> Candidates:
-    """Search the categories (layer ARNs joined by a space) once for what the templates of all our layers say for sure.
+    """Search the categories (layer ARNs joined by a space) once for a constant part of each template.
 
     Most ARNs are not ours, and thousands of categories name the same few that are.
     """
@@ -44,20 +44,20 @@ def candidates(texts: Sequence[str], templates: Iterable[str]) -> Candidates:
 
 
 def _literal(template: str) -> str:
-    """Give a part of the ARN without a placeholder, the one with the name if it can be."""
+    """Return the longest part after a placeholder, which has the layer's name; the first where that is empty."""
     first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
     return max(others, key=len, default="") or first
 
 
 def layer_states(functions: pd.DataFrame, template: str, among: Candidates) -> npt.NDArray[np.int8]:
-    """Give NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer that `template` (defender.layers) names.
+    """Return NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer that `template` (defender.layers) names.
 
     Where a function has several versions of the layer, the first counts: the one that a change would replace.
     """
     own = {name: functions[name].cat for name in _PLACEHOLDERS if "{" + name + "}" in template}
     layers = functions["layers"].cat
     categories, found = _found(among, template, {name: _code_of(c) for name, c in own.items()})
-    # How many of ours a category had before this one; seldom more than none.
+    # The number of our layers before this one in its category, usually 0.
     rank = np.arange(len(categories)) - np.searchsorted(categories, categories)
     result = np.zeros(len(functions), dtype=np.int8)
     for place in reversed(range(rank.max(initial=-1) + 1)):
@@ -78,7 +78,7 @@ def _code_of(column: Any) -> dict[str, int]:
 def _found(
     among: Candidates, template: str, code_of: Mapping[str, Mapping[str, int]]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-    """Tell which candidates are the layer of the template: each one's category, ascending, and what was found."""
+    """Return the candidates that are the template's layer: each one's category, ascending, and what was read of it."""
     read = _reader(template, code_of)
     distinct = np.array([read(arn) for arn in among.distinct], dtype=np.int32).reshape(-1, 1 + len(code_of))
     found = distinct[among.numbers]
@@ -86,8 +86,8 @@ def _found(
     return among.categories[ours], found[ours]
 
 
-def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Read]:
-    """Make the function that tells of an ARN whether it is our layer, and which."""
+def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Parsed]:
+    """Return the function that parses an ARN: the state of the template's layer, and its placeholders' values."""
     identity, _, wanted = template.rpartition(":")
     text = re.escape(identity)
     for name in code_of:
@@ -97,11 +97,11 @@ def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable
         )
     pattern = re.compile(rf"{text}:(?P<version>[0-9]{{1,9}})")
 
-    def read(arn: str) -> _Read:
+    def read(arn: str) -> _Parsed:
         match = pattern.fullmatch(arn)
         if match is None:
-            return NO_LAYER, *(_ELSEWHERE for _ in code_of)
+            return NO_LAYER, *(_NO_CATEGORY for _ in code_of)
         state = CURRENT_LAYER if int(match["version"]) >= int(wanted) else OLDER_LAYER
-        return state, *(codes.get(match[name], _ELSEWHERE) for name, codes in code_of.items())
+        return state, *(codes.get(match[name], _NO_CATEGORY) for name, codes in code_of.items())
 
     return read

@@ -28,7 +28,7 @@ _FAMILIES: tuple[tuple[Family, re.Pattern[str], int], ...] = (
 
 
 def family_of(runtime: str) -> Family | None:
-    """Give the family of a runtime that takes a wrapper; None for every other one."""
+    """Return the family of a runtime that takes a wrapper; None for every other one."""
     for family, pattern, oldest in _FAMILIES:
         match = pattern.fullmatch(runtime)
         if match and int(match[1]) >= oldest:
@@ -45,12 +45,12 @@ class DefenderMatch:
 
     @property
     def families(self) -> list[Family]:
-        """List the families that a layer is configured for; the index is the code in `family`."""
+        """Return the families that a layer is configured for; the index is the code in `family`."""
         return list(self.rules.defender.layers)
 
     @cached_property
     def family(self) -> Codes:
-        """Give the index into `families` a row; -1 where no layer of ours fits the runtime and the region."""
+        """Return the index into `families` a row; -1 where no layer of ours fits the runtime and the region."""
         runtime = self.functions["runtime"]
         codes: list[object] = [
             self.families.index(family) if (family := family_of(text)) in self.families else -1
@@ -65,7 +65,7 @@ class DefenderMatch:
 
     @cached_property
     def layer(self) -> Codes:
-        """Give NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer of the row's family."""
+        """Return NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer of the row's family."""
         defender, own = self.rules.defender, self.functions[["account_id", "region", "layers"]]
         templates = {
             (code, region): defender.template_for(family, region)
@@ -84,7 +84,7 @@ class DefenderMatch:
     def by_category_and_family(
         self, column: str, value: Callable[[str, Family | None], object], dtype: npt.DTypeLike, absent: object
     ) -> npt.NDArray[Any]:
-        """Spread value(category, family) over the rows; family None stands for rows whose runtime has none of ours."""
+        """Spread value(category, family) over the rows; family is None for rows whose runtime has no layer of ours."""
         own = self.functions[column].cat
         families = (None, *self.families)
         table = np.full((len(own.categories) + 1, len(families)), absent, dtype)
@@ -97,14 +97,14 @@ class DefenderMatch:
 
     @cached_property
     def has_wrapper_variable(self) -> Flags:
-        """Tell a row whether AWS_LAMBDA_EXEC_WRAPPER is set, to whatever value."""
+        """Return a flag a row: whether AWS_LAMBDA_EXEC_WRAPPER is set, to any value."""
         names = self.functions["env_names"]
         present: list[object] = [EXEC_WRAPPER in text.split(";") for text in names.cat.categories]
         return by_category(names, present, bool, True)
 
     @cached_property
     def has_our_wrapper(self) -> Flags:
-        """Tell a row whether AWS_LAMBDA_EXEC_WRAPPER has the value that the row's family gets (any of ours without)."""
+        """Return a flag a row: whether AWS_LAMBDA_EXEC_WRAPPER is the family's wrapper (without a family: any of ours)."""
         known = {family: self.rules.defender.wrapper_for(family) for family in self.families}
 
         def ours(text: str, family: Family | None) -> bool:
@@ -114,7 +114,7 @@ class DefenderMatch:
 
     @property
     def protection(self) -> Codes:
-        """Give an index into PROTECTIONS a row."""
+        """Return an index into PROTECTIONS a row."""
         return np.take(_PROTECTION, self.layer + len(_PROTECTION) // 2 * self.has_our_wrapper)
 
 

@@ -1,4 +1,4 @@
-"""What the risk engine judges by: the configuration's rules, the opt-outs and the quarantine, in one value."""
+"""The input of the risk engine besides the frame: the configuration's rules, the opt-outs and the quarantine."""
 
 from dataclasses import dataclass, field, replace
 
@@ -22,10 +22,10 @@ class Rules:
 
     @property
     def need_tags(self) -> bool:
-        """Tell whether a verdict depends on the functions' tags."""
+        """Return whether a verdict depends on the functions' tags."""
         return self.require_tag is not None or self.optout_tag is not None
 
     def for_reread(self) -> "Rules":
-        """Give the rules for a function read again before its change: its utilization was judged in the plan."""
+        """Return the rules for a function read again before its change: its utilization was checked for the plan."""
         utilization = self.risk.utilization.model_copy(update={"enabled": False})
         return replace(self, risk=self.risk.model_copy(update={"utilization": utilization}))

@@ -1,7 +1,7 @@
-"""The life of each Lambda runtime: when it is deprecated, and from when AWS lets nobody update a function on it.
+"""The lifecycle of each Lambda runtime: when it is deprecated, and from when AWS refuses updates of its functions.
 
 A function whose runtime is blocked for updates can't be protected, and one that we protect shortly before can't be
-rolled back afterwards. The dates come from data/lambda_runtimes.json, which says where they were taken from.
+rolled back afterwards. The dates come from data/lambda_runtimes.json, which names their source.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def lifecycle(runtime: str) -> RuntimeLifecycle | None:
 
 
 def update_blocked(runtime: str, today: date) -> bool:
-    """Tell whether AWS refuses every update of a function on `runtime`: from the announced day on."""
+    """Return whether AWS refuses every update of a function on `runtime`: from the announced day on."""
     known = lifecycle(runtime)
     return known is not None and known.update_block is not None and known.update_block <= today
 
 
 def blocked_soon(runtime: str, today: date, days: int = 60) -> bool:
-    """Tell whether updates on `runtime` are open today and blocked within `days` days."""
+    """Return whether updates on `runtime` are open today and blocked within `days` days."""
     return not update_blocked(runtime, today) and update_blocked(runtime, today + timedelta(days=days))
 
 

@@ -1,4 +1,4 @@
-"""Whatever Lambda answers: a function is eligible only by what could be read, or the answer counts as broken."""
+"""Whatever Lambda answers: a function passes a check only on what could be read, or the answer is broken."""
 
 import copy
 from datetime import date
@@ -113,7 +113,7 @@ def test_a_refusal_that_quotes_what_was_sent(code: str, data: st.DataObject) -> 
         assert secret not in describe(error)
 
 
-def test_the_frame_is_assessed_the_same_as_one_row() -> None:
+def test_the_function_that_the_others_are_made_from_is_eligible() -> None:
     """What the others start from is eligible, so that a fault of theirs would show."""
     whole = copy.deepcopy(WHOLE)
     functions = frame_of([whole], "aws", ACCOUNT, REGION, RULES.defender.variable_names)

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is taken as it says or refused in one line that names it: never a traceback."""
+"""Whatever a file contains, it is read as written or refused in one line that names it: never a traceback."""
 
 import json
 import subprocess
@@ -104,11 +104,11 @@ def test_a_configuration(text: bytes) -> None:
 
 def assert_no_default_in_place_of_what_is_written(read: Configuration, text: bytes) -> None:
     written = yaml.safe_load(text)
-    reported = read.model_dump(mode="json", exclude_unset=True)
-    assert reported.keys() == written.keys()
+    document = read.model_dump(mode="json", exclude_unset=True)
+    assert document.keys() == written.keys()
     for section, keys in written.items():
         if isinstance(keys, dict):
-            assert reported[section].keys() == keys.keys(), section
+            assert document[section].keys() == keys.keys(), section
     numbers = (read.sweep.unit_timeout_sec, read.sweep.calls_per_second, read.rollout.stop_after_failure_pct)
     assert all(0 <= number < float("inf") for number in numbers), "a limit that no number is compared with"
 

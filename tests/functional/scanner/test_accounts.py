@@ -1,4 +1,4 @@
-"""The organization's accounts: state, OU path, scope; and refusals told in one line."""
+"""The organization's accounts: state, OU path, scope; and refusals in one line."""
 
 from collections import Counter
 from typing import Any
@@ -58,11 +58,11 @@ class Organization:
 
     def account(self, account_id: str) -> dict[str, Any]:
         state = self.states.get(account_id, "ACTIVE")
-        told = {"Status": state} if self.status_only else {"State": state}
+        status = {"Status": state} if self.status_only else {"State": state}
         return {
             "Id": account_id,
             "Name": f"name {account_id}",
-            **told,
+            **status,
             **({"Paths": [PATHS[account_id]]} if self.paths else {}),
         }
 

@@ -113,7 +113,7 @@ def test_without_a_tag_rule_nothing_is_asked(aws: Faulty) -> None:
 @pytest.mark.parametrize(
     "error", [refused("GetResources"), throttled("GetResources"), OSError("x"), KeyError("x")]
 )
-def test_tags_that_cannot_be_read_fail_closed_and_are_told(
+def test_tags_that_cannot_be_read_fail_closed_and_are_logged(
     aws: Faulty, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     deploy(B, TAGGED)

@@ -1,4 +1,4 @@
-"""What a function serves, and whether that is protected: pure, held against a plainer telling of the same."""
+"""What a function serves, and whether that is protected: pure, compared with a plainer form of the same rules."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ def test_only_what_is_protected_wherever_traffic_goes_counts(rows: list[tuple[st
 
 
 @given(QUALIFIERS, CARRIES)
-def test_what_is_told_names_every_alias_with_its_versions(
+def test_the_text_names_every_alias_with_its_versions(
     qualifiers: dict[str, tuple[str, ...]], carries: dict[str, VersionProtection]
 ) -> None:
     parts = [part.partition("=") for part in format_aliases(qualifiers, carries).split(";") if part]
@@ -108,7 +108,7 @@ def test_an_alias_serves_its_version_and_the_one_it_gives_a_weight(
         {"FunctionVersion": "3", "RoutingConfig": {"AdditionalVersionWeights": ["4"]}},
     ],
 )
-def test_an_alias_that_does_not_tell_is_broken(alias: dict[str, Any]) -> None:
+def test_an_alias_without_its_versions_is_broken(alias: dict[str, Any]) -> None:
     with pytest.raises(BrokenAnswer):
         versions_of(alias)
 

@@ -1,4 +1,4 @@
-"""Functions as Lambda describes them, and what the risk engine says of them."""
+"""Functions as Lambda describes them, and their assessment by the risk engine."""
 
 from datetime import date
 from typing import Any

@@ -34,21 +34,23 @@ def test_each_check_has_its_column_and_reads_columns_that_exist() -> None:
         assert set(check.reads) <= columns | LATER, check.code
 
 
-def test_each_check_tells_its_threshold_from_the_configuration() -> None:
+def test_each_check_names_its_threshold_from_the_configuration() -> None:
     changed = rules({"min_memory_mb": 300, "timeout_buffer_sec": 60, "max_layers": 3, "zipped_size_threshold_mb": 40,
                      "utilization": {"threshold_pct": 80}, "allowed_kinds": ["durable"], "architectures": ["arm64"]})  # fmt: skip
-    told = " ".join(check.threshold(changed) for check in CHECKS)
+    threshold = " ".join(check.threshold(changed) for check in CHECKS)
     for part in ("300 MB", "840 s", "fewer than 3", "40 MB", "80 %", "durable", "arm64"):
-        assert part in told
+        assert part in threshold
 
 
 def test_a_threshold_says_where_a_rule_is_off_and_which_tag_is_meant() -> None:
-    def told(code: str, **risk: Any) -> str:
+    def threshold(code: str, **risk: Any) -> str:
         return BY_CODE[code].threshold(rules(risk))
 
-    assert told("memory_utilization") == "at most 95 % over 14 days; unmeasured passes"
-    assert told("timeout_utilization", utilization={"when_unmeasured": "skip"}).endswith("unmeasured fails")
-    assert told("timeout_utilization", utilization={"enabled": False}) == "not checked"
+    assert threshold("memory_utilization") == "at most 95 % over 14 days; unmeasured passes"
+    assert threshold("timeout_utilization", utilization={"when_unmeasured": "skip"}).endswith(
+        "unmeasured fails"
+    )
+    assert threshold("timeout_utilization", utilization={"enabled": False}) == "not checked"
     tagged = replace(
         rules(),
         require_tag=Tag(key="SecurityScan", value="true"),
@@ -56,7 +58,7 @@ def test_a_threshold_says_where_a_rule_is_off_and_which_tag_is_meant() -> None:
     )
     assert BY_CODE["tag_required"].threshold(tagged) == "SecurityScan=true"
     assert BY_CODE["opted_out"].threshold(tagged).endswith("opt-out tag: Defender=off")
-    assert told("tag_required") == "no rule"
+    assert threshold("tag_required") == "no rule"
 
 
 def test_names_that_no_key_takes_off_the_exclusion_list_are_documented() -> None:

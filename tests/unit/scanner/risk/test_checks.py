@@ -463,7 +463,7 @@ def test_tags_decide_where_they_were_read(required: bool, optout: bool, expected
 # Verdicts
 
 
-def test_all_reasons_are_told_in_the_catalogue_s_order() -> None:
+def test_all_reasons_are_named_in_the_catalogue_s_order() -> None:
     worst = function(
         "us-east-1.app", PackageType="Image", Architectures=["arm64"], Runtime="java8", MemorySize=128, Timeout=900,
         layers=OTHERS, CodeSize=10**9, variables={EXEC_WRAPPER: "/x", "B": "x" * 5000}, State="Failed",
@@ -508,7 +508,7 @@ def test_an_absent_category_is_unknown_and_passes_no_check() -> None:
         assert list(assess_risk(functions, rules(), TODAY)["reasons"]) == [code, ""], column
 
 
-def test_the_frame_that_is_judged_stays_as_it_was() -> None:
+def test_assessing_leaves_the_frame_unchanged() -> None:
     from scanner.risk.engine import assess_risk
     from tests.unit.scanner.risk.assessed import frame
 

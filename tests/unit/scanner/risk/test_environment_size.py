@@ -1,4 +1,4 @@
-"""The size that `explain` tells is Lambda's measure of what would be sent, whatever stands in the function's name."""
+"""The size that `explain` shows is what Lambda would measure, whatever the function's name is."""
 
 from typing import Any
 

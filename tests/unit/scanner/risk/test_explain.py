@@ -38,7 +38,7 @@ def explained(
     return {finding.code: finding for finding in explain(assessed, by, today)}
 
 
-def test_every_check_is_told_in_the_catalogue_s_order() -> None:
+def test_every_check_is_listed_in_the_catalogue_s_order() -> None:
     found = explained(function())
     assert list(found) == [check.code for check in CHECKS]
     for code, finding in found.items():
@@ -125,7 +125,7 @@ def test_a_runtime_is_warned_of_for_60_days_with_its_date_and_successor(
         ({"memory_utilization_pct": [float("nan")], "memory_utilization_outcome": ["not_asked"]}, "not measured (only functions that pass every other check are)", None),
     ],
 )  # fmt: skip
-def test_utilization_tells_measured_from_unmeasured_and_unread(
+def test_utilization_is_measured_unmeasured_or_could_not_be_read(
     added: dict[str, Any], value: str, passed: bool | None
 ) -> None:
     added["memory_utilization_outcome"] = pd.Categorical(added["memory_utilization_outcome"])

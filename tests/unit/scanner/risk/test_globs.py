@@ -1,4 +1,4 @@
-"""Names against globs: many at once says what fnmatch says of each."""
+"""Names against globs: matching many at once equals fnmatch on each."""
 
 import fnmatch
 

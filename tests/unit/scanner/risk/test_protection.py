@@ -77,7 +77,7 @@ def test_a_layer_in_every_account_belongs_to_the_function_s_own_account() -> Non
     assert protection(both, own) == "outdated"
 
 
-def test_own_account_layers_are_told_apart_account_by_account() -> None:
+def test_own_account_layers_are_matched_account_by_account() -> None:
     own = rules(defender={"layers": {"python": "arn:aws:lambda:{region}:{account_id}:layer:tw:4"}})
     other = "555566667777"
     frames = [
