@@ -29,7 +29,7 @@ class Clients:
         self._config = Config(user_agent=user_agent)
 
     def get(self, service: str, region: str) -> BaseClient:
-        """Give the client of a service in a region."""
+        """Return the client of a service in a region."""
         client = self._clients.get((service, region))
         if client is not None:
             return client

@@ -166,19 +166,22 @@ class ConnectionPool:
             return self._endpoints.setdefault(origin, _Endpoint(pool, proxy_url, forwards))
 
     def _manager(self, proxy_url: str) -> PoolManager:
-        manager = PoolManager(**self._options)
-        if proxy_url:
-            try:
-                manager = ProxyManager(
+        try:
+            manager = (
+                ProxyManager(
                     proxy_url,
                     proxy_headers=_authorization(proxy_url),
                     proxy_ssl_context=self._context,
                     **self._options,
                 )
-            except HTTPError:
-                raise BadInput(
-                    f"the proxy {mask_proxy_url(proxy_url)} can't be used; name one by http://HOST:PORT"
-                ) from None
+                if proxy_url
+                else PoolManager(**self._options)
+            )
+        except (HTTPError, ValueError):
+            # The error quotes the URL, its password included.
+            raise BadInput(
+                "the proxy of HTTPS_PROXY or HTTP_PROXY can't be used; name one by http://HOST:PORT or https://HOST:PORT"
+            ) from None
         manager.pool_classes_by_scheme = self._pool_classes
         return manager
 
