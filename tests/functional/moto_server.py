@@ -46,7 +46,7 @@ def serving() -> Iterator[str]:
     """Serve moto on loopback, in a thread of this process; yield its address."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
     server = make_server("127.0.0.1", 0, OneAtATime(), threaded=True, request_handler=MotoRequestHandler)
-    thread = threading.Thread(target=server.serve_forever, name="moto", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=[0.05], name="moto", daemon=True)
     with like_aws():
         thread.start()
         try:
