@@ -11,6 +11,7 @@ from typing import Any
 from remediator.journal.store import started_at
 from reports.data import columns
 from reports.data.coverage import by_account
+from reports.data.functions_table import functions_table
 from reports.data.read_back import read_csv, read_summary
 from reports.data.run_result import RunResult
 from reports.data.summary import Previous, summarize
@@ -80,15 +81,15 @@ def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[s
     """Write all files into a local folder, summary.json last: it lists the others."""
     summary = summarize(result, previous)
     accounts = by_account(result.accounts, result.units, result.functions)
-    functions = csv_files.functions_table(result.functions, result.accounts, result.partition)
+    functions = functions_table(result.functions, result.accounts, result.partition)
     csv_files.write_csv(functions, columns.FUNCTIONS, folder, "functions")
     csv_files.write_csv(accounts, columns.ACCOUNTS, folder, "accounts")
     csv_files.write_csv(result.units, columns.UNITS, folder, "units")
     csv_files.write_csv(result.changes, columns.CHANGES, folder, "changes")
     if result.plan_json is not None:
         (folder / "plan.json").write_bytes(result.plan_json)
-        standing = json.dumps(result.standing.as_dict(), indent=1, ensure_ascii=True)
-        (folder / "rollout.json").write_text(standing + "\n", encoding="utf-8")
+        rollout = json.dumps(result.rollout.as_dict(), indent=1, ensure_ascii=True)
+        (folder / "rollout.json").write_text(rollout + "\n", encoding="utf-8")
     summary["files"] = _described_all(folder)
     report = html.render_run(result, summary, accounts, functions, previous)
     (folder / "report.html").write_text(report, encoding="utf-8")

@@ -169,7 +169,7 @@ def finish(
     changes: pd.DataFrame,
     plan: Plan | None = None,
     stopped: GuardStop | None = None,
-    standing: RolloutStatus | None = None,
+    rollout: RolloutStatus | None = None,
     *,
     cut_short: bool = False,
 ) -> JobResult:
@@ -197,11 +197,11 @@ def finish(
         stages=context.stages,
         calls=context.aws.calls.as_dict(),
         version=__version__,
-        standing=standing or RolloutStatus(),
+        rollout=rollout or RolloutStatus(),
         security_hub=told,
     )
     summary = write_run(context.store, result)
-    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.standing.lines())
+    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.rollout.lines())
     ending = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
     if context.mode == "scan":
         return ending

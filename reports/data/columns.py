@@ -15,3 +15,8 @@ ACCOUNTS = (
 )  # fmt: skip
 UNITS = ("account_id", "region", "outcome", "functions", "detail")
 CHANGES = ("account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts")
+COVERAGE = (
+    "account_id", "account_name", "ou_path", "outcome", "units_expected", "units_read", "functions", "protected",
+    "eligible", "skipped", "excluded", "covered_pct", "coverable_pct", "functions_start", "protected_start",
+    "newly_protected", "lost",
+)  # fmt: skip

@@ -24,7 +24,7 @@ class RunResult:
     stages: seconds by stage. calls: counts by service and operation.
     cut_short: the run was told to stop, or its time was up, before all its changes were tried.
     version: this program's version.
-    standing: where the rollout stands, of a run that planned.
+    rollout: waves, health of changed functions and drift, of a run that planned.
     security_hub: what became of the findings (open, imported, closed, failed, waiting, error), or None where not asked.
     """
 
@@ -46,7 +46,7 @@ class RunResult:
     stages: Mapping[str, float] = field(default_factory=dict)
     calls: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
-    standing: RolloutStatus = field(default_factory=RolloutStatus)
+    rollout: RolloutStatus = field(default_factory=RolloutStatus)
     security_hub: Mapping[str, Any] | None = None
 
     @property

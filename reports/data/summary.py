@@ -60,7 +60,7 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
         "changes_by_outcome": outcomes,
         "optouts": [entry.model_dump(mode="json") for entry in result.optouts],
         "quarantined": len(result.quarantine),
-        **result.standing.counts(),
+        **result.rollout.counts(),
         "security_hub": result.security_hub,
         "since_previous": _since(coverage, previous),
         "stages_sec": {stage: round(seconds, 3) for stage, seconds in result.stages.items()},
@@ -71,6 +71,11 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
 def utc(moment: datetime) -> str:
     """Write a moment as ISO 8601 in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows by column name, for a template."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _headline(coverage: Coverage) -> dict[str, int]:

@@ -6,18 +6,14 @@ import io
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.data.columns import FUNCTIONS
 from reports.render.text import visible
-from scanner.core.arns import function_arns
-from scanner.inventory.alias_traffic import effective_protection
-from scanner.inventory.measured import NOT_ASKED
 
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024
@@ -26,13 +22,6 @@ _CHUNK = 50_000
 _EMPTY_BELOW_ZERO = (
     "memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start", "provisioned_concurrency",
 )  # fmt: skip
-# What a run that was not asked for it does not have; each with what stands for "not known" in its column.
-_OPTIONAL: Mapping[str, Any] = {
-    **dict.fromkeys(("memory_utilization_pct", "timeout_utilization_pct"), np.float32("nan")),
-    **dict.fromkeys(("memory_utilization_outcome", "timeout_utilization_outcome"), NOT_ASKED),
-    **dict.fromkeys(("effective_protection", "served", "aliases", "snap_start", "served_outcome"), ""),
-    "provisioned_concurrency": np.int32(-1),
-}
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
 _STARTS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
@@ -56,31 +45,6 @@ def _neutral_all(texts: list[str]) -> list[str]:
     joined = ";" + ";".join(texts)
     plain = joined.isascii() and joined.isprintable() and ATHENA_ESCAPE not in joined
     return texts if plain and not _SUSPECT.search(joined) else [neutral(text) for text in texts]
-
-
-def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: str) -> pd.DataFrame:
-    """Give functions.csv's columns: the assessed frame, its accounts' names and OUs, and the ARNs."""
-    account = pd.Categorical(functions["account_id"].astype("category"))
-    known = accounts.drop_duplicates("account_id").set_index("account_id")
-    looked_up = known.reindex(account.categories)
-    codes = account.codes
-    if "served" in functions:
-        functions = functions.assign(effective_protection=effective_protection(functions))
-    absent = {
-        name: _constant(value, len(functions)) for name, value in _OPTIONAL.items() if name not in functions
-    }
-    return functions.assign(
-        **absent,
-        account_name=_by_code(looked_up["account_name"], codes),
-        ou_path=_by_code(looked_up["ou_path"], codes),
-        function_arn=function_arns(functions, partition),
-    )[list(FUNCTIONS)]
-
-
-def _constant(value: Any, rows: int) -> Any:
-    return (
-        pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), [value]) if isinstance(value, str) else value
-    )
 
 
 def write_csv(frame: pd.DataFrame, columns: tuple[str, ...], folder: Path, name: str) -> Path:
@@ -123,12 +87,6 @@ class _Column:
         if pd.api.types.is_integer_dtype(part.dtype):
             return ["" if cell == self._empty else cell for cell in part.tolist()]
         return _neutral_all([cell if isinstance(cell, str) else "" for cell in part.tolist()])
-
-
-def _by_code(values: "pd.Series[Any]", codes: "np.ndarray[Any, Any]") -> pd.Categorical:
-    """Spread one value an account over the functions as categories: accounts may share a value."""
-    shared = pd.Categorical(values.fillna("").astype(str))
-    return pd.Categorical.from_codes(shared.codes[codes], categories=shared.categories)
 
 
 def _rows(rows: Iterable[Sequence[object]]) -> str:
