@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from reports.data.columns import COVERAGE
-from reports.data.week import Week, accounts_of, moved, runs_of
+from reports.data.week import Week, accounts_of, runs_of, week_changes
 from reports.data.weekly import coverage_table, weekly_summary, weekly_view
 from reports.render.csv import csv_text
 from reports.render.weekly import FILES, render_weekly
@@ -28,7 +28,7 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
             f"looked in {store.url('runs')}{f'; {len(broken)} runs there are broken' if broken else ''}"
         )
     accounts, before = accounts_of(store, sweeps[-1]), accounts_of(store, sweeps[0])
-    difference = moved(store, sweeps[0], sweeps[-1])
+    difference = week_changes(store, sweeps[0], sweeps[-1])
     summary = weekly_summary(store, chosen, runs, broken, difference, now)
     view = weekly_view(summary, accounts, before, difference)
     folder = f"weekly/{week}"

@@ -12,21 +12,21 @@ from scanner.settings import DefenderSettings, RiskSettings
 TARGET = Path(__file__).parents[1] / "docs" / "checks.md"
 _HEAD = """# The checks
 
-Every function is held against all of these, and every check that fails is one of its `reasons`. A function is changed
+Every function is assessed by all of these, and every check that fails is one of its `reasons`. A function is changed
 only if none fails. Where a risk check fails, its verdict is `skipped`; where a policy check fails, it is `excluded`.
 A function that is `protected` stays protected, whatever fails.
 
-What a field leaves out means what AWS means by it (no `Architectures`: x86_64; no `PackageType`: Zip). A field that
-cannot be read never passes a check. Where the environment as a whole cannot be read, `env_unreadable` fails and stands
-for the checks of the wrapper and of the size, which cannot be judged then.
+A missing field has AWS's default (no `Architectures`: x86_64; no `PackageType`: Zip). A field that cannot be read
+never passes a check. Where the environment as a whole cannot be read, `env_unreadable` fails in place of the checks
+of the wrapper and of the size.
 
-The thresholds below are the defaults; [configuration.md](configuration.md) tells how to change them. This page is
+The thresholds below are the defaults; [configuration.md](configuration.md) describes how to change them. This page is
 written by `python -m tools.checks_document` from `scanner/risk/catalogue.py`.
 """
 
 
 def document() -> str:
-    """Give the page."""
+    """Return the page."""
     rows = [f"| [`{check.code}`](#{check.code}) | {check.kind} | {check.title} |" for check in CHECKS]
     table = "\n".join(["| Code | Kind | Check |", "| --- | --- | --- |", *rows])
     return "\n".join([_HEAD, table, *map(_section, CHECKS)])

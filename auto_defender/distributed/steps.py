@@ -1,7 +1,7 @@
-"""The hourly job in three steps, a call each: begin it, sweep a batch of accounts, conclude it.
+"""The hourly job in three steps, one invocation each: begin it, sweep a batch of accounts, merge the batches.
 
 The batches only read, with sessions that can't write. Everything that changes a function or has a limit (the plan, the
-changes, the breaker, the journal) is in the last step, where one process sees all of it, as in a run of one process.
+changes, the breaker, the journal) is in the last step: one process does it, as in a run of one process.
 """
 
 import logging
@@ -17,7 +17,7 @@ from auto_defender.distributed.frames import joined
 from auto_defender.distributed.parts import Begun, Failed, Part, Parts, Work
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
-from auto_defender.jobs.run import conclude, held_lock, resolve
+from auto_defender.jobs.run import conclude, resolve, run_lock
 from auto_defender.observation import Observation
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.lock import RunLock, Step
@@ -25,20 +25,18 @@ from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, Internal
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
 
 log = logging.getLogger(__name__)
-_DEFECTS = ("InternalError", "WrongAccount")
-_AFTER_FAILURES = (
-    "See the failed batches in the state machine's map run, mend that; the next run starts afresh"
-)
+_INTERNAL_ERRORS = ("InternalError", "WrongAccount")
+_AFTER_FAILURES = "See the failed batches in the state machine's map run, fix the cause; the next run starts again from the beginning"
 
 
 def begin(context: Context, batch_size: int) -> dict[str, Any]:
-    """Take the lock, find out what killed runs left open, list the accounts, and write the manifest of the batches.
+    """Take the lock, resolve the open changes of killed runs, list the accounts, and write the manifest of the batches.
 
-    Gives run_id, bucket and manifest (its key), which is all that the state machine carries on.
+    Return run_id, bucket and manifest (its key): all that the state machine passes on.
     """
     if not context.store.url("state").startswith("s3://"):
         raise BadInput("a state machine reads its batches from S3: make the key 'output' s3://bucket/prefix")
-    with held_lock(context, "first") as lock:
+    with run_lock(context, "first") as lock:
         resolved = resolve(context, lock)
         accounts = organization_accounts(context)
         begun = Begun(
@@ -56,9 +54,9 @@ def begin(context: Context, batch_size: int) -> dict[str, Any]:
 
 
 def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
-    """Sweep and judge the accounts of one batch, and leave what was seen for the last step; renews the run's lock.
+    """Sweep and assess the accounts of one batch and write the result for the last step; renew the run's lock.
 
-    Raises what made that impossible, after leaving a note of it. May be called again for the same batch.
+    An error is written for the last step, then raised. May be called again for the same batch.
     """
     parts = Parts(context.store, context.run_id)
     begun = parts.begun()
@@ -75,10 +73,10 @@ def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
 
 
 def merge(context: Context, stopped: str) -> JobResult:
-    """Put together what the batches saw, then go on as a run of one process does after its sweep.
+    """Merge the batches' results, then continue as a run of one process does after its sweep.
 
-    stopped: why the state machine gave the batches up, "" where it did not; then nothing is changed. Units of a batch
-    that never came back are `timed_out`, of one that failed `error`. Raises Defect where one met a defect.
+    stopped: why the state machine stopped the batches, in which case nothing is changed; "" where it did not. Units
+    of a batch without a result are `timed_out`, of one that failed `error`. Raise InternalError where a batch had one.
     """
     parts = Parts(context.store, context.run_id)
     begun = parts.begun()
@@ -88,13 +86,13 @@ def merge(context: Context, stopped: str) -> JobResult:
     with _lock_of(context, begun, "last") as lock:
         _check_configuration(context, begun)
         observed = _observed(concluding, begun, parts)
-        ending = conclude(concluding, observed, begun.resolved, lock if writes else None, guard)
+        result = conclude(concluding, observed, begun.resolved, lock if writes else None, guard)
     parts.clear()
-    return ending
+    return result
 
 
 def _observed(context: Context, begun: Begun, parts: Parts) -> Observation:
-    """Put the batches together; what they took and called counts as the run's."""
+    """Merge the batches; their stages and calls count as the run's."""
     _include(context, begun.work)
     units, functions = [], []
     for batch in begun.batches:
@@ -106,16 +104,16 @@ def _observed(context: Context, begun: Begun, parts: Parts) -> Observation:
         _include(context, part.work)
         units.append(part.observed.units)
         functions.append(part.observed.functions)
-    seen = joined(functions) if functions else nothing_observed(context).functions
-    return Observation(begun.accounts, joined(units), seen)
+    merged = joined(functions) if functions else nothing_observed(context).functions
+    return Observation(begun.accounts, joined(units), merged)
 
 
 def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> pd.DataFrame:
-    """Give the ledger of a batch that has seen nothing: none of its units is missing, none is called empty."""
-    if failed is not None and failed.error in _DEFECTS:
-        raise InternalError(f"a batch met a defect, nothing is changed: {failed.detail}")
+    """Return the ledger of a batch without a result: every expected unit, none of them read."""
+    if failed is not None and failed.error in _INTERNAL_ERRORS:
+        raise InternalError(f"a batch had an internal error, nothing is changed: {failed.detail}")
     outcome: Outcome = "timed_out" if failed is None else "error"
-    detail = f"its batch failed: {failed.detail}" if failed else "its batch never came back"
+    detail = f"its batch failed: {failed.detail}" if failed else "its batch did not finish"
     log.error("%d accounts not read: %s", len(accounts), detail)
     regions = context.configuration.organization.regions
     expected = [ANY_REGION] if regions == "enabled" else list(regions)
@@ -128,14 +126,14 @@ def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> 
 
 
 def _batches(accounts: pd.DataFrame, size: int) -> dict[str, list[str]]:
-    """Cut the accounts into batches of a size, by account id."""
+    """Split the accounts into batches; return account ids by batch."""
     account_ids = accounts["account_id"].tolist()
     starts = range(0, len(account_ids), size)
     return {f"{number:04}": account_ids[start : start + size] for number, start in enumerate(starts, start=1)}
 
 
 def _lock_of(context: Context, begun: Begun, step: Step) -> AbstractContextManager[RunLock | None]:
-    """Give the lock that the run took when it began, where it took one."""
+    """Return the lock that the first step took, if it took one."""
     return RunLock(context.store, context.run_id, step=step) if begun.mode == "apply" else nullcontext()
 
 
@@ -145,10 +143,10 @@ def _digest(context: Context) -> str:
 
 
 def _check_configuration(context: Context, begun: Begun) -> None:
-    """Refuse to go on under another configuration: half a run would be judged by each."""
+    """Raise BadInput if the configuration has changed: half of the run would be assessed by each."""
     if _digest(context) != begun.config_digest:
         raise BadInput(
-            f"the configuration has changed since run {context.run_id} began; the next run takes it up"
+            f"the configuration has changed since run {context.run_id} began; the next run uses it"
         )
 
 

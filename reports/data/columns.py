@@ -1,4 +1,4 @@
-"""The columns of the CSV files; docs/schema.md says what each means."""
+"""The columns of the CSV files; docs/schema.md defines each."""
 
 # The column order is a contract: new columns go to the end.
 FUNCTIONS = (

@@ -1,4 +1,4 @@
-"""What report.html of a run shows: its tables, cut to what a page can hold."""
+"""The view of a run's report.html: its tables, cut to a page's size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _ORDER = ("eligible", "skipped", "excluded", "protected")
 
 @dataclass(frozen=True)
 class Table:
-    """A plain table that may be cut: its first rows, and how many there are in all."""
+    """A table that may be cut: its first rows, and the number of all rows."""
 
     rows: list[dict[str, Any]]
     total: int
@@ -107,14 +107,14 @@ def _reasons(found: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _groups(frame: pd.DataFrame) -> Table:
-    """Rows by what can be gained there, most first."""
+    """Return one row per group with its shares, most eligible functions first."""
     shares = with_shares(frame).sort_values(["eligible", "functions"], ascending=False, kind="stable")
     rows = [{"name": str(name), **row} for name, row in shares.head(_ROWS).to_dict("index").items()]
     return Table(rows, len(shares))
 
 
 def _changes(changes: pd.DataFrame) -> Table:
-    """Failed ones first, then what was put off, then the rest."""
+    """Return the changes: failed first, then dropped and deferred, then the rest."""
     order = ("failed", "dropped", "deferred", "rolled_back", "changed", "planned")
     rank = {outcome: place for place, outcome in enumerate(order)}
     ordered = changes.iloc[
@@ -131,7 +131,7 @@ def _units(units: pd.DataFrame, accounts: pd.DataFrame, wanted: "pd.Series[bool]
 
 
 def _optouts(result: RunResult) -> list[dict[str, Any]]:
-    """Give all entries, those that lapse first on top; `state` is expired, soon or in_force."""
+    """Return all opt-outs, the first to expire on top; `state` is expired, soon or in_force."""
     today = result.started.date()
     entries = sorted(result.optouts, key=lambda entry: entry.expires or date.max)
     return [
@@ -142,30 +142,30 @@ def _optouts(result: RunResult) -> list[dict[str, Any]]:
             "reason": entry.reason,
             "owner": entry.owner,
             "expires": entry.expires.isoformat() if entry.expires else "never",
-            "state": _lapse(entry.expires, today),
+            "state": _optout_state(entry.expires, today),
         }
         for entry in entries
     ]
 
 
-def _lapse(expires: date | None, today: date) -> str:
+def _optout_state(expires: date | None, today: date) -> str:
     if expires is None:
         return "in_force"
     return "expired" if expires < today else "soon" if expires - today <= _SOON else "in_force"
 
 
 def _drifting(functions: pd.DataFrame) -> Table:
-    """Functions that carry a part of the Defender, or an older version of it."""
+    """Return the functions with only a part of the Defender, or an older version."""
     return _table(functions[functions["protection"].isin(("partial", "outdated"))])
 
 
 def _table(frame: pd.DataFrame) -> Table:
-    """Give the first rows of a frame."""
+    """Return the first rows of a frame."""
     return Table(rows_of(frame.head(_ROWS)), len(frame))
 
 
 def _cut(things: Sequence[Any]) -> Table:
-    """Give the first of a list of dataclasses; rollout.json has all."""
+    """Return the first of a sequence of dataclasses; rollout.json has all."""
     return Table([vars(thing) for thing in things[:_ROWS]], len(things))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from reports.data.coverage import by_ou, with_shares
 from reports.data.read_back import read_weekly
 from reports.data.summary import rows_of, utc
-from reports.data.week import Moved, Run, Week, gaps
+from reports.data.week import Run, Week, WeekChanges, gaps
 from storage.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,12 @@ _SHARES = ("of_coverable", "of_all")
 
 
 def weekly_summary(
-    store: Store, week: Week, runs: Sequence[Run], broken: Sequence[str], difference: Moved, now: datetime
+    store: Store,
+    week: Week,
+    runs: Sequence[Run],
+    broken: Sequence[str],
+    difference: WeekChanges,
+    now: datetime,
 ) -> dict[str, Any]:
     """Return the week's summary.json; docs/schema.md lists its keys.
 
@@ -66,7 +71,7 @@ def weekly_summary(
 
 
 def weekly_view(
-    summary: Mapping[str, Any], accounts: pd.DataFrame, before: pd.DataFrame, difference: Moved
+    summary: Mapping[str, Any], accounts: pd.DataFrame, before: pd.DataFrame, difference: WeekChanges
 ) -> dict[str, Any]:
     """Return what the templates show beside the summary and the chart.
 
@@ -88,7 +93,7 @@ def weekly_view(
     }
 
 
-def coverage_table(accounts: pd.DataFrame, before: pd.DataFrame, difference: Moved) -> pd.DataFrame:
+def coverage_table(accounts: pd.DataFrame, before: pd.DataFrame, difference: WeekChanges) -> pd.DataFrame:
     """Return coverage.csv: one row per account at the week's end, with its numbers at the start and what changed."""
     start = before.set_index("account_id")[["functions", "protected"]]
     table = with_shares(accounts).join(start.add_suffix("_start"), on="account_id")

@@ -1,4 +1,4 @@
-"""CSV: RFC 4180, UTF-8, one line a row, cells that no spreadsheet takes for a formula; docs/schema.md has the columns."""
+"""CSV: RFC 4180, UTF-8, one line per row, no cell that a spreadsheet reads as a formula; docs/schema.md has the columns."""
 
 import csv
 import gzip
@@ -18,7 +18,7 @@ from reports.render.text import visible
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024
 _CHUNK = 50_000
-# -1 stands for "not known" in these; in a file that is an empty cell.
+# In these, -1 means "not known" and is written as an empty cell.
 _EMPTY_BELOW_ZERO = (
     "memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start", "provisioned_concurrency",
 )  # fmt: skip
@@ -26,38 +26,38 @@ _EMPTY_BELOW_ZERO = (
 _STARTS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
 _SUSPECT = re.compile(f";{_STARTS}")
-# Athena's OpenCSVSerde needs an escape character and takes it out of the cells: stacksets/athena.yaml names this one.
+# Athena's OpenCSVSerde needs an escape character and removes it from cells: stacksets/athena.yaml has this one.
 ATHENA_ESCAPE = "`"
 
 
 def neutral(text: str) -> str:
-    r"""Write a cell: one line, and no part of it that a spreadsheet would take for a formula.
+    r"""Return a cell's text: one line, no part of which a spreadsheet reads as a formula.
 
-    What can't be seen is an escape (\n, \u202e), as Athena ends a row at a line break even within quotes; so is
-    Athena's escape character; an apostrophe stands before what would start a formula.
+    Invisible characters are escapes (\n, \u202e), because Athena ends a row at a line break even within quotes; so is
+    Athena's escape character. An apostrophe precedes what would start a formula.
     """
     escaped = visible(text).replace(ATHENA_ESCAPE, f"\\u{ord(ATHENA_ESCAPE):04x}")
     return _FORMULA.sub("'", escaped)
 
 
 def _neutral_all(texts: list[str]) -> list[str]:
-    """Write many cells; one look at all of them together tells that nearly always each can stay as it is."""
+    """Return many cells' texts; one test of all of them together finds nearly always that none needs a change."""
     joined = ";" + ";".join(texts)
     plain = joined.isascii() and joined.isprintable() and ATHENA_ESCAPE not in joined
     return texts if plain and not _SUSPECT.search(joined) else [neutral(text) for text in texts]
 
 
 def write_csv(frame: pd.DataFrame, columns: tuple[str, ...], folder: Path, name: str) -> Path:
-    """Write `name`.csv, or `name`.csv.gz if it is large, into `folder`; give its path."""
+    """Write `name`.csv, or `name`.csv.gz if it is large, into `folder`; return its path."""
     path = folder / f"{name}.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         for text in csv_text(frame, columns):
             file.write(text)
-    return _zipped(path) if path.stat().st_size > GZIP_ABOVE else path
+    return _gzipped(path) if path.stat().st_size > GZIP_ABOVE else path
 
 
 def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
-    """Give the file's text in chunks, the header first."""
+    """Yield the file's text in chunks, the header first."""
     yield _rows([columns])
     cells = [_Column(frame[column], column) for column in columns]
     for start in range(0, len(frame), _CHUNK):
@@ -95,9 +95,9 @@ def _rows(rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def _zipped(path: Path) -> Path:
+def _gzipped(path: Path) -> Path:
     target = path.with_name(path.name + ".gz")
-    # No name and no time inside: the same rows give the same bytes.
+    # No file name and no time in the header: the same rows are the same bytes.
     with (
         path.open("rb") as source,
         target.open("wb") as raw,

@@ -259,7 +259,7 @@ def test_optouts_check_reads_the_file_alone(server: str, desk: Desk) -> None:
 
 def test_doctor_names_the_account_that_refuses(server: str, desk: Desk) -> None:
     done = auto_defender("doctor", "--config", desk.configure(), env=environment(server))
-    refusing = next(account for account in desk.organization.accounts if account.place.refuses)
+    refusing = next(account for account in desk.organization.accounts if account.spec.denies_access)
     assert done.exit_code == 3, done.stderr[-2000:]
     assert refusing.id in done.stdout
 

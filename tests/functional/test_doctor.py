@@ -16,7 +16,7 @@ from moto.sns.models import sns_backends
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.doctor import environment as surroundings
+from auto_defender.doctor.environment import _clock
 from auto_defender.doctor.stack_set import template_digest
 from tests.functional.moto_server import Desk, auto_defender, environment, reset, serving
 from tools import member_template
@@ -65,12 +65,12 @@ def member(desk: Desk) -> str:
     return next(
         account.id
         for account in desk.organization.accounts
-        if account.id != CENTRAL_ACCOUNT_ID and not account.place.refuses and not account.place.suspended
+        if account.id != CENTRAL_ACCOUNT_ID and not account.spec.denies_access and not account.spec.suspended
     )
 
 
 def refusing(desk: Desk) -> str:
-    return next(account.id for account in desk.organization.accounts if account.place.refuses)
+    return next(account.id for account in desk.organization.accounts if account.spec.denies_access)
 
 
 def test_a_sound_organization_but_for_one_role(server: str, desk: Desk) -> None:
@@ -175,7 +175,7 @@ def test_what_earlier_runs_left_is_told(server: str, desk: Desk) -> None:
     assert found.one("quarantine")["found"] == "1 functions are left alone"
     holder["until"] = (datetime.now(UTC) - timedelta(minutes=4)).isoformat()
     (state / "lock" / "00000001.json").write_text(json.dumps(holder))
-    assert "died with it" in Findings(server, desk).one("lock")["found"]
+    assert "ended without releasing it" in Findings(server, desk).one("lock")["found"]
 
 
 def test_a_topic_is_looked_at(server: str, desk: Desk) -> None:
@@ -273,7 +273,7 @@ def test_a_stack_set_of_another_name_is_told_and_plain_stacks_are_let_be(server:
 
 def test_what_is_compared_with_is_this_version_s_template() -> None:
     noted = json.loads(member_template.TARGET.read_text(encoding="utf-8"))
-    assert noted == member_template.noted(), "the template moved: run python -m tools.member_template"
+    assert noted == member_template.document(), "the template moved: run python -m tools.member_template"
 
 
 def test_a_comment_makes_no_other_template_and_anything_else_does() -> None:
@@ -290,6 +290,6 @@ def test_a_clock_that_drifts_is_told_before_aws_refuses_it(seconds: int, level: 
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     answer = {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     aws = SimpleNamespace(central_account_id="1", home_region="us-east-1", call=lambda *_: answer)
-    told = surroundings._clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
+    told = _clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
     assert told.level == level
     assert bool(told.remedy) == (level == "warning")

@@ -45,7 +45,7 @@ def run(server: str, desk: Desk, *arguments: str, **sections: Any) -> Done:
 
 
 def refusing(desk: Desk) -> str:
-    return next(account.id for account in desk.organization.accounts if account.place.refuses)
+    return next(account.id for account in desk.organization.accounts if account.spec.denies_access)
 
 
 def test_an_incomplete_run_is_told(server: str, desk: Desk, topic: Topic) -> None:
