@@ -293,7 +293,7 @@ def _configured(source: str) -> tuple[Configuration, boto3.Session]:
     try:
         session = boto3.Session(
             region_name=os.environ.get("AWS_REGION")
-        )  # botocore knows AWS_DEFAULT_REGION alone
+        )  # botocore only reads AWS_DEFAULT_REGION
     except BotoCoreError as error:
         raise BadInput(f"the AWS configuration can't be used: {error}") from None
     text = read_source(source, session, "configuration")

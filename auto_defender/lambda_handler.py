@@ -62,7 +62,7 @@ class LambdaContext(Protocol):
 def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
     """Do one job and return its summary.
 
-    Raise AutoDefenderError where there is none to give, so that the invocation counts as failed.
+    Raise AutoDefenderError where the job has no result, so that the invocation counts as failed.
     """
     run_id = _run_id(event)
     console = Console(stderr=True, force_terminal=False)
@@ -91,7 +91,7 @@ def _job(event: Event, run_id: str, display: Display, remaining: float) -> dict[
     session = boto3.Session()
     address = os.environ.get("AUTO_DEFENDER_CONFIG")
     if not address:
-        raise BadInput("AUTO_DEFENDER_CONFIG is not set; give it s3://bucket/key or ssm:NAME")
+        raise BadInput("AUTO_DEFENDER_CONFIG is not set; set it to s3://bucket/key or ssm:NAME")
     settings = read_configuration(read_source(address, session, "configuration"), address, os.environ)
     try:
         return _run_job(event, run_id, settings, session, display, remaining)

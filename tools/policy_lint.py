@@ -156,7 +156,7 @@ def documents(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any
 
 
 def _variants(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield accounts and parameters; a parameter with a default that no condition reads is left at it."""
+    """Yield accounts and parameters; a parameter that no condition reads keeps its default."""
     read_by_conditions = json.dumps(template.get("Conditions", {}))
     choices = {
         key: SAMPLES.get(key) or definition["AllowedValues"]

@@ -24,7 +24,7 @@ _JSON, _GZIP = "application/json", "application/gzip"
 
 
 @dataclass(frozen=True)
-class Work:
+class StepUsage:
     """The duration of a step's stages, in seconds, and its calls by service and operation."""
 
     stages: Mapping[str, float]
@@ -32,7 +32,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Begun:
+class StartedRun:
     """The first step's result. batches: account ids by batch. config_digest: of the configuration at the start."""
 
     mode: Mode
@@ -40,7 +40,7 @@ class Begun:
     accounts: pd.DataFrame
     batches: Mapping[str, list[str]]
     resolved: ApplyResult
-    work: Work
+    usage: StepUsage
 
     def accounts_of(self, batch: str) -> pd.DataFrame:
         """Return a batch's accounts."""
@@ -50,15 +50,15 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchResult:
     """A batch's result."""
 
     observed: Observation
-    work: Work
+    usage: StepUsage
 
 
 @dataclass(frozen=True)
-class Failed:
+class BatchFailure:
     """Why a batch has no result: the error's class and message."""
 
     error: str
@@ -74,62 +74,62 @@ class Parts:
         self._run_id = run_id
         self._folder = f"state/batches/{run_id}"
 
-    def write_begun(self, begun: Begun) -> str:
+    def write_started(self, started: StartedRun) -> str:
         """Write the first step's result and the manifest of the batches; return the manifest's address."""
-        stopped = begun.resolved.stopped_by
+        stopped = started.resolved.stopped_by
         self._write(
             "begun.json.gz",
             {
-                "mode": begun.mode,
-                "config_digest": begun.config_digest,
-                "accounts": packed(begun.accounts),
-                "batches": begun.batches,
-                "resolved": packed(begun.resolved.changes),
+                "mode": started.mode,
+                "config_digest": started.config_digest,
+                "accounts": packed(started.accounts),
+                "batches": started.batches,
+                "resolved": packed(started.resolved.changes),
                 "stopped_by": [stopped.guard, stopped.why, stopped.how_to_go_on] if stopped else None,
-                "cut_short": begun.resolved.cut_short,
-                "work": begun.work,
+                "cut_short": started.resolved.cut_short,
+                "work": started.usage,
             },
         )
-        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in begun.batches]
+        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in started.batches]
         self._store.write(f"{self._folder}/manifest.json", orjson.dumps(items), _JSON)
         return self._store.url(f"{self._folder}/manifest.json")
 
-    def begun(self) -> Begun:
+    def started(self) -> StartedRun:
         """Read the first step's result; raise BadInput where no such run is under way."""
         data = self._read("begun.json.gz")
         if data is None:
             raise BadInput(f"no run {self._run_id} is under way in {self._store.url(self._folder)}")
         stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
-        return Begun(
+        return StartedRun(
             mode=data["mode"],
             config_digest=data["config_digest"],
             accounts=unpacked(data["accounts"]),
             batches=data["batches"],
             resolved=ApplyResult(unpacked(data["resolved"]), stopped, data["cut_short"]),
-            work=Work(**data["work"]),
+            usage=StepUsage(**data["work"]),
         )
 
-    def write_part(self, batch: str, part: Part) -> None:
+    def write_part(self, batch: str, part: BatchResult) -> None:
         """Write a batch's result, without its accounts: the first step has written those."""
         units, functions = packed(part.observed.units), packed(part.observed.functions)
-        self._write(f"{batch}.json.gz", {"units": units, "functions": functions, "work": part.work})
+        self._write(f"{batch}.json.gz", {"units": units, "functions": functions, "work": part.usage})
 
-    def part(self, batch: str, accounts: pd.DataFrame) -> Part | None:
+    def part(self, batch: str, accounts: pd.DataFrame) -> BatchResult | None:
         """Read a batch's result; None where it did not finish."""
         data = self._read(f"{batch}.json.gz")
         if data is None:
             return None
         observed = Observation(accounts, unpacked(data["units"]), unpacked(data["functions"]))
-        return Part(observed, Work(**data["work"]))
+        return BatchResult(observed, StepUsage(**data["work"]))
 
-    def write_failed(self, batch: str, failed: Failed) -> None:
+    def write_failed(self, batch: str, failed: BatchFailure) -> None:
         """Write why a batch has no result."""
         self._store.write(f"{self._folder}/{batch}.failed.json", orjson.dumps(failed), _JSON)
 
-    def failed(self, batch: str) -> Failed | None:
+    def failed(self, batch: str) -> BatchFailure | None:
         """Read why a batch has no result; None where it could not be written."""
         text = self._store.read(f"{self._folder}/{batch}.failed.json")
-        return None if text is None else Failed(**orjson.loads(text))
+        return None if text is None else BatchFailure(**orjson.loads(text))
 
     def clear(self) -> None:
         """Delete all of them."""

@@ -14,7 +14,7 @@ import pandas as pd
 
 from auto_defender.context import Context
 from auto_defender.distributed.frames import joined
-from auto_defender.distributed.parts import Begun, Failed, Part, Parts, Work
+from auto_defender.distributed.parts import BatchFailure, BatchResult, Parts, StartedRun, StepUsage
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
 from auto_defender.jobs.run import conclude, resolve, run_lock
@@ -39,17 +39,17 @@ def begin(context: Context, batch_size: int) -> dict[str, Any]:
     with run_lock(context, "first") as lock:
         resolved = resolve(context, lock)
         accounts = organization_accounts(context)
-        begun = Begun(
+        started = StartedRun(
             mode=context.mode,
             config_digest=_digest(context),
             accounts=accounts,
             batches=_batches(accounts, batch_size),
             resolved=resolved,
-            work=_work(context),
+            usage=_usage(context),
         )
-        address = Parts(context.store, context.run_id).write_begun(begun)
+        address = Parts(context.store, context.run_id).write_started(started)
     bucket, _, key = address.removeprefix("s3://").partition("/")
-    log.info("%d batches of up to %d accounts", len(begun.batches), batch_size)
+    log.info("%d batches of up to %d accounts", len(started.batches), batch_size)
     return {"run_id": context.run_id, "bucket": bucket, "manifest": key, "stopped": ""}
 
 
@@ -59,16 +59,16 @@ def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
     An error is written for the last step, then raised. May be called again for the same batch.
     """
     parts = Parts(context.store, context.run_id)
-    begun = parts.begun()
-    accounts = begun.accounts_of(batch)
+    started = parts.started()
+    accounts = started.accounts_of(batch)
     try:
-        with _lock_of(context, begun, "middle"):
-            _check_configuration(context, begun)
+        with _lock_of(context, started, "middle"):
+            _check_configuration(context, started)
             observed = observe_accounts(context, accounts)
     except AutoDefenderError as error:
-        parts.write_failed(batch, Failed(type(error).__name__, str(error)))
+        parts.write_failed(batch, BatchFailure(type(error).__name__, str(error)))
         raise
-    parts.write_part(batch, Part(observed, _work(context)))
+    parts.write_part(batch, BatchResult(observed, _usage(context)))
     return {"batch": batch, "units": len(observed.units), "functions": len(observed.functions)}
 
 
@@ -79,36 +79,36 @@ def merge(context: Context, stopped: str) -> JobResult:
     of a batch without a result are `timed_out`, of one that failed `error`. Raise InternalError where a batch had one.
     """
     parts = Parts(context.store, context.run_id)
-    begun = parts.begun()
-    writes = begun.mode == context.mode == "apply"
+    started = parts.started()
+    writes = started.mode == context.mode == "apply"
     concluding = replace(context, mode="apply" if writes else "dry_run")
     guard = GuardStop("tolerated_failures", stopped, _AFTER_FAILURES) if stopped else None
-    with _lock_of(context, begun, "last") as lock:
-        _check_configuration(context, begun)
-        observed = _observed(concluding, begun, parts)
-        result = conclude(concluding, observed, begun.resolved, lock if writes else None, guard)
+    with _lock_of(context, started, "last") as lock:
+        _check_configuration(context, started)
+        observed = _observed(concluding, started, parts)
+        result = conclude(concluding, observed, started.resolved, lock if writes else None, guard)
     parts.clear()
     return result
 
 
-def _observed(context: Context, begun: Begun, parts: Parts) -> Observation:
+def _observed(context: Context, started: StartedRun, parts: Parts) -> Observation:
     """Merge the batches; their stages and calls count as the run's."""
-    _include(context, begun.work)
+    _include(context, started.usage)
     units, functions = [], []
-    for batch in begun.batches:
-        accounts = begun.accounts_of(batch)
+    for batch in started.batches:
+        accounts = started.accounts_of(batch)
         part = parts.part(batch, accounts)
         if part is None:
             units.append(_unread(context, accounts, parts.failed(batch)))
             continue
-        _include(context, part.work)
+        _include(context, part.usage)
         units.append(part.observed.units)
         functions.append(part.observed.functions)
     merged = joined(functions) if functions else nothing_observed(context).functions
-    return Observation(begun.accounts, joined(units), merged)
+    return Observation(started.accounts, joined(units), merged)
 
 
-def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> pd.DataFrame:
+def _unread(context: Context, accounts: pd.DataFrame, failed: BatchFailure | None) -> pd.DataFrame:
     """Return the ledger of a batch without a result: every expected unit, none of them read."""
     if failed is not None and failed.error in _INTERNAL_ERRORS:
         raise InternalError(f"a batch had an internal error, nothing is changed: {failed.detail}")
@@ -132,9 +132,9 @@ def _batches(accounts: pd.DataFrame, size: int) -> dict[str, list[str]]:
     return {f"{number:04}": account_ids[start : start + size] for number, start in enumerate(starts, start=1)}
 
 
-def _lock_of(context: Context, begun: Begun, step: Step) -> AbstractContextManager[RunLock | None]:
+def _lock_of(context: Context, started: StartedRun, step: Step) -> AbstractContextManager[RunLock | None]:
     """Return the lock that the first step took, if it took one."""
-    return RunLock(context.store, context.run_id, step=step) if begun.mode == "apply" else nullcontext()
+    return RunLock(context.store, context.run_id, step=step) if started.mode == "apply" else nullcontext()
 
 
 def _digest(context: Context) -> str:
@@ -142,19 +142,19 @@ def _digest(context: Context) -> str:
     return configuration_digest(settings.organization, settings.defender, settings.risk, settings.rollout)
 
 
-def _check_configuration(context: Context, begun: Begun) -> None:
+def _check_configuration(context: Context, started: StartedRun) -> None:
     """Raise BadInput if the configuration has changed: half of the run would be assessed by each."""
-    if _digest(context) != begun.config_digest:
+    if _digest(context) != started.config_digest:
         raise BadInput(
             f"the configuration has changed since run {context.run_id} began; the next run uses it"
         )
 
 
-def _work(context: Context) -> Work:
-    return Work(dict(context.stages), context.aws.calls.as_dict())
+def _usage(context: Context) -> StepUsage:
+    return StepUsage(dict(context.stages), context.aws.calls.as_dict())
 
 
-def _include(context: Context, work: Work) -> None:
-    for stage, seconds in work.stages.items():
+def _include(context: Context, usage: StepUsage) -> None:
+    for stage, seconds in usage.stages.items():
         context.stages[stage] = context.stages.get(stage, 0.0) + seconds
-    context.aws.calls.include(work.calls)
+    context.aws.calls.include(usage.calls)
