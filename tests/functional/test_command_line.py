@@ -229,7 +229,7 @@ def test_explain_tells_what_each_alias_serves(server: str, desk: Desk) -> None:
     told = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
     assert "live serves 1: unprotected\n" in told
     assert "next serves $LATEST: protected\n" in told
-    assert "moves the alias" in told
+    assert "points the alias" in told
     assert SECRET not in done.stdout + done.stderr
 
     summary = auto_defender("explain", "--config", config, arn, "--json", env=env).summary

@@ -230,10 +230,10 @@ def test_member_stacks_of_another_version_that_differ_from_the_configuration(ser
     deploy_stack_set(*stacks, template=older, RoleName="Other", TagKey="Protected")
     found = Findings(server, desk, risk={"utilization": {"memory_from_logs": True}})
     assert found.one("template of")["found"].startswith("not the stacksets/member-role.yaml of version ")
-    assert found.one("stacks of")["found"].startswith("7 of 8 are not: 000000000000, ")
+    assert found.one("stacks of")["found"].startswith("7 of 8 are not up to date: 000000000000, ")
     assert found.one("stacks of")["found"].endswith(" and 2 more")
     assert found.one("drift of")["found"] == "1 have drifted: 444455556666"
-    assert found.one("RoleName of")["found"] == "'Other', and the configuration wants 'AutoDefenderMember'"
+    assert found.one("RoleName of")["found"] == "'Other', and the configuration requires 'AutoDefenderMember'"
     assert found.one("TagKey of")["level"] == found.one("ReadReportLines of")["level"] == "warning"
     # A dry run writes nothing, so the default phase suits it.
     assert found.one("phase of")["found"] == "DryRun"
@@ -259,7 +259,7 @@ def test_a_phase_that_would_refuse_what_runs_try_is_told(
 def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, desk: Desk) -> None:
     deploy_stack_set({"Account": member(desk), "DriftStatus": "NOT_CHECKED"})
     told = Findings(server, desk).one("drift of")
-    assert (told["level"], told["found"]) == ("warning", "not looked for in 1 of 1")
+    assert (told["level"], told["found"]) == ("warning", "not detected in 1 of 1")
     assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in told["remedy"]
 
 
