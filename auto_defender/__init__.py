@@ -1,4 +1,4 @@
-"""The door: command line, configuration, the jobs, AWS Lambda entry points, the demo."""
+"""The application: command line, configuration, the jobs, AWS Lambda entry points, the demo."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,6 +1,6 @@
-"""Counts what the central account calls for itself: where files go, who is told, what is read first.
+"""Counts the calls of the central account's own clients: S3, Security Hub, SNS and Systems Manager.
 
-Those clients retry by themselves, below the one way in which accounts are called (scanner/aws/caller.py).
+Those clients retry by themselves; calls to member accounts are counted in scanner/aws/caller.py.
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ _SERVICES = ("s3", "securityhub", "sns", "ssm")
 
 
 def count_own_calls(session: boto3.Session, calls: CallCounts) -> None:
-    """Count each attempt of clients that the session makes from now on."""
+    """Count each attempt of the clients that the session creates from now on."""
 
     def count(operation: OperationModel, attempts: int, response: Any, **_: Any) -> None:
-        # botocore asks its handlers after each attempt whether to retry; this one has no opinion.
+        # botocore emits needs-retry after each attempt; returning None leaves the decision to its own handlers.
         label = f"{operation.service_model.service_name}.{xform_name(operation.name)}"
         calls.add(label, "calls")
         if attempts > 1:

@@ -1,4 +1,4 @@
-"""The command line: what each command takes, and how its ending is told. The work is in the jobs."""
+"""The command line: the options of each command, and how its result is printed. The work is in the jobs."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-report_app = typer.Typer(help="The reports that runs left.", no_args_is_help=True)
+report_app = typer.Typer(help="Reports of earlier runs.", no_args_is_help=True)
 optouts_app = typer.Typer(help="The opt-out file.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
 app.add_typer(optouts_app, name="optouts")
@@ -58,13 +58,13 @@ ApplyOption = Annotated[
 
 @dataclass(frozen=True)
 class _Call:
-    """What the options of one command come to."""
+    """The options that the commands share."""
 
     config: str
     json: bool
     verbose: bool
     output: str | None = None
-    notify: bool = False  # of a failure, too: nobody may be looking
+    notify: bool = False  # publish a failure to the topic: a scheduled run has no one at its terminal
 
 
 def _version(wanted: bool) -> None:
@@ -79,7 +79,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options that precede a command."""
 
 
 @app.command()
@@ -93,8 +93,8 @@ def demo(
     from auto_defender.demo import run_demo  # moto, which only the demo needs, takes seconds to import
 
     with _opened(verbose) as (_, display, stop):
-        ending = run_demo(accounts, output, display, stop)
-    _finish(ending, as_json)
+        result = run_demo(accounts, output, display, stop)
+    _finish(result, as_json)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def scan(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Sweep and judge; read only."""
+    """Sweep and assess every function; read only."""
     from auto_defender.jobs.run import scan as job
 
     _run(_Call(config, as_json, verbose, output), lambda settings: "scan", job)
@@ -118,7 +118,7 @@ def run(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Sweep, judge and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
+    """Sweep, assess and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
     from auto_defender.jobs.run import run as job
 
     call = _Call(config, as_json, verbose, output, notify=True)
@@ -132,7 +132,7 @@ def plan(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Write down what a run would change, for approval."""
+    """Write a plan of what a run would change, for approval."""
     from auto_defender.jobs.plan import write_plan
 
     _run(
@@ -166,7 +166,7 @@ def rollback(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Take back exactly what we added, and keep whatever came later."""
+    """Remove exactly what a run added, and keep every later change."""
     from auto_defender.jobs.rollback import roll_back
 
     if not run_ids and not functions:
@@ -197,7 +197,7 @@ def explain(
 
 @app.command()
 def doctor(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
-    """Tell what would stop a run, before it runs."""
+    """Check what would stop a run, before it runs."""
     from auto_defender.doctor import examine
 
     _run(_Call(config, as_json, verbose), lambda settings: "scan", examine)
@@ -217,20 +217,18 @@ def weekly(
 
     with _opened(verbose):
         settings, session = _configured(config)
-        ending = report_week(settings, session, week)
-    _finish(ending, as_json)
+        result = report_week(settings, session, week)
+    _finish(result, as_json)
 
 
 @report_app.command()
 def link(
     config: ConfigOption,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="This run's; the newest one's otherwise.")
-    ] = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="The run; the newest one otherwise.")] = None,
     hours: Annotated[
         int,
         typer.Option(
-            min=1, max=168, help="How long it works, unless the credentials that sign it end before."
+            min=1, max=168, help="How long it is valid, unless the credentials that sign it expire before."
         ),
     ] = 12,
     as_json: JsonOption = False,
@@ -241,23 +239,23 @@ def link(
 
     with _opened(verbose):
         settings, session = _configured(config)
-        ending = link_report(settings, session, run_id, hours)
-    _finish(ending, as_json)
+        result = link_report(settings, session, run_id, hours)
+    _finish(result, as_json)
 
 
 @optouts_app.command()
 def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
-    """Read the opt-out file and tell what is in force, what soon expires, and what has expired."""
+    """Check the opt-out file: what is in force, what expires soon, what has expired."""
     from auto_defender.jobs.optouts import check_optouts
 
     with _opened(verbose):
         settings, session = _configured(config)
-        ending = check_optouts(settings, session)
-    _finish(ending, as_json)
+        result = check_optouts(settings, session)
+    _finish(result, as_json)
 
 
 def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Context], JobResult]) -> None:
-    """Open the context, do the job, tell its ending."""
+    """Open the context, do the job, print its result."""
     with _opened(call.verbose) as (run_id, display, stop):
         settings, session = _configured(call.config)
         try:
@@ -270,17 +268,17 @@ def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Cont
                 stop=stop,
                 output=call.output,
             )
-            ending = job(context)
+            result = job(context)
         except AutoDefenderError as error:
             if call.notify:
                 notify_failure(settings.notifications, session, "run", error)
             raise
-    _finish(ending, call.json)
+    _finish(result, call.json)
 
 
 @contextmanager
 def _opened(verbose: bool) -> Iterator[tuple[str, Display, threading.Event]]:
-    """Set up the log, the progress and the signals; turn the project's errors into a line and an exit code."""
+    """Set up the log, the progress and the signals; report the project's errors in one line with their exit code."""
     console = Console(stderr=True)
     run_id = new_run_id(datetime.now(UTC))
     logs.set_up(run_id, verbose=verbose, console=console)
@@ -295,7 +293,7 @@ def _configured(source: str) -> tuple[Configuration, boto3.Session]:
     try:
         session = boto3.Session(
             region_name=os.environ.get("AWS_REGION")
-        )  # botocore knows AWS_DEFAULT_REGION alone
+        )  # botocore only reads AWS_DEFAULT_REGION
     except BotoCoreError as error:
         raise BadInput(f"the AWS configuration can't be used: {error}") from None
     text = read_source(source, session, "configuration")
@@ -303,11 +301,13 @@ def _configured(source: str) -> tuple[Configuration, boto3.Session]:
 
 
 def _stop_on_signals() -> threading.Event:
-    """End in good order on the first Ctrl-C or SIGTERM; a second one ends at once."""
+    """Stop in good order on the first Ctrl-C or SIGTERM; a second one ends the process."""
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        log.warning("stopping: what was not reached is reported as such; once more ends at once")
+        log.warning(
+            "stopping: units and changes not reached are reported as such; a second signal ends at once"
+        )
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
@@ -316,9 +316,9 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _finish(ending: JobResult, as_json: bool) -> None:
-    typer.echo(json.dumps(ending.summary, indent=2) if as_json else ending.text)
-    raise typer.Exit(ending.exit_code)
+def _finish(result: JobResult, as_json: bool) -> None:
+    typer.echo(json.dumps(result.summary, indent=2) if as_json else result.text)
+    raise typer.Exit(result.exit_code)
 
 
 def _fail(error: AutoDefenderError) -> None:
@@ -327,12 +327,13 @@ def _fail(error: AutoDefenderError) -> None:
 
 
 def main() -> None:
-    """Run the command line; a defect of ours ends with exit code 1 and a line that says where."""
+    """Run the command line; an internal error ends with exit code 1 and one line."""
     try:
         app()
     except Exception as error:
-        log.exception("a defect of auto-defender's own")
+        log.exception("internal error")
         typer.echo(
-            f"auto-defender: a defect: {type(error).__name__}; please report it with the log above", err=True
+            f"auto-defender: internal error: {type(error).__name__}; please report it with the log above",
+            err=True,
         )
         sys.exit(1)

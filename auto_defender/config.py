@@ -1,4 +1,4 @@
-"""The configuration: one YAML document, validated whole, with the mission's environment variables on top."""
+"""The configuration: one YAML document, validated as a whole; the mission's environment variables override it."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from scanner.core.settings import Settings, expected, validated
 from scanner.core.strict_yaml import read_yaml
 from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
 
-# A FIFO topic would want an order that notifications do not have.
+# No FIFO topic: it requires a message group, and notifications have no order.
 TopicArn = Annotated[
     str,
     StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", max_length=400),
@@ -20,14 +20,14 @@ TopicArn = Annotated[
 
 
 class NotificationSettings(Settings):
-    """Which topic is told (None: none), and whether also of runs that ended well."""
+    """The topic to publish to (None: none), and whether successful runs are published too."""
 
     topic_arn: TopicArn | None = None
     always: bool = False
 
 
 class Configuration(Settings):
-    """Every section; docs/configuration.md tells each key."""
+    """Every section; docs/configuration.md describes each key."""
 
     organization: OrganizationSettings
     defender: DefenderSettings
@@ -70,7 +70,7 @@ def _boolean(text: str) -> bool:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        # Left empty by a template, it would let functions be changed that the configuration excludes.
+        # An empty value would override the configured exclusions with none.
         raise ValueError("expected names with commas between")
     return names
 
@@ -82,7 +82,7 @@ def _whole_number(text: str) -> int:
 
 
 def _megabytes(text: str) -> int:
-    """Take '70' as well as '70 MB': the mission's table writes the unit."""
+    """Accept '70' and '70 MB': the mission's table has the unit."""
     return _whole_number(text.strip().removesuffix("MB"))
 
 

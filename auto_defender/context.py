@@ -1,4 +1,4 @@
-"""What every job needs, opened once: who calls AWS, where files go, what was opted out, how long it may take."""
+"""What every job needs, opened once: the AWS caller, the store, the opt-outs, the deadline."""
 
 import secrets
 import threading
@@ -28,18 +28,18 @@ from storage.protocol import Store
 
 
 def new_run_id(now: datetime) -> str:
-    """Make a run id: when it began (UTC), and enough chance to tell two of one second apart."""
+    """Return a new run id: the start time (UTC) and six random hexadecimal digits."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def mode_of(settings: Configuration, *, apply: bool = False) -> Mode:
-    """Give a run's mode: it writes where --apply says so, or where the configuration turns dry_run off."""
+    """Return a run's mode: it writes with --apply or where rollout.dry_run is false."""
     return "apply" if apply or not settings.rollout.dry_run else "dry_run"
 
 
 @dataclass(frozen=True)
 class Context:
-    """One run's surroundings.
+    """The settings, clients and state of one run.
 
     deadline: a time.monotonic() moment. switches: kill switches besides state/stop, each raises GuardStop.
     """
@@ -61,7 +61,7 @@ class Context:
 
     @property
     def rules(self) -> Rules:
-        """Give what the risk engine judges by."""
+        """Return the rules that the risk engine applies."""
         rollout = self.configuration.rollout
         return Rules(
             partition=self.aws.partition,
@@ -74,15 +74,17 @@ class Context:
             quarantined=frozenset(entry.function_arn for entry in self.quarantine),
         )
 
-    def with_quarantine_as_it_is(self) -> "Context":
-        """Give the same with the quarantine read again, for the health watch and other runs add to it."""
+    def with_current_quarantine(self) -> "Context":
+        """Return a copy with the quarantine read again: the health watch and other runs add to it."""
         return replace(self, quarantine=quarantined(self.store))
 
     @contextmanager
     def writing(self, name: str) -> Iterator[None]:
-        """Time a stage that writes. Told to stop, it begins nothing new, but what is in flight must still settle:
-        its calls and waits go on.
-        """  # noqa: D205
+        """Time a stage that writes.
+
+        After a stop signal no change begins, but those in flight must settle: their calls and waits are not
+        interrupted.
+        """
         self.aws.stop = threading.Event()
         try:
             with self.stage(name):
@@ -111,9 +113,9 @@ def open_context(
     output: str | None = None,
     seconds: float | None = None,
 ) -> Context:
-    """Open everything a run needs, or raise BadInput before anything is read or written.
+    """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
-    output: overrides the configuration's. seconds: how long the run may take (AWS Lambda's remaining time).
+    output: overrides the configuration's. seconds: the run's time limit (AWS Lambda's remaining time).
     """
     sweep = configuration.sweep
     limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
@@ -147,7 +149,7 @@ def open_context(
 
 
 def _check_regions(configuration: Configuration, session: boto3.Session) -> None:
-    """Refuse a region that no partition has: a misspelt one would only ever be unread."""
+    """Reject a region that no partition has: every unit in it would fail."""
     known = {
         region
         for partition in session.get_available_partitions()
@@ -157,5 +159,5 @@ def _check_regions(configuration: Configuration, session: boto3.Session) -> None
     for region in regions if regions != "enabled" else ():
         if region not in known:
             raise BadInput(
-                f"organization.regions: AWS Lambda has no region '{region}'; mend its spelling, or bring botocore up to date"
+                f"organization.regions: AWS Lambda has no region '{region}'; correct its spelling, or update botocore"
             )

@@ -1,5 +1,6 @@
-"""How a job ended: what is printed, as text or as JSON, and the exit code."""
+"""A job's result: its summary, the text that is printed, and the exit code."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import pandas as pd
 
 from reports.data.coverage import tags_unread
+from reports.data.rollout_status import VERDICTS, RolloutStatus
 from scanner.core.errors import GuardStop
 from scanner.inventory.ledger import UNREAD
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """The end of a job. summary: what --json prints; text: what is printed otherwise."""
+    """A job's result. summary: what --json prints; text: what is printed otherwise."""
 
     summary: dict[str, Any]
     text: str
@@ -28,7 +30,7 @@ def exit_code(
     *,
     cut_short: bool = False,
 ) -> int:
-    """Give the highest that applies: 5 a guard stopped the run, 4 changes failed, 3 incomplete, 0 complete.
+    """Return the highest code that applies: 5 a guard stopped the run, 4 changes failed, 3 incomplete, 0 complete.
 
     Incomplete: units or tags were not read, or the changes were cut short.
     """
@@ -40,10 +42,10 @@ def exit_code(
     return 3 if cut_short or unread else 0
 
 
-def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()) -> str:
-    """Tell a run's summary in a few lines: the numbers that leadership reads first, then where the report is.
+def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ()) -> str:
+    """Return a run's summary as a few lines of text; the last one is the report's address.
 
-    standing: the lines that tell where the rollout stands.
+    rollout: from rollout_lines().
     """
     by_outcome = {k: v for k, v in summary["units_by_outcome"].items() if k != "read"}
     not_read = f" ({_counted(by_outcome)})" if by_outcome else ""
@@ -66,16 +68,29 @@ def run_text(summary: dict[str, Any], address: str, standing: Sequence[str] = ()
         lines.append(f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units")
     if summary["changes_by_outcome"]:
         lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
-    lines += standing
+    lines += rollout
     if summary["stopped_by"]:
         lines.append(f"stopped        {summary['stopped_by']}")
     if summary["cut_short"]:
-        lines.append("cut short      told to stop, or out of time: what was put off is left to the next run")
+        lines.append("cut short      stopped, or out of time: deferred changes are left to the next run")
     if hub := summary["security_hub"]:
-        troubles = [f"{hub[name]:,} {name}" for name in ("failed", "waiting") if hub[name]]
-        troubles += [hub["error"]] if hub["error"] else []
-        lines.append("; ".join([f"security hub   {hub['open']:,} open", *troubles]))
+        problems = [f"{hub[name]:,} {name}" for name in ("failed", "waiting") if hub[name]]
+        problems += [hub["error"]] if hub["error"] else []
+        lines.append("; ".join([f"security hub   {hub['open']:,} open", *problems]))
     return "\n".join([*lines, f"report         {address}"])
+
+
+def rollout_lines(rollout: RolloutStatus) -> list[str]:
+    """Return the status of the rollout as text: a line per wave, one for changed functions and one for drift."""
+    lines = [f"wave           {wave.name}: {wave.stage}, {wave.says}" for wave in rollout.waves]
+    if rollout.health:
+        verdicts = Counter(one.verdict for one in rollout.health)
+        counts = {verdict.replace("_", " "): verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]}
+        lines.append(f"health         {len(rollout.health):,} changed lately: {_counted(counts)}")
+    if rollout.drift:
+        given_up = sum(one.given_up for one in rollout.drift)
+        lines.append(f"drift          {len(rollout.drift):,} lost the Defender, {given_up:,} given up")
+    return lines
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -1,6 +1,6 @@
 """The AWS Lambda entry point.
 
-{"job": "run"} every hour, {"job": "weekly"} for leadership. Where the hourly job is too much for one invocation, a
+{"job": "run"} every hour, {"job": "weekly"} every week. Where the hourly job does not fit into one invocation, a
 state machine calls it in steps: {"job": "manifest"}, {"job": "batch"} for each batch, {"job": "merge"}.
 
 The configuration's address comes from AUTO_DEFENDER_CONFIG (s3://bucket/key or ssm:NAME).
@@ -35,10 +35,10 @@ from scanner.core.errors import AutoDefenderError, BadInput
 log = logging.getLogger(__name__)
 
 Event = Mapping[str, Any]
-# Of the function's remaining time, what settling the changes in flight and writing files may need.
+# Seconds of the function's remaining time reserved for settling changes and writing files.
 REPORT_SECONDS = 90.0
 PART_SECONDS = 30.0
-# What the state machine carries on of a run's summary; its payloads are limited to 256 KB.
+# The keys of a run's summary that the state machine passes on; its payloads are limited to 256 KiB.
 BRIEF = (
     "run_id",
     "mode",
@@ -56,13 +56,13 @@ class LambdaContext(Protocol):
     """The part of Lambda's context object that is used."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Give the milliseconds left until the function is ended."""
+        """Return the milliseconds until Lambda ends the invocation."""
 
 
 def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
-    """Do one job and give its summary.
+    """Do one job and return its summary.
 
-    Raises AutoDefenderError where there is none to give, so that the invocation counts as failed.
+    Raise AutoDefenderError where the job has no result, so that the invocation counts as failed.
     """
     run_id = _run_id(event)
     console = Console(stderr=True, force_terminal=False)
@@ -75,7 +75,7 @@ def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
 
 
 def _run_id(event: Event) -> str:
-    """Give the run's id. A run of a state machine has one from its execution, whichever attempt this is."""
+    """Return the run's id. In a state machine it derives from the execution, so that retries share it."""
     try:
         if event.get("job") == "manifest":
             digest = hashlib.sha256(event["execution"].encode()).hexdigest()
@@ -91,18 +91,18 @@ def _job(event: Event, run_id: str, display: Display, remaining: float) -> dict[
     session = boto3.Session()
     address = os.environ.get("AUTO_DEFENDER_CONFIG")
     if not address:
-        raise BadInput("AUTO_DEFENDER_CONFIG is not set; give it s3://bucket/key or ssm:NAME")
+        raise BadInput("AUTO_DEFENDER_CONFIG is not set; set it to s3://bucket/key or ssm:NAME")
     settings = read_configuration(read_source(address, session, "configuration"), address, os.environ)
     try:
-        return _done(event, run_id, settings, session, display, remaining)
+        return _run_job(event, run_id, settings, session, display, remaining)
     except AutoDefenderError as error:
-        # A state machine runs a batch again, and its last step tells what is left of that.
+        # The state machine retries a batch, and its last step reports batches that still fail.
         if event.get("job") != "batch":
             notify_failure(settings.notifications, session, str(event.get("job")), error)
         raise
 
 
-def _done(
+def _run_job(
     event: Event,
     run_id: str,
     settings: Configuration,
@@ -110,7 +110,7 @@ def _done(
     display: Display,
     remaining: float,
 ) -> dict[str, Any]:
-    def opened(mode: Mode, reserve: float) -> Context:
+    def open_for(mode: Mode, reserve: float) -> Context:
         return open_context(
             settings,
             session,
@@ -123,24 +123,24 @@ def _done(
 
     match event.get("job"):
         case "run":
-            return _told(run(opened(mode_of(settings), REPORT_SECONDS)))
+            return _with_metrics(run(open_for(mode_of(settings), REPORT_SECONDS)))
         case "weekly":
             return report_week(settings, session, event.get("week")).summary
         case "manifest":
-            return begin(opened(mode_of(settings), PART_SECONDS), _batch_size(event))
+            return begin(open_for(mode_of(settings), PART_SECONDS), _batch_size(event))
         case "batch":
-            return sweep_batch(opened("scan", PART_SECONDS), str(event.get("batch")))
+            return sweep_batch(open_for("scan", PART_SECONDS), str(event.get("batch")))
         case "merge":
-            summary = _told(merge(opened(mode_of(settings), REPORT_SECONDS), _stopped(event)))
+            summary = _with_metrics(merge(open_for(mode_of(settings), REPORT_SECONDS), _stopped(event)))
             return {name: summary[name] for name in BRIEF}
         case unknown:
             raise BadInput(f"the event's job is {unknown!r}; expected 'run' or 'weekly'")
 
 
-def _told(ending: JobResult) -> dict[str, Any]:
-    """Give a run's summary, and its metrics to the log."""
-    sys.stdout.write(embedded_metrics(ending.summary, datetime.now(UTC)) + "\n")
-    return ending.summary
+def _with_metrics(result: JobResult) -> dict[str, Any]:
+    """Write a run's metrics to the log and return its summary."""
+    sys.stdout.write(embedded_metrics(result.summary, datetime.now(UTC)) + "\n")
+    return result.summary
 
 
 def _batch_size(event: Event) -> int:
@@ -151,6 +151,6 @@ def _batch_size(event: Event) -> int:
 
 
 def _stopped(event: Event) -> str:
-    """Say why the state machine gave the batches up: its Error, "" where it did not."""
+    """Return why the state machine stopped the batches: its Error, "" where it did not stop them."""
     stopped = event.get("stopped")
     return str(stopped.get("Error")) if isinstance(stopped, Mapping) else ""

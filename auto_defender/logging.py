@@ -1,4 +1,4 @@
-"""Logging: JSON lines where nobody watches, readable lines on a terminal; the run's id in each."""
+"""Logging: JSON lines, or readable lines on a terminal; each has the run's id."""
 
 import json
 import logging
@@ -11,29 +11,29 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 _OWN = ("auto_defender", "reports", "remediator", "storage", "scanner")
-# Every skipped function is a line of its own: on a terminal the summary counts them instead.
+# One record per skipped or excluded function; on a terminal only the summary counts them.
 SKIPS = "auto_defender.verdicts"
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-class OfRun(logging.Filter):
-    """Names the run that is under way in every record; lets all of them pass."""
+class RunIdFilter(logging.Filter):
+    """Adds the run's id to every record; drops none."""
 
     def __init__(self, run_id: str = "") -> None:
         super().__init__()
         self.run_id = run_id
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Stamp a record."""
+        """Add the run's id to a record."""
         record.run_id = self.run_id
         return True
 
 
-_under_way = OfRun()
+_run_id_filter = RunIdFilter()
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, what the caller passed as `extra`, and run_id."""
+    """One JSON object per line: time, level, logger, message, the caller's `extra`, and run_id."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -50,19 +50,19 @@ class JsonLines(logging.Formatter):
 
 
 class _Terminal(RichHandler):
-    """Time, level and message; behind them, dim, the run's id, which has the date in it."""
+    """Time, level, message and, dimmed, the run's id, which contains the date."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console=console, show_path=False, log_time_format="[%X]")
 
     def render_message(self, record: logging.LogRecord, message: str) -> Text:
-        """Give the message with the run's id behind it."""
-        told = cast(Text, super().render_message(record, message))
-        return told.append(f"  {record.__dict__['run_id']}", "dim")
+        """Return the message followed by the run's id."""
+        text = cast(Text, super().render_message(record, message))
+        return text.append(f"  {record.__dict__['run_id']}", "dim")
 
 
 def set_up(run_id: str, *, verbose: bool, console: Console, stream: TextIO = sys.stderr) -> None:
-    """Send the project's log to stderr; other libraries' warnings come along."""
+    """Send the project's log, and other libraries' warnings, to stderr."""
     handler: logging.Handler
     if console.is_terminal:
         handler = _Terminal(console)
@@ -70,8 +70,8 @@ def set_up(run_id: str, *, verbose: bool, console: Console, stream: TextIO = sys
     else:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(JsonLines())
-    handler.addFilter(_under_way)
-    name_run(run_id)
+    handler.addFilter(_run_id_filter)
+    set_run_id(run_id)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -79,6 +79,6 @@ def set_up(run_id: str, *, verbose: bool, console: Console, stream: TextIO = sys
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-def name_run(run_id: str) -> None:
-    """From here on the log is this run's: the demo does one run after another."""
-    _under_way.run_id = run_id
+def set_run_id(run_id: str) -> None:
+    """Log under this run's id from now on: the demo does several runs in one process."""
+    _run_id_filter.run_id = run_id

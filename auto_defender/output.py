@@ -1,4 +1,4 @@
-"""Opens the place where files go, in a bucket only if it belongs to who it should."""
+"""Opens the store of a run's files; a bucket must belong to the expected account."""
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError

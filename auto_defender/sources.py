@@ -1,4 +1,4 @@
-"""Reads a small text from where the user keeps it: a file, s3://bucket/key or ssm:NAME."""
+"""Reads a configuration, an opt-out file or a plan: from a file, s3://bucket/key or ssm:NAME."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,10 +12,10 @@ from scanner.core.strict_yaml import MAX_BYTES
 
 
 def read_source(source: str, session: boto3.Session, what: str, most: int = MAX_BYTES) -> bytes:
-    """Read a configuration, an opt-out file or a plan; BadInput in one line where that is not possible.
+    """Read a configuration, an opt-out file or a plan; raise BadInput, in one line, where that is not possible.
 
-    `what` names the thing in the message, such as "configuration". Of more than `most` bytes one more than that is
-    given: the reader of the text refuses it, and 100 MB never enter memory.
+    what: its name in the error message, such as "configuration". most: bytes; of a larger text `most` + 1 bytes are
+    returned, which its parser rejects, so that 100 MB never enter memory.
     """
     try:
         if source.startswith("s3://"):

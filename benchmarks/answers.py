@@ -1,4 +1,4 @@
-"""What AWS would answer: realistic Lambda, STS and Organizations bodies for a made-up organization.
+"""The answers of AWS: realistic Lambda, STS and Organizations bodies for a made-up organization.
 
 Everything derives from numbers, so that the server needs no state: account ``n`` has the id ``n + 100000000000``,
 and each function's name, ARN and revision carry its account, so that no two functions of the organization
@@ -39,7 +39,7 @@ class Organization:
         return [account_id(number) for number in range(self.accounts)]
 
     def ou_count(self) -> int:
-        """How many organizational units stand under the root."""
+        """The number of organizational units under the root."""
         return max(1, -(-self.accounts // self.accounts_per_ou))
 
 
@@ -49,7 +49,7 @@ def account_id(number: int) -> str:
 
 
 def access_key(account: str, generation: int = 0) -> str:
-    """A session's access key id, 20 characters as in AWS: it says whose it is and how often it was renewed."""
+    """A session's access key id, 20 characters as in AWS: it encodes the account and the number of renewals."""
     return f"ASIA{account}{generation % 10_000:04d}"
 
 
@@ -64,7 +64,7 @@ def session_token(key: str) -> str:
 
 
 def function_configuration(region: str, number: int, account: str = PLACEHOLDER) -> dict[str, Any]:
-    """One FunctionConfiguration as ListFunctions gives it: about 1.2 kB of JSON."""
+    """One FunctionConfiguration as ListFunctions returns it: about 1.2 kB of JSON."""
     dice = random.Random(f"{region}/{number}")
     runtime = dice.choice(_RUNTIMES)
     name = f"{dice.choice(_TEAMS)}-{dice.choice(_JOBS)}-{number}-{account}"

@@ -1,11 +1,11 @@
 """A loopback server that answers as AWS would, with faults on demand; benchmarks and tests share it.
 
-It runs in a process of its own (see ``server_process``) and does as little a request as it can: the pages are
-rendered once, and the account that signed is put in with one ``bytes.replace``. The account, region and service
-of a call come from its Authorization header, as they do at AWS; the access key says whose it is.
+It runs in a process of its own (see ``server_process``) and does as little work per request as it can: the pages
+are rendered once, and the signer's account is inserted with one ``bytes.replace``. The account, region and service
+of a call come from its Authorization header, as they do at AWS; the access key identifies the account.
 
-    GET /__stats__    what was seen so far        POST /__faults__    a new fault plan (see ``faults.read_plan``)
-    POST /__reset__   forget it, and the plan
+    GET /__stats__    the counts so far           POST /__faults__    a new fault plan (see ``faults.read_plan``)
+    POST /__reset__   reset both
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _ONE = re.compile(r"/2015-03-31/functions/(.+)/configuration$")
 
 @dataclass
 class Stats:
-    """What the server saw. ``signed``: Lambda calls by the signer's "account/region"."""
+    """The server's counts. ``signed``: Lambda calls by the signer's "account/region"."""
 
     connections: int = 0
     requests: int = 0
@@ -53,7 +53,7 @@ class Stats:
 
 
 class AwsServer:
-    """Answers requests; holds the organization, the fault plan and the counts."""
+    """Answers requests; has the organization, the fault plan and the counts."""
 
     def __init__(self, organization: Organization, regions: list[str], latency: float, check: bool) -> None:
         self.organization = organization
@@ -72,7 +72,7 @@ class AwsServer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every count, session and fault."""
+        """Reset every count, session and fault."""
         self.stats = Stats()
         self.plan: FaultPlan = {}
         self._sessions: Counter[str] = Counter()
@@ -114,7 +114,7 @@ class AwsServer:
         return None
 
     def _operation(self, request: Request) -> tuple[str, str]:
-        """The operation's name, and the account that it is about: the fault plan goes by that one."""
+        """The operation's name, and the account that it is about: the fault plan is by account."""
         if request.service == "lambda":
             if _LIST.match(request.path):
                 return "ListFunctions", request.account

@@ -10,13 +10,13 @@ Kind = Literal[
     "error",  # an HTTP status with AWS's error body: 500, 503, 429 (with Retry-After), 403 …
     "reset",  # half of the body, then a TCP reset
     "truncated",  # half of the body, with a length that matches
-    "not_json",  # an HTML page with status 200, as a proxy gives
+    "not_json",  # an HTML page with status 200, as a proxy sends
     "without_key",  # a JSON object that lacks what the operation always carries
     "same_marker",  # a NextMarker that never moves
     "trickle",  # one byte a second
     "hang",  # no answer at all
     "expired",  # the first session of the account has expired; a renewed one works
-    "skew",  # the server's clock is ten minutes ahead, and it refuses what is five minutes old
+    "skew",  # the server's clock is ten minutes ahead, and it rejects requests that are five minutes old
     "wrong_account",  # the answer of another account
     "region_disabled",  # the account has not enabled the region
 ]
@@ -35,7 +35,7 @@ CODES = {
 class Fault:
     """One fault of a unit.
 
-    service: whose calls it hits; after: so many calls pass first; times: then so many are hit (None: all);
+    service: whose calls fail; after: the number of calls that succeed first; times: how many then fail (None: all);
     status and code: of an ``error``; retry_after: seconds, sent as a header.
     """
 
@@ -52,7 +52,7 @@ class Fault:
             raise ValueError(f"no such fault: {self.kind}")
 
     def hits(self, service: str) -> bool:
-        """Whether this call is hit; counts it."""
+        """Return whether this call fails, and count it."""
         if service != self.service or self.times == 0:
             return False
         if self.after:
@@ -76,7 +76,7 @@ def read_plan(document: dict[str, list[dict[str, Any]]]) -> FaultPlan:
 
 
 def find_fault(plan: FaultPlan, account: str, region: str, service: str) -> Fault | None:
-    """The fault that hits this call, if any."""
+    """Return the fault of this call, if any."""
     for unit in ((account, region), (account, "*"), ("*", region), ("*", "*")):
         for fault in plan.get(unit, ()):
             if fault.hits(service):
@@ -85,7 +85,7 @@ def find_fault(plan: FaultPlan, account: str, region: str, service: str) -> Faul
 
 
 def disabled_regions(plan: FaultPlan, account: str) -> set[str]:
-    """The regions that the plan says this account has not enabled."""
+    """Return the regions that this account has not enabled in the plan."""
     return {
         region
         for (owner, region), faults in plan.items()
@@ -101,6 +101,6 @@ def error_body(code: str, message: str, as_xml: bool) -> bytes:
 
 
 def clock_is_off(amz_date: str) -> bool:
-    """Whether a skewed server refuses a request signed at this time (20261124T034232Z)."""
+    """Return whether a server with clock skew rejects a request signed at this time (20261124T034232Z)."""
     signed = timegm(time.strptime(amz_date, "%Y%m%dT%H%M%SZ"))
     return abs(time.time() + SKEW_SECONDS - signed) > SKEW_ALLOWED

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from benchmarks.answers import account_id
 from benchmarks.task import Found, Task
 
-CONTENDERS = {  # each takes a Task and gives what it Found; only the one that runs is imported
+CONTENDERS = {  # each takes a Task and returns a Found; only the one that runs is imported
     "ours": "ours",
     "naive": "contenders",
     "shared_loader": "contenders",
@@ -32,7 +32,7 @@ def cpu_seconds() -> float:
 
 
 def peak_mb() -> float:
-    """The most memory that was ever resident."""
+    """The peak resident memory."""
     scale = 1024 if sys.platform != "darwin" else 1024**2  # kilobytes, but bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 

@@ -1,4 +1,4 @@
-"""A ListFunctions page as msgspec sees it: only what the functions frame reads; the rest is skipped over."""
+"""A ListFunctions page as a msgspec type: the fields that the functions frame reads; msgspec skips the rest."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class FunctionEnvironment(msgspec.Struct):
 
 
 class Function(msgspec.Struct):
-    """What is read of a FunctionConfiguration."""
+    """The fields of a FunctionConfiguration that are read."""
 
     FunctionName: str
     FunctionArn: str

@@ -1,4 +1,4 @@
-"""What Organizations, STS, Account Management and EC2 would answer about the made-up organization."""
+"""The answers of Organizations, STS, Account Management and EC2 for the made-up organization."""
 
 import json
 import time
@@ -24,7 +24,7 @@ _XML = (
 
 
 def organizations_answer(organization: Organization, operation: str, body: bytes) -> bytes | None:
-    """The answer to an Organizations operation (JSON 1.1), or None for one that is not known here."""
+    """The answer to an Organizations operation (JSON 1.1), or None for an unknown one."""
     asked = json.loads(body or b"{}")
     known: dict[str, Callable[[], dict[str, Any]]] = {
         "ListAccounts": lambda: _page("Accounts", _account, organization.accounts + 1, organization, asked),
@@ -62,7 +62,7 @@ def _unit(_organization: Organization, number: int) -> dict[str, Any]:
 
 
 def _account(organization: Organization, number: int) -> dict[str, Any]:
-    """One Account; the last number is the central account's, which stands right under the root."""
+    """One Account; the last number is the central account's, which is directly under the root."""
     central = number == organization.accounts
     identity = CENTRAL_ACCOUNT if central else account_id(number)
     parent = "" if central else f"{_unit_id(number // organization.accounts_per_ou)}/"
@@ -115,7 +115,7 @@ def caller_identity(account: str) -> bytes:
 
 
 def assumed_role(account: str, generation: int, seconds: int) -> bytes:
-    """AssumeRole: a session of this account that ends in so many seconds."""
+    """AssumeRole: a session of this account; its lifetime in seconds."""
     key = access_key(account, generation)
     ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
     credentials = (

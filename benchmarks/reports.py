@@ -1,4 +1,4 @@
-"""What a run's files cost: time, memory and size, beside the plain pandas way measured in the same run.
+"""The cost of a run's files in time, memory and size, compared with plain pandas in the same run.
 
     python -m benchmarks.reports                    # 100,000 and 1,000,000 functions
     python -m benchmarks.reports --functions 50000  # one size
@@ -29,7 +29,7 @@ from tests.unit.reports.frames import organization
 
 SIZES = (100_000, 1_000_000)
 FUNCTIONS_AN_ACCOUNT = 100
-# The plain page has a row in the document for each function; more of them than this nobody waits for.
+# The plain page has a row in the document for each function; beyond this a browser takes too long.
 PLAIN_PAGE_LIMIT = 100_000
 PATIENCE_SEC = 45
 
@@ -40,7 +40,7 @@ def ours(run: RunResult, folder: Path) -> None:
 
 
 def plain(run: RunResult, folder: Path) -> None:
-    """Write the functions as pandas does: to_csv, and to_html where a browser has a chance."""
+    """Write the functions as pandas does: to_csv, and to_html where a browser can open it."""
     run.functions.to_csv(folder / "functions.csv", index=False)
     if len(run.functions) <= PLAIN_PAGE_LIMIT:
         run.functions.to_html(folder / "report.html", index=False)
@@ -84,7 +84,7 @@ def _size(path: Path | None) -> str:
 
 
 def _opened(page: Path | None) -> str:
-    """Tell after how many seconds Chromium shows the page and its tables answer."""
+    """Return the seconds until Chromium shows the page and its tables respond."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if page is None or browser is None or driver is None:
         return ""

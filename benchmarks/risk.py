@@ -1,11 +1,10 @@
-"""What assessing a million functions costs: the risk engine beside the same rules row by row, and beside polars.
+"""The cost of assessing a million functions: the risk engine, the same rules row by row, and polars.
 
     python -m benchmarks.risk [--rows 1000000] [--sample 50000] [--json]
 
-Every contender must come to the same protection, verdict and reasons, or there are no figures. The engine and polars
-judge all rows in turn, and the best round counts. Row by row would take minutes: it judges a sample, and its time is
-scaled up. It stands there twice: as DataFrame.apply(axis=1), and as a plain loop over dicts, made before the clock
-starts. The engine's memory is what tracemalloc sees at its peak, above the frame that it is given.
+Every contender must return the same protection, verdict and reasons, or there are no figures. The engine and polars
+assess all rows in alternating rounds; the best round counts. Row by row would take minutes: it assesses a sample, and
+its time is scaled up. There are two such rows: DataFrame.apply(axis=1), and a loop over dicts made before timing. The engine's memory is tracemalloc's peak without the input frame.
 """
 
 import json
@@ -39,7 +38,7 @@ def timed(work: Callable[[], Any], rounds: int = 1) -> tuple[float, float, Any]:
 
 
 def extra_bytes(functions: pd.DataFrame) -> int:
-    """The most memory that the engine holds at once beyond the frame, its result included."""
+    """The engine's peak memory beyond the frame, its result included."""
     tracemalloc.start()
     assess_risk(functions, RULES, TODAY)
     peak = tracemalloc.get_traced_memory()[1]
@@ -48,7 +47,7 @@ def extra_bytes(functions: pd.DataFrame) -> int:
 
 
 def against_polars(functions: pd.DataFrame, rounds: int) -> dict[str, tuple[float, float]]:
-    """Time the engine and polars in turns."""
+    """Time the engine and polars in alternating rounds."""
     from benchmarks.risk_polars import assess_polars, to_polars
 
     theirs = to_polars(functions)
@@ -80,7 +79,7 @@ def row_by_row(sample: pd.DataFrame, scale: float) -> dict[str, tuple[float, flo
 
 
 def same(ours: list[Any], theirs: list[Any], who: str, what: str) -> None:
-    """Refuse figures of contenders that come to different results."""
+    """Raise an error if the contenders' results differ."""
     different = [
         (number, pair) for number, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]
     ]

@@ -1,4 +1,4 @@
-"""A functions frame of any size for a made-up organization, and rules under which every check has something to say."""
+"""A functions frame of any size for a made-up organization, and rules under which every check fails for some function."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -60,7 +60,7 @@ def rules() -> Rules:
 
 
 def functions_frame(rows: int) -> pd.DataFrame:
-    """Make the frame as the sweep makes it, unit after unit; seeded, so that two runs judge the same functions."""
+    """Make the frame as the sweep makes it, unit after unit; seeded, so that two runs assess the same functions."""
     chance = np.random.default_rng(20261124)
     frame = FunctionsFrame("aws", (EXEC_WRAPPER, "TW_POLICY"))
     for unit in range(-(-rows // FUNCTIONS_A_UNIT)):
@@ -91,7 +91,7 @@ _TIMEOUT_SEC = (3, 30, 60, 300, 870, 900)
 
 
 def _function(number: int, account: str, region: str, throw: tuple[int, ...]) -> tuple[Any, ...]:
-    """One row as frame.facts gives it."""
+    """One row as FunctionsFrame.facts returns it."""
     kind, stack, guard, stage, memory, timeout, odd, size = throw
     runtime = _RUNTIMES[kind]
     family = "nodejs" if runtime.startswith("nodejs") else "python"

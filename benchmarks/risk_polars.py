@@ -32,7 +32,7 @@ def to_polars(functions: pd.DataFrame) -> pl.DataFrame:
 
 
 def assess_polars(functions: pl.DataFrame, rules: Rules, today: date) -> pl.DataFrame:
-    """Add protection, verdict, reasons and a column a check."""
+    """Add protection, verdict, reasons and a column per check."""
     family = _by_category(
         functions, "runtime", [_family(text, rules) for text in functions["runtime"].dtype.categories]
     )
@@ -153,7 +153,7 @@ def _fails(functions: pl.DataFrame, rules: Rules, today: date) -> dict[str, pl.E
 
 
 def _added(functions: pl.DataFrame, rules: Rules) -> pl.Expr:
-    """Constant by the names present and the family, and the function's name as often as it stands in them."""
+    """Constant by the names present and the family, and the function's name as often as it occurs in them."""
     added: pl.Expr = pl.lit(0)
     for code, family in enumerate(rules.defender.layers):
         ours = rules.defender.variables_for(family, "{function_name}", "{region}", "0" * 12)

@@ -1,4 +1,4 @@
-"""The same rules, one function after the other: what a script does that loops over rows."""
+"""The same rules, one function at a time, as a script that loops over rows."""
 
 import fnmatch
 import json

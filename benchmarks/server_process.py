@@ -1,4 +1,4 @@
-"""Starts the loopback server in a process of its own and says how clients reach it."""
+"""Starts the loopback server in its own process and returns how clients reach it."""
 
 import datetime
 import ipaddress
@@ -55,7 +55,7 @@ class RunningServer:
         return variables | ({"AWS_CA_BUNDLE": str(self.ca_bundle)} if self.ca_bundle else {})
 
     def stats(self) -> dict[str, Any]:
-        """What the server saw since it started or was reset (see ``aws_server.Stats``)."""
+        """The server's counts since it started or was reset (see ``aws_server.Stats``)."""
         return self._control("GET", "/__stats__")
 
     def set_faults(self, plan: dict[str, list[dict[str, Any]]]) -> None:
@@ -63,7 +63,7 @@ class RunningServer:
         self._control("POST", "/__faults__", json.dumps(plan).encode())
 
     def reset(self) -> None:
-        """Forget every count, session and fault."""
+        """Reset every count, session and fault."""
         self._control("POST", "/__reset__")
 
     def _control(self, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
@@ -81,7 +81,7 @@ class RunningServer:
 def write_certificate(folder: Path) -> tuple[Path, Path]:
     """A new self-signed certificate for 127.0.0.1: the server's PEM, and a CA bundle that trusts it.
 
-    The bundle holds the public authorities as well, so that loading it costs clients what it costs them with AWS.
+    The bundle contains the public authorities as well, so that loading it costs as much as with AWS.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
@@ -115,7 +115,7 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """The server in a process of its own, for as long as the block runs.
 
-    functions: in each account and region; check_signatures: refuse what is not signed with the key's own secret.
+    functions: in each account and region; check_signatures: reject requests that are not signed with the key's secret.
     """
     command = [
         sys.executable,

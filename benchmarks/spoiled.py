@@ -1,4 +1,4 @@
-"""How each fault looks on the wire: the right answer, gone wrong."""
+"""The answer of each fault, derived from the correct one."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Spoil = Callable[[Fault, Request, Answer], Answer]
 
 
 def spoiled(fault: Fault, request: Request, right: Answer) -> Answer:
-    """What is sent in place of the right answer."""
+    """Return what is sent in place of the correct answer."""
     return _SPOIL[fault.kind](fault, request, right)
 
 
@@ -30,7 +30,7 @@ def _same_marker(_fault: Fault, _request: Request, right: Answer) -> Answer:
 
 
 def _expired(_fault: Fault, request: Request, right: Answer) -> Answer:
-    """Refuse the account's first session; a renewed one is good."""
+    """Reject the account's first session; a renewed one is accepted."""
     if not request.key.endswith("0001"):
         return right
     return Answer.error(
@@ -48,7 +48,7 @@ def _skew(_fault: Fault, request: Request, right: Answer) -> Answer:
 
 
 def _unknown_token(_fault: Fault, request: Request, _right: Answer) -> Answer:
-    """Refuse as a region does that the account has not enabled."""
+    """Answer as a region that the account has not enabled."""
     return Answer.unknown_token(request)
 
 

@@ -1,4 +1,4 @@
-"""What every contender is asked to do, and what it says when it is done."""
+"""The task and the result of a contender."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ ROLE = "AutoDefenderMember"
 
 @dataclass(frozen=True)
 class Task:
-    """Read every account in every region, with so many threads."""
+    """Read every account in every region, with this number of threads."""
 
     accounts: tuple[str, ...]
     regions: tuple[str, ...]
@@ -16,7 +16,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Found:
-    """How many functions there are; the memory of the frame that holds them, for a contender that makes one."""
+    """How many functions there are; the memory of their frame, for a contender that builds one."""
 
     functions: int
     frame_mb: float | None = None

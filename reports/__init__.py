@@ -1,1 +1,1 @@
-"""Tells: coverage, CSV, HTML, the weekly report, and where files go."""
+"""Reports: coverage, CSV, HTML, the weekly report, and the files of a run."""

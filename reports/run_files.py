@@ -1,4 +1,4 @@
-"""Writes a run's files: first on this machine, then into the store and its tables, then `latest`."""
+"""Writes a run's files: to a local folder, then to the store and its tables, then publishes `latest`."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from typing import Any
 from remediator.journal.store import started_at
 from reports.data import columns
 from reports.data.coverage import by_account
+from reports.data.functions_table import functions_table
 from reports.data.read_back import read_csv, read_summary
 from reports.data.run_result import RunResult
 from reports.data.summary import Previous, summarize
@@ -33,10 +34,10 @@ _CONTENT_TYPES = {
 
 
 def write_run(store: Store, result: RunResult) -> dict[str, Any]:
-    """Write every file of a run and give its summary.
+    """Write every file of a run and return its summary.
 
-    `latest` moves only after all of them are up, and only for a run that swept (a rollback leaves it).
-    Raises StoreFailed, which names the local folder that then still holds the files.
+    `latest` is published only after all files are uploaded, and only for a run that swept (not for a rollback).
+    Raise StoreFailed, which names the local folder where the files remain.
     """
     previous = _previous(store) if _swept(result) else None
     staging = Path(tempfile.mkdtemp(prefix=f"auto-defender-{result.run_id}-"))
@@ -45,7 +46,7 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
         for path in _summary_last(staging):
             store.upload(f"{result.folder}/{path.name}", path, _CONTENT_TYPES[path.suffix])
         for path in staging.glob("*.csv*"):
-            store.add_to_table(f"{result.folder}/{path.name}", _in_table(result, path.name))
+            store.add_to_table(f"{result.folder}/{path.name}", _table_path(result, path.name))
         if _swept(result):
             _publish(store, result.folder)
     except StoreFailed as error:
@@ -55,16 +56,16 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
 
 
 def _previous(store: Store) -> Previous | None:
-    """Read the run before; a report that is not compared with it is better than no report."""
+    """Return the previous run; None, with a warning, where it can't be read: the report is written without it."""
     try:
         return read_previous(store)
     except (StoreFailed, ValueError) as error:
-        log.warning("the report is not compared with the run before, which can't be read: %s", error)
+        log.warning("the report is not compared with the previous run, which can't be read: %s", error)
         return None
 
 
 def read_previous(store: Store) -> Previous | None:
-    """Read the newest complete run's summary and units, or None before the first run; ValueError if one is broken."""
+    """Read the newest complete run's summary and units, or None before the first run. Raise ValueError if one is broken."""
     summary = read_summary(store, LATEST)
     if summary is None:
         return None
@@ -80,35 +81,35 @@ def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[s
     """Write all files into a local folder, summary.json last: it lists the others."""
     summary = summarize(result, previous)
     accounts = by_account(result.accounts, result.units, result.functions)
-    functions = csv_files.functions_table(result.functions, result.accounts, result.partition)
+    functions = functions_table(result.functions, result.accounts, result.partition)
     csv_files.write_csv(functions, columns.FUNCTIONS, folder, "functions")
     csv_files.write_csv(accounts, columns.ACCOUNTS, folder, "accounts")
     csv_files.write_csv(result.units, columns.UNITS, folder, "units")
     csv_files.write_csv(result.changes, columns.CHANGES, folder, "changes")
     if result.plan_json is not None:
         (folder / "plan.json").write_bytes(result.plan_json)
-        standing = json.dumps(result.standing.as_dict(), indent=1, ensure_ascii=True)
-        (folder / "rollout.json").write_text(standing + "\n", encoding="utf-8")
-    summary["files"] = _described_all(folder)
+        rollout = json.dumps(result.rollout.as_dict(), indent=1, ensure_ascii=True)
+        (folder / "rollout.json").write_text(rollout + "\n", encoding="utf-8")
+    summary["files"] = _checksums(folder)
     report = html.render_run(result, summary, accounts, functions, previous)
     (folder / "report.html").write_text(report, encoding="utf-8")
-    summary["files"] = _described_all(folder)
+    summary["files"] = _checksums(folder)
     (folder / _SUMMARY).write_text(json.dumps(summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
     return summary
 
 
-def _described_all(folder: Path) -> dict[str, dict[str, Any]]:
-    return {path.name: _described(path) for path in sorted(folder.iterdir())}
+def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.name: _checksum(path) for path in sorted(folder.iterdir())}
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _checksum(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def _in_table(result: RunResult, name: str) -> str:
-    """Give a CSV file's place in its table, which is partitioned by the day of the run."""
+def _table_path(result: RunResult, name: str) -> str:
+    """Return a CSV file's path in its table, which is partitioned by the day of the run."""
     table = name.partition(".")[0]
     return f"{TABLES}/{table}/dt={started_at(result.run_id):%Y-%m-%d}/{result.run_id}/{name}"
 
@@ -118,6 +119,6 @@ def _summary_last(folder: Path) -> list[Path]:
 
 
 def _publish(store: Store, folder: str) -> None:
-    """Move `latest` to this run: everything in its folder, the journal included, summary.json last."""
+    """Publish this run as `latest`: all files of its folder, the journal included, summary.json last."""
     names = {path.removeprefix(f"{folder}/") for path in store.list(f"{folder}/")} - {_SUMMARY}
     store.publish(folder, LATEST, [*sorted(names), _SUMMARY])

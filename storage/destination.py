@@ -22,7 +22,7 @@ def open_store(
     session: the boto3 Session that S3 is called with; None: boto3's default chain.
     bucket_owner: the account id that must own the bucket (ExpectedBucketOwner); None: not checked.
     kms_key_id: encrypt with this KMS key (SSE-KMS); None: as the bucket's default encryption says.
-    Raises BadInput for an address that can be neither; says nothing on whether it exists (check_writable does).
+    Raise BadInput for an address that can be neither; whether it exists is not checked (check_writable does that).
     """
     if destination.startswith("s3://"):
         return S3Store.at(

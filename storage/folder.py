@@ -16,12 +16,12 @@ class FolderStore:
     """Files below a local folder."""
 
     def __init__(self, root: Path) -> None:
-        """Take the folder; check_writable() makes it."""
+        """Take the folder; check_writable() creates it."""
         self.root = root
         self._appending = threading.Lock()
 
     def check_writable(self) -> None:
-        """Make the folder and try a file in it."""
+        """Create the folder and try to write a file in it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
@@ -33,17 +33,17 @@ class FolderStore:
             ) from error
 
     def write(self, path: str, body: bytes, content_type: str) -> None:
-        """Write to a temporary file beside it, then rename."""
+        """Write to a temporary file in the same folder, then rename it."""
         self._replace(path, lambda temporary: temporary.write_bytes(body))
 
     def upload(self, path: str, source: Path, content_type: str) -> None:
-        """Copy by way of a temporary file, then rename."""
+        """Copy to a temporary file in the same folder, then rename it."""
         self._replace(path, lambda temporary: shutil.copyfile(source, temporary))
 
     def read(self, path: str) -> bytes | None:
         """Read the file."""
         file = self.root / checked(path)
-        with _told("read", file):
+        with _store_errors("read", file):
             try:
                 return file.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
@@ -52,13 +52,13 @@ class FolderStore:
     def append(self, path: str, line: bytes) -> None:
         """Append, and flush to the disk."""
         target = self.root / checked(path)
-        with self._appending, _told("append to", target):
+        with self._appending, _store_errors("append to", target):
             _append(_with_folder(target), line.rstrip(b"\n") + b"\n")
 
     def create_exclusive(self, path: str, body: bytes) -> bool:
-        """Link a finished file to its name: the name appears with its content, or not at all."""
+        """Hard-link a complete temporary file to the name, which then exists with its whole content or not at all."""
         target = self.root / checked(path)
-        with _told("create", target), _temporary(target) as temporary:
+        with _store_errors("create", target), _temporary(target) as temporary:
             temporary.write_bytes(body)
             try:
                 os.link(temporary, target)
@@ -69,7 +69,7 @@ class FolderStore:
     def delete(self, path: str) -> None:
         """Unlink."""
         file = self.root / checked(path)
-        with _told("delete", file):
+        with _store_errors("delete", file):
             file.unlink(missing_ok=True)
 
     def list(self, prefix: str) -> list[str]:
@@ -79,16 +79,16 @@ class FolderStore:
             (Path(parent) / name).relative_to(self.root).as_posix()
             for parent, _, names in os.walk(folder, onerror=_unless_absent)
             for name in names
-            if not name.startswith(".")  # a write that is under way
+            if not name.startswith(".")  # a write in progress
         )
-        with _told("list", folder):
+        with _store_errors("list", folder):
             return sorted(path for path in found if path.startswith(prefix))
 
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Point the symbolic link `target` at `source`: one rename, so that readers see one run or the other."""
         link = self.root / checked(target)
         temporary = link.with_name(f".{link.name}.{os.getpid()}")
-        with _told("point", link):
+        with _store_errors("point", link):
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(
                 os.path.relpath(self.root / checked(source), link.parent), target_is_directory=True
@@ -97,33 +97,33 @@ class FolderStore:
                 temporary.replace(link)
             except IsADirectoryError as error:
                 raise StoreFailed(
-                    f"{link} is a folder of its own, not a link that this program made; move it away"
+                    f"{link} is a folder, not a link that this program created; move it away"
                 ) from error
             finally:
                 temporary.unlink(missing_ok=True)
 
     def add_to_table(self, source: str, target: str) -> None:
-        """Do nothing: a pattern such as runs/*/*/*/*/functions.csv is a table where files are local."""
+        """Do nothing: for local files, the pattern runs/*/*/*/*/functions.csv is the table."""
 
     def url(self, path: str) -> str:
-        """Give the file's path."""
+        """Return the file's path."""
         return str(self.root / checked(path))
 
     def link(self, path: str, expires_sec: int) -> str:
-        """Give a file:// link; it does not expire."""
+        """Return a file:// link; it does not expire."""
         return (self.root / checked(path)).resolve().as_uri()
 
     def _replace(self, path: str, fill: Callable[[Path], object]) -> None:
         target = self.root / checked(path)
-        with _told("write", target), _temporary(target) as temporary:
+        with _store_errors("write", target), _temporary(target) as temporary:
             fill(temporary)
             temporary.chmod(0o644)
             temporary.replace(target)
 
 
 @contextmanager
-def _told(verb: str, path: Path) -> Iterator[None]:
-    """Turn what the disk or the system refuses into one clear line."""
+def _store_errors(verb: str, path: Path) -> Iterator[None]:
+    """Raise StoreFailed, in one line, for an OSError."""
     try:
         yield
     except OSError as error:
@@ -131,7 +131,7 @@ def _told(verb: str, path: Path) -> Iterator[None]:
 
 
 def _append(target: Path, line: bytes) -> None:
-    """Append the whole line or nothing: a disk that is full halfway would glue the next line to what is left."""
+    """Append the whole line or nothing: after a partial write the next line would continue it."""
     with target.open("ab", buffering=0) as file:
         end = file.tell()
         rest = memoryview(line)
@@ -146,7 +146,7 @@ def _append(target: Path, line: bytes) -> None:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    """Make an empty file beside the target, and leave none behind."""
+    """Yield an empty temporary file in the target's folder, and delete it at the end."""
     handle, name = tempfile.mkstemp(dir=_with_folder(target).parent, prefix=f".{target.name}.")
     os.close(handle)
     try:
@@ -156,12 +156,12 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 
 def _with_folder(target: Path) -> Path:
-    """Make the folder that a file is to stand in."""
+    """Create a file's folder and return the file's path."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
 def _unless_absent(error: OSError) -> None:
-    """Let a walk pass over a folder that is not there, and over no other fault: what can't be listed is not empty."""
+    """Ignore a folder that does not exist, and raise any other error: a folder that can't be listed is not empty."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

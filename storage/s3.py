@@ -24,8 +24,8 @@ _CONFIG = Config(
     read_timeout=60,
     signature_version="s3v4",
 )
-# What may expire: a run's files but for its journal, without which nothing it changed can be taken back. A lifecycle
-# rule tells them apart in one folder by a tag alone (stacksets/central.yaml).
+# The tag of files that may expire: all of a run's but its journal, which a rollback needs. A lifecycle rule can only
+# distinguish files of one folder by tag (stacksets/central.yaml).
 EXPIRES = ("expires", "true")
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
@@ -37,13 +37,13 @@ class S3Store:
     def __init__(
         self, client: BaseClient, bucket: str, prefix: str, owner: str | None, kms: str | None
     ) -> None:
-        """Take a client and where to write; `at` is the usual way in."""
+        """Take a client and where to write; use `at` to open an s3:// address."""
         self._s3: Any = client
         self._bucket = bucket
         self._prefix = prefix
-        self._place = {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
+        self._bucket_parameters = {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
         self._owner = owner
-        # Without a key of its own a request says nothing: a header would override the bucket's default key.
+        # Without a configured key no header is sent: it would override the bucket's default encryption.
         self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms} if kms else {}
         self._journals: dict[str, _Journal] = {}
         self._opening = threading.Lock()
@@ -61,10 +61,10 @@ class S3Store:
         return cls(client, bucket, prefix + "/" if prefix else "", bucket_owner, kms_key_id)
 
     def check_writable(self) -> None:
-        """Ask for the bucket, then write the object state/write-check."""
+        """Call HeadBucket, then write the object state/write-check."""
         name = f"output: the bucket s3://{self._bucket}"
         try:
-            self._s3.head_bucket(**self._place)
+            self._s3.head_bucket(**self._bucket_parameters)
             self._put("state/write-check", b"", "text/plain")
         except NoCredentialsError as error:
             raise BadInput("output: no AWS credentials were found to write to S3 with") from error
@@ -72,16 +72,18 @@ class S3Store:
             code = error.response["Error"]["Code"]
             if code in _ABSENT | {"NoSuchBucket"}:
                 raise BadInput(f"{name} does not exist; create it or name another") from error
-            owner = f" or is not owned by account {self._owner}" if self._owner else ""
+            owner = f", or it is not owned by account {self._owner}" if self._owner else ""
             if code in {"403", "AccessDenied"}:
-                raise BadInput(f"{name} refuses us{owner}; check its policy and this role's") from error
+                raise BadInput(
+                    f"output: access to s3://{self._bucket} is denied{owner}; check its policy and this role's"
+                ) from error
             raise BadInput(f"{name} can't be written to: {code}") from error
         except BotoCoreError as error:
             raise BadInput(f"{name} can't be reached: {error}") from error
 
     def write(self, path: str, body: bytes, content_type: str) -> None:
         """Put one object."""
-        with self._told("write", path):
+        with self._store_errors("write", path):
             self._put(path, body, content_type)
 
     def upload(self, path: str, source: Path, content_type: str) -> None:
@@ -94,7 +96,7 @@ class S3Store:
         }
         if self._owner:
             extra["ExpectedBucketOwner"] = self._owner
-        with self._told("upload", path):
+        with self._store_errors("upload", path):
             self._s3.upload_file(
                 str(source),
                 self._bucket,
@@ -105,9 +107,11 @@ class S3Store:
 
     def read(self, path: str) -> bytes | None:
         """Get one object."""
-        with self._told("read", path):
+        with self._store_errors("read", path):
             try:
-                body: bytes = self._s3.get_object(**self._place, Key=self._key(path))["Body"].read()
+                body: bytes = self._s3.get_object(**self._bucket_parameters, Key=self._key(path))[
+                    "Body"
+                ].read()
             except ClientError as error:
                 if error.response["Error"]["Code"] in _ABSENT:
                     return None
@@ -115,7 +119,7 @@ class S3Store:
             return body
 
     def append(self, path: str, line: bytes) -> None:
-        """Add a line to an object: S3 can't append, so the object is written anew, many waiting lines at once."""
+        """Append a line to an object: S3 can't append, so the object is written again, with all waiting lines at once."""
         with self._opening:
             journal = self._journals.get(path)
             if journal is None:
@@ -124,8 +128,8 @@ class S3Store:
         journal.append(line)
 
     def create_exclusive(self, path: str, body: bytes) -> bool:
-        """Put with If-None-Match; after a lost answer the retry is refused by our own object, so look whose it is."""
-        with self._told("create", path):
+        """Put with If-None-Match. After a lost answer the retry fails on our own object, so its content is compared."""
+        with self._store_errors("create", path):
             try:
                 self._put(path, body, "application/json", IfNoneMatch="*")
             except ClientError as error:
@@ -136,20 +140,20 @@ class S3Store:
 
     def delete(self, path: str) -> None:
         """Delete one object."""
-        with self._told("delete", path):
-            self._s3.delete_object(**self._place, Key=self._key(path))
+        with self._store_errors("delete", path):
+            self._s3.delete_object(**self._bucket_parameters, Key=self._key(path))
 
     def list(self, prefix: str) -> list[str]:
         """List all objects, page by page."""
-        with self._told("list", prefix):
+        with self._store_errors("list", prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
-                **self._place, Prefix=self._prefix + prefix
+                **self._bucket_parameters, Prefix=self._prefix + prefix
             )
             keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
         return sorted(key.removeprefix(self._prefix) for key in keys)
 
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
-        """Copy inside S3; what an older run left in `target` goes before the last file comes."""
+        """Copy within S3; files of an older run in `target` are deleted before the last file is written."""
         *first, last = names
         stale = set(self.list(f"{target}/")) - {f"{target}/{name}" for name in names}
         for name in first:
@@ -159,11 +163,11 @@ class S3Store:
         self._copy(f"{source}/{last}", f"{target}/{last}")
 
     def add_to_table(self, source: str, target: str) -> None:
-        """Copy inside S3."""
+        """Copy within S3."""
         self._copy(source, target)
 
     def url(self, path: str) -> str:
-        """Give the s3:// address."""
+        """Return the s3:// address."""
         return f"s3://{self._bucket}/{self._key(path)}"
 
     def link(self, path: str, expires_sec: int) -> str:
@@ -177,7 +181,7 @@ class S3Store:
 
     def _put(self, path: str, body: bytes, content_type: str, **condition: str) -> None:
         self._s3.put_object(
-            **self._place,
+            **self._bucket_parameters,
             **self._encryption,
             **condition,
             Key=self._key(path),
@@ -190,13 +194,14 @@ class S3Store:
         self.write(path, body, "application/x-ndjson")
 
     def _copy(self, source: str, target: str) -> None:
-        """Copy in one call (up to 5 GB), which keeps the content type; a copy in parts would lose it. No tag is copied:
-        that would take a permission to read tags.
-        """  # noqa: D205
+        """Copy in one call (up to 5 GB), which keeps the content type; a multipart copy would lose it.
+
+        Tags are not copied: that would require a permission to read them.
+        """
         owner = {"ExpectedSourceBucketOwner": self._owner} if self._owner else {}
-        with self._told("copy to", target):
+        with self._store_errors("copy to", target):
             self._s3.copy_object(
-                **self._place,
+                **self._bucket_parameters,
                 **self._encryption,
                 **owner,
                 Key=self._key(target),
@@ -206,8 +211,8 @@ class S3Store:
             )
 
     @contextmanager
-    def _told(self, verb: str, path: str) -> Iterator[None]:
-        """Turn what is left of an S3 fault after its retries into one clear line."""
+    def _store_errors(self, verb: str, path: str) -> Iterator[None]:
+        """Raise StoreFailed, in one line, for an error that remains after the retries."""
         try:
             yield
         except (ClientError, BotoCoreError, S3UploadFailedError) as error:
@@ -218,7 +223,7 @@ class S3Store:
 
 
 class _Journal:
-    """An object that grows by lines. Lines that come while one PUT is under way share the next (group commit)."""
+    """An object to which lines are appended. Lines that arrive during a PUT share the next one (group commit)."""
 
     def __init__(self, body: bytes, put: Callable[[bytes], None]) -> None:
         self._body = body
@@ -240,7 +245,7 @@ class _Journal:
                     self._commit()
 
     def _commit(self) -> None:
-        """Put all lines so far, with the lock let go meanwhile. A failure stays for every caller to meet itself."""
+        """Put all lines so far, with the lock released meanwhile. After a failure each waiting caller tries again."""
         body, upto = self._body, self._added
         self._busy = True
         self._waiting.release()

@@ -1,7 +1,7 @@
-"""Ask PyPI's vulnerability service about every locked package; fail on a finding, shout when it did not answer.
+"""Query PyPI's vulnerability service for every locked package; fail on a finding, warn when there is no answer.
 
-A service that can't be reached, or that does not know a package, says nothing about the package: that is told in
-a line nobody overlooks, and is not a failure. A known vulnerability, or pip-audit failing for any other reason, is.
+If the service can't be reached or does not know a package, a line in capitals says so and the status is 0. A known
+vulnerability, or pip-audit failing for any other reason, is a failure.
 
     python -m tools.audit requirements-dev.txt
 """
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# How pip-audit ends when no answer came: its own words, or an error of the HTTP library it uses.
+# pip-audit's error without an answer: its own message, or an error of the HTTP library it uses.
 NO_ANSWER = re.compile(r"network may be blocking|\brequests\.exceptions\.|\bServiceError\b")
 
 
@@ -46,9 +46,9 @@ def verdict(found: dict[str, Any] | None, stderr: str) -> tuple[int, list[str]]:
         return 1, [f"pip-audit failed:\n{stderr.strip()}"]
     packages = found["dependencies"]
     lines = [
-        f"VULNERABLE: {package['name']} {package['version']}: {hole['id']}, {fixes(hole)}"
+        f"VULNERABLE: {package['name']} {package['version']}: {vulnerability['id']}, {fixes(vulnerability)}"
         for package in packages
-        for hole in package.get("vulns", [])
+        for vulnerability in package.get("vulns", [])
     ]
     status = 1 if lines else 0
     unknown = [package["name"] for package in packages if "skip_reason" in package]
@@ -63,9 +63,9 @@ def verdict(found: dict[str, Any] | None, stderr: str) -> tuple[int, list[str]]:
 SKIPPED = "the vulnerability service knows nothing of them (a mirror does not pass its answers on)"
 
 
-def fixes(hole: dict[str, Any]) -> str:
-    """Say in which versions a vulnerability is fixed."""
-    versions = hole["fix_versions"]
+def fixes(vulnerability: dict[str, Any]) -> str:
+    """Return in which versions a vulnerability is fixed."""
+    versions = vulnerability["fix_versions"]
     return f"fixed in {', '.join(versions)}" if versions else "no fixed version yet"
 
 

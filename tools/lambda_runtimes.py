@@ -1,7 +1,7 @@
 """Write scanner/risk/data/lambda_runtimes.json: when AWS deprecates each Lambda runtime and blocks its updates.
 
 cfn-lint ships that table and follows AWS's runtime support policy with each release. It is a development tool, so
-what the scanner needs of it is kept as a file; a test fails when the locked cfn-lint and the file differ.
+the scanner's part of it is a file; a test fails when the locked cfn-lint and the file differ.
 
     python -m tools.lambda_runtimes
 """
@@ -22,7 +22,7 @@ POLICY = "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html"
 
 
 def table() -> dict[str, Any]:
-    """Return the installed cfn-lint's table: its version and, a runtime each, three dates and the successor."""
+    """Return the installed cfn-lint's table: its version and, and per runtime three dates and the successor."""
     lifecycles: dict[str, dict[str, str | None]] = load_resource(AdditionalSpecs, "LmbdRuntimeLifecycle.json")
     return {
         "source": f"cfn-lint, from {POLICY}",

@@ -1,4 +1,4 @@
-"""Note what `doctor` compares a stack set with: the member role's template and its defaults, of this version.
+"""Write what `doctor` compares a stack set with: the digest and defaults of this version's member role template.
 
 python -m tools.member_template
 """
@@ -15,8 +15,8 @@ NAME = "member-role.yaml"
 _READ = ("ReadReportLines", "RoleName", "RolloutPhase", "TagKey")
 
 
-def noted() -> dict[str, Any]:
-    """Give the document."""
+def document() -> dict[str, Any]:
+    """Return the document."""
     parameters = read(NAME)["Parameters"]
     return {
         "defaults": {name: parameters[name]["Default"] for name in _READ},
@@ -25,4 +25,4 @@ def noted() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(json.dumps(noted(), indent=2) + "\n", encoding="utf-8")
+    TARGET.write_text(json.dumps(document(), indent=2) + "\n", encoding="utf-8")

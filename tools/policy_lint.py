@@ -1,7 +1,7 @@
-"""Hold every IAM and resource policy of every template against parliament: actions, resources, condition keys, principals.
+"""Lint every IAM and resource policy of every template with parliament: actions, resources, condition keys, principals.
 
-What CloudFormation would fill in is filled in with samples, once for each combination of the parameters that the
-template's conditions read, so that every statement is seen. parliament's list of actions is of April 2025: a newer
+Parameters and references get sample values, once for each combination of the parameters that the template's
+conditions read, so that every statement is linted. parliament's list of actions is of April 2025: a newer
 action of AWS would be reported as unknown.
 
     python -m tools.policy_lint
@@ -53,7 +53,7 @@ ARNS = {
 
 @dataclass(frozen=True)
 class Accepted:
-    """A finding that stands. begins: how its text begins; why: the reason, without which there is none."""
+    """An accepted finding. begins: the start of its text; why: the reason for accepting it."""
 
     template: str
     resource: str
@@ -85,7 +85,7 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy document as it would be deployed. path: where it stands in its resource."""
+    """A policy document in its deployed form. path: within its resource."""
 
     template: str
     resource: str
@@ -95,15 +95,17 @@ class Policy:
 
 def main() -> int:
     """Lint every template; return the exit status."""
-    seen = [policy for path in sorted(STACKSETS.glob("*.yaml")) for policy in policies(path.name)]
-    lines = complaints(seen)
-    places = {(policy.template, policy.resource, policy.path) for policy in seen}
-    print("\n".join([*lines, f"policies: {len(places)}, as {len(seen)} documents; {len(lines)} findings"]))
+    deployable = [policy for path in sorted(STACKSETS.glob("*.yaml")) for policy in policies(path.name)]
+    lines = complaints(deployable)
+    places = {(policy.template, policy.resource, policy.path) for policy in deployable}
+    print(
+        "\n".join([*lines, f"policies: {len(places)}, as {len(deployable)} documents; {len(lines)} findings"])
+    )
     return 1 if lines else 0
 
 
 def policies(name: str) -> set[Policy]:
-    """Give every policy document that a template can deploy."""
+    """Return every policy document that a template can deploy."""
     template = read(name)
     return {
         Policy(name, key, path, json.dumps(_complete(document, path, key)))
@@ -113,11 +115,11 @@ def policies(name: str) -> set[Policy]:
     }
 
 
-def complaints(seen: Iterable[Policy]) -> list[str]:
-    """Give a line for each finding without an accepted reason, and for each accepted one that is no longer found."""
+def complaints(linted: Iterable[Policy]) -> list[str]:
+    """Return a line for each finding that is not accepted, and for each accepted one that is no longer found."""
     found = {
         (policy.template, policy.resource, policy.path, finding)
-        for policy in seen
+        for policy in linted
         for finding in _findings(policy.text)
     }
     used = {key: _accepted(key[0], key[1], key[3]) for key in found}
@@ -142,7 +144,7 @@ def _accepted(template: str, resource: str, finding: str) -> Accepted | None:
 
 
 def documents(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Find policy documents: whatever holds a Statement, with its path."""
+    """Yield policy documents: every node with a Statement, with its path."""
     if isinstance(node, dict):
         if "Statement" in node:
             yield path, node
@@ -154,7 +156,7 @@ def documents(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any
 
 
 def _variants(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Combine accounts and values; what no condition reads and has a default stays at it."""
+    """Yield accounts and parameters; a parameter that no condition reads keeps its default."""
     read_by_conditions = json.dumps(template.get("Conditions", {}))
     choices = {
         key: SAMPLES.get(key) or definition["AllowedValues"]
@@ -166,13 +168,13 @@ def _variants(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]
 
 
 def _references(template: Mapping[str, Any]) -> dict[str, str]:
-    """Give a sample for each ARN that a template can ask of its own resources."""
+    """Return a sample for each ARN of the template's own resources."""
     arns = {
         key: _arn(resource["Type"], key)
         for key, resource in template["Resources"].items()
         if resource["Type"] in ARNS
     }
-    # Of these two a Ref gives the ARN, of the others a name.
+    # A Ref to these two returns the ARN, to the others a name.
     by_ref = ("AWS::SNS::Topic", "AWS::StepFunctions::StateMachine")
     refs = {key: arn for key, arn in arns.items() if template["Resources"][key]["Type"] in by_ref}
     return {**{f"{key}.Arn": arn for key, arn in arns.items()}, **refs}
@@ -183,7 +185,7 @@ def _arn(resource_type: str, name: str) -> str:
 
 
 def _complete(document: Mapping[str, Any], path: str, role: str) -> Mapping[str, Any]:
-    """Write out what a trust policy leaves unsaid: its resource is the role that it is on."""
+    """Add the implicit Resource of a trust policy: the role that it is attached to."""
     if not path.endswith("AssumeRolePolicyDocument"):
         return document
     own = {"Resource": _arn("AWS::IAM::Role", role)}

@@ -1,7 +1,7 @@
-"""Reads a template of stacksets/ and renders it the way CloudFormation does, for the functions that ours use and no others.
+"""Reads a template of stacksets/ and renders it as CloudFormation does, with the intrinsic functions that ours use.
 
 moto and ministack each render some of them wrongly (lists as parameters, AWS::NoValue in lists, pseudo parameters in
-conditions), so what IAM would be given is worked out here; tests/e2e holds it against what ministack was given.
+conditions), so policies are rendered here; tests/e2e compares the result with what ministack received.
 """
 
 import json
@@ -20,7 +20,7 @@ _NO_VALUE = object()
 
 
 def read(name: str) -> dict[str, Any]:
-    """Read a template; short functions (!Ref) come as long ones (Ref, Fn::Sub)."""
+    """Read a template; short forms (!Ref) become long ones (Ref, Fn::Sub)."""
     template: dict[str, Any] = json.loads(_as_json(name))
     return template
 
@@ -36,10 +36,10 @@ def _as_json(name: str) -> str:
 def render(
     name: str, account_id: str = MEMBER, references: Mapping[str, str] | None = None, **parameters: str
 ) -> dict[str, Any]:
-    """Give the template's resources (logical id: resource) as deployed in an account with these parameters.
+    """Return the template's resources (logical id: resource) as deployed in an account with these parameters.
 
-    A reference to another resource is rendered as `references` has it (by "Reports" or "Reports.Arn"), otherwise as its
-    logical id. Raises ValueError on a parameter CloudFormation would refuse.
+    references: by "Reports" or "Reports.Arn"; a resource that is not in it is rendered as its logical id.
+    Raise ValueError for a parameter that CloudFormation would reject.
     """
     template = read(name)
     values: dict[str, Any] = {
@@ -55,7 +55,7 @@ def render(
     return {
         key: stack.resolve(resource)
         for key, resource in template["Resources"].items()
-        if "Condition" not in resource or stack.holds(resource["Condition"])
+        if "Condition" not in resource or stack.is_true(resource["Condition"])
     }
 
 
@@ -75,7 +75,7 @@ class _Stack:
         self._values = values
         self._conditions = conditions
 
-    def holds(self, name: str) -> bool:
+    def is_true(self, name: str) -> bool:
         return bool(self.resolve(self._conditions[name]))
 
     def resolve(self, node: Any) -> Any:
@@ -93,9 +93,9 @@ class _Stack:
     def _call(self, function: str, argument: Any) -> Any:
         functions: dict[str, Callable[[Any], Any]] = {
             "Ref": lambda name: self._values.get(name, name),
-            "Condition": self.holds,
+            "Condition": self.is_true,
             "Fn::GetAtt": lambda path: self._values.get(".".join(path), ".".join(path)),
-            "Fn::If": lambda given: self.resolve(given[1] if self.holds(given[0]) else given[2]),
+            "Fn::If": lambda given: self.resolve(given[1] if self.is_true(given[0]) else given[2]),
             "Fn::Equals": lambda given: self.resolve(given[0]) == self.resolve(given[1]),
             "Fn::Not": lambda given: not self.resolve(given[0]),
             "Fn::Join": lambda given: given[0].join(self.resolve(given[1])),

@@ -1,4 +1,4 @@
-"""The demo: a whole organization in this process (moto), swept and protected by the very code that serves AWS."""
+"""The demo: an organization simulated in this process by moto, swept and protected by the same code as in AWS."""
 
 from auto_defender.demo.run import run_demo
 

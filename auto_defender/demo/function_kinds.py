@@ -28,17 +28,17 @@ _JOBS = (
 class Kind:
     """A kind of function.
 
-    weight: how many of them there are to a hundred or so of the others. request: members of CreateFunction that differ
-    from the ordinary. told: members of FunctionConfiguration that moto does not model. defender: the version of our
-    layer that it carries, 0 none. duration_pct, memory_pct: the highest use of timeout and memory that CloudWatch
-    knows; None leaves it to chance, and to nobody. alias: its callers come by an alias on a version published as it is.
+    weight: its frequency relative to the other kinds. request: members of CreateFunction that differ from the default.
+    unmodelled: members of FunctionConfiguration that moto does not model. defender: the version of our layer that it
+    has, 0 none. duration_pct, memory_pct: the highest use of timeout and memory in CloudWatch; None is a random duration
+    and no memory metric. alias: callers use an alias of a published version.
     """
 
     name: str
     weight: float = 1
     jobs: tuple[str, ...] = _JOBS
     request: Mapping[str, Any] = field(default_factory=dict)
-    told: Mapping[str, Any] = field(default_factory=dict)
+    unmodelled: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=lambda: ROLLOUT_TAG)
     layers: tuple[str, ...] = ()
@@ -70,12 +70,12 @@ KINDS = (
     Kind("timeout", 3, request={"Timeout": 900}),
     Kind("memory and timeout", 1, request={"MemorySize": 256, "Timeout": 900}),
     Kind("layers", 2, layers=TEAM_LAYERS),
-    Kind("code_size", 2, told={"CodeSize": 93 * 1024 * 1024}),
+    Kind("code_size", 2, unmodelled={"CodeSize": 93 * 1024 * 1024}),
     Kind("wrapper_conflict", 3, variables={EXEC_WRAPPER: "/opt/datadog_wrapper"}),
     Kind("wrapper_conflict, hostile", 0.3, variables={EXEC_WRAPPER: "/opt/'\"><script>alert(1)</script>"}),
     Kind(
         "env_unreadable",
-        told={"Environment": {"Error": {"ErrorCode": "AccessDeniedException", "Message": _DENIED}}},
+        unmodelled={"Environment": {"Error": {"ErrorCode": "AccessDeniedException", "Message": _DENIED}}},
     ),
     Kind("env_overflow", variables={"RULES": "x" * 3950}),
     Kind("memory_utilization", layers=(INSIGHTS,), memory_pct=98.2),
@@ -83,12 +83,15 @@ KINDS = (
     Kind(
         "edge_replica",
         jobs=("cdn-headers", "cdn-redirects"),
-        told={"MasterArn": "arn:aws:lambda:us-east-1:123456789012:function:cdn:7"},
+        unmodelled={"MasterArn": "arn:aws:lambda:us-east-1:123456789012:function:cdn:7"},
         regions=REGIONS[1:],
     ),
-    Kind("function_kind", told={"DurableConfig": {"ExecutionTimeout": 86_400, "RetentionPeriodInDays": 14}}),
-    Kind("state", told={"State": "Failed", "StateReasonCode": "SubnetOutOfIPAddresses"}),
-    Kind("state, update under way", 0.5, told={"LastUpdateStatus": "InProgress"}),
+    Kind(
+        "function_kind",
+        unmodelled={"DurableConfig": {"ExecutionTimeout": 86_400, "RetentionPeriodInDays": 14}},
+    ),
+    Kind("state", unmodelled={"State": "Failed", "StateReasonCode": "SubnetOutOfIPAddresses"}),
+    Kind("state, update under way", 0.5, unmodelled={"LastUpdateStatus": "InProgress"}),
     Kind("code_signing", request={"SigningJobArn": "arn:aws:signer:us-east-1:123456789012:/signing-jobs/1"}),
     Kind("opted_out, by tag", 2, tags={**ROLLOUT_TAG, **OPTOUT_TAG}),
     Kind("opted_out, by the file", 1, jobs=("settlement-intraday", "settlement-close")),

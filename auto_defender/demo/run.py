@@ -1,4 +1,4 @@
-"""Runs the hourly job over the simulated organization: a dry run, the same with changes, and a look at what is left."""
+"""Runs the hourly job on the simulated organization: a dry run, a run with changes, then a scan of what is left."""
 
 import tempfile
 import threading
@@ -20,7 +20,7 @@ from auto_defender.demo.simulated_aws import simulated_aws
 from auto_defender.job_result import JobResult, run_text
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.run import run
-from auto_defender.logging import name_run
+from auto_defender.logging import set_run_id
 from auto_defender.progress import Display
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import run_folder
@@ -33,9 +33,9 @@ _UNITS_UNREAD = 3
 
 
 def run_demo(accounts: int, output: str, display: Display, stop: threading.Event) -> JobResult:
-    """Build an organization of `accounts` accounts, run over it twice, and leave both runs' files in `output`.
+    """Build an organization of `accounts` accounts, run on it twice, and write both runs' files to `output`.
 
-    The exit code is 0 although an account refuses its role on purpose, which a real run tells by 3.
+    The exit code is 0 although one account denies the role on purpose; a real run would return 3.
     """
     store = open_store(output)
     store.check_writable()
@@ -44,15 +44,15 @@ def run_demo(accounts: int, output: str, display: Display, stop: threading.Event
         with simulated_aws() as session:
             organization = build_organization(accounts)
             fill(organization)
-            endings, left = demo.runs(session, organization)
-        # Only now: during the simulation an s3:// output would have been simulated too.
-        _deliver(demo.output, store, endings)
-    return _told(accounts, store, endings, left, stopped=stop.is_set())
+            results, left = demo.runs(session, organization)
+        # After the simulation: within it an s3:// output would be simulated too.
+        _copy_runs(demo.output, store, results)
+    return _summarize(accounts, store, results, left, stopped=stop.is_set())
 
 
 @dataclass(frozen=True)
 class _Demo:
-    """Runs over the organization with a state of their own, so that each demo starts from nothing."""
+    """The demo's runs; their state is in a folder of its own, so that each demo starts without any."""
 
     folder: Path
     display: Display
@@ -63,7 +63,7 @@ class _Demo:
         return self.folder / "out"
 
     def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[JobResult], int | None]:
-        """Do the dry run and the run; give how they ended, and how many functions a further run would change."""
+        """Do the dry run and the run; return their results, and how many functions a further run would change."""
         settings = self._configuration(organization)
         since = (datetime.now(UTC) - timedelta(days=9)).isoformat(timespec="seconds")
         reason = "Cold starts doubled with the Defender; INC-20931"
@@ -71,10 +71,10 @@ class _Demo:
             open_store(str(self.output)),
             [Quarantined(arn, since, "demo", reason) for arn in organization.quarantined],
         )
-        endings = [run(context) for context in self._contexts(settings, session, ("dry_run", "apply"))]
+        results = [run(context) for context in self._contexts(settings, session, ("dry_run", "apply"))]
         for context in self._contexts(settings, session, ("scan",)):
-            return endings, int((observe(context).functions["verdict"] == "eligible").sum())
-        return endings, None
+            return results, int((observe(context).functions["verdict"] == "eligible").sum())
+        return results, None
 
     def _contexts(
         self, settings: Configuration, session: boto3.Session, modes: tuple[Mode, ...]
@@ -82,7 +82,7 @@ class _Demo:
         for mode in modes:
             if not self.stop.is_set():
                 run_id = new_run_id(datetime.now(UTC))
-                name_run(run_id)
+                set_run_id(run_id)
                 yield open_context(
                     settings,
                     session,
@@ -101,7 +101,7 @@ class _Demo:
 
 
 def configuration_text(optouts: Path) -> str:
-    """Write the configuration that fits the simulated organization, with an opt-out file."""
+    """Return a configuration for the simulated organization, with an opt-out file."""
     layer = f"arn:aws:lambda:{{region}}:{{account_id}}:layer:twistlock-{{family}}:{CURRENT}"
     return yaml.safe_dump(
         {
@@ -118,7 +118,7 @@ def configuration_text(optouts: Path) -> str:
                 "exclusion_list": ["*-canary"],
                 "max_changes_per_run": 100_000,
             },
-            # Nobody shares this AWS with us.
+            # No one else calls this AWS.
             "sweep": {"calls_per_second": 100},
             "optouts": str(optouts),
         }
@@ -131,7 +131,7 @@ def _tag(tag: dict[str, str]) -> dict[str, str]:
 
 
 def optouts_text(organization: Organization) -> str:
-    """Write the opt-out file: whole accounts, functions everywhere, one that has expired, one that soon will."""
+    """Return an opt-out file: whole accounts, functions in all accounts, one entry expired, one about to expire."""
     today = datetime.now(UTC).date()
     accounts = [
         {
@@ -141,7 +141,7 @@ def optouts_text(organization: Organization) -> str:
             "expires": today + timedelta(days=120),
         }
         for account in organization.accounts
-        if account.place.opted_out
+        if account.spec.opted_out
     ]
     functions = [
         {
@@ -162,33 +162,33 @@ def optouts_text(organization: Organization) -> str:
     return yaml.safe_dump({"optouts": accounts + functions}, allow_unicode=True)
 
 
-def _deliver(folder: Path, store: Store, endings: list[JobResult]) -> None:
-    """Copy the runs to where the user wants them; `latest` is the last one."""
+def _copy_runs(folder: Path, store: Store, results: list[JobResult]) -> None:
+    """Copy the runs to the user's output; `latest` is the last one."""
     for path in sorted((folder / "runs").rglob("*")):
         if path.is_file():
             content_type = guess_type(path.name)[0] or "application/octet-stream"
             store.upload(path.relative_to(folder).as_posix(), path, content_type)
-    last = run_folder(endings[-1].summary["run_id"])
+    last = run_folder(results[-1].summary["run_id"])
     names = sorted(
         (path.name for path in (folder / last).iterdir()), key=lambda name: (name == "summary.json", name)
     )
     store.publish(last, LATEST, names)
 
 
-def _told(
-    accounts: int, store: Store, endings: list[JobResult], left: int | None, *, stopped: bool
+def _summarize(
+    accounts: int, store: Store, results: list[JobResult], left: int | None, *, stopped: bool
 ) -> JobResult:
-    last = endings[-1]
+    last = results[-1]
     parts = [
         f"a simulated organization of {accounts} accounts in {len(REGIONS)} regions; nothing in it is real"
     ]
-    for ending in endings:
-        folder = run_folder(ending.summary["run_id"])
-        parts.append(run_text(ending.summary, store.url(f"{folder}/report.html")))
+    for result in results:
+        folder = run_folder(result.summary["run_id"])
+        parts.append(run_text(result.summary, store.url(f"{folder}/report.html")))
     if left is not None:
         parts.append(f"a second run   would change {left or 'nothing'}")
     expected = last.exit_code == _UNITS_UNREAD and not stopped
     if expected:
-        parts.append("one account refuses its role on purpose: outside of a demo, the exit code would be 3")
+        parts.append("one account denies the role on purpose: outside of a demo, the exit code would be 3")
     parts.append(f"open           {store.url(f'{LATEST}/report.html')}")
     return JobResult(last.summary, "\n\n".join(parts), 0 if expected else last.exit_code)

@@ -1,4 +1,4 @@
-"""AWS in this process: moto, with what AWS does and moto leaves out, and out of reach of anyone's credentials."""
+"""AWS simulated in this process: moto, with some of AWS's behaviour that it lacks, isolated from real credentials."""
 
 import os
 import threading
@@ -21,10 +21,10 @@ from moto.iam.models import iam_backends
 from moto.moto_api._internal import mock_random
 from moto.sts.models import AssumedRole, STSBackend
 
-# The account that moto gives to every key it did not hand out itself.
+# The account that moto assigns to access keys that it did not issue.
 CENTRAL_ACCOUNT_ID = "123456789012"
 _KEYS = {"AWS_ACCESS_KEY_ID": "AKIADEMODEMODEMODEMO", "AWS_SECRET_ACCESS_KEY": "simulated"}
-_NOTHING_OF_THE_USERS = {
+_NO_USER_CREDENTIALS = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -36,20 +36,20 @@ _PROVISIONED = "{0}/(?P<api_version>[^/]+)/functions/(?P<function_name>[^/]+)/pr
 
 
 class SimulatedFunction(LambdaFunction):
-    """moto's function, with revisions, and with whatever else of FunctionConfiguration its request says in "Told"."""
+    """moto's function, with revisions and the members of FunctionConfiguration in its request's "Unmodelled"."""
 
     def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
-        """Take a CreateFunction request; "Told" in it holds members that moto does not model, or models otherwise."""
+        """Take a CreateFunction request; "Unmodelled" in it has members that moto does not model, or models differently."""
         super().__init__(account_id, spec, region, version)
-        self._told: dict[str, Any] = spec.get("Told", {})
+        self._unmodelled: dict[str, Any] = spec.get("Unmodelled", {})
         self._revision_id = str(uuid.uuid4())
 
     def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
-        """Give FunctionConfiguration."""
-        return {**super().get_configuration(on_create), "RevisionId": self._revision_id, **self._told}
+        """Return FunctionConfiguration."""
+        return {**super().get_configuration(on_create), "RevisionId": self._revision_id, **self._unmodelled}
 
     def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
-        """Refuse an update that was made from another revision, as AWS does."""
+        """Reject an update that names another revision, as AWS does."""
         if config_updates.get("RevisionId", self._revision_id) != self._revision_id:
             raise PreconditionFailedException("The RevisionId provided does not match the latest RevisionId.")
         self._revision_id = str(uuid.uuid4())
@@ -57,7 +57,7 @@ class SimulatedFunction(LambdaFunction):
 
 
 def _assume_role(backend: STSBackend, *, role_arn: str, **parameters: Any) -> AssumedRole:
-    """Refuse a role that is not there, as AWS does; moto lets anyone assume it."""
+    """Deny a role that does not exist, as AWS does; moto lets anyone assume it."""
     try:
         iam_backends[role_arn.split(":")[4]]["aws"].get_role_by_arn(role_arn)
     except NotFoundException:
@@ -78,13 +78,13 @@ def _operation_model(service: ServiceModel, operation_name: str) -> OperationMod
 
 
 def _list_provisioned_concurrency_configs(_: LambdaResponse) -> tuple[int, dict[str, str], str]:
-    """Answer what moto does not know of: nobody here keeps a version warm."""
+    """Answer an operation that moto does not have: no version has provisioned concurrency."""
     return 200, {}, '{"ProvisionedConcurrencyConfigs": []}'
 
 
 @contextmanager
 def like_aws() -> Iterator[None]:
-    """Let moto, in this process or as a server of it, behave like AWS where Auto-Defender depends on it."""
+    """Make moto, in this process or as a server of it, behave like AWS where Auto-Defender depends on it."""
     with (
         patch("moto.awslambda.models.LambdaFunction", SimulatedFunction),
         patch.object(STSBackend, "assume_role", _assume_role),
@@ -103,14 +103,14 @@ def like_aws() -> Iterator[None]:
 
 @contextmanager
 def simulated_aws() -> Iterator[boto3.Session]:
-    """Give a session of the simulated central account.
+    """Yield a session of the simulated central account.
 
-    The user's own credentials, profile and endpoints are taken out of the environment meanwhile: what the simulation
-    does not know ends in an error here, never in a call to AWS.
+    The user's credentials, profile and endpoints are removed from the environment meanwhile: an operation that the
+    simulation does not have fails and never calls AWS.
     """
     others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with (
-        patch.dict(os.environ, {**others, **_NOTHING_OF_THE_USERS, **_KEYS}, clear=True),
+        patch.dict(os.environ, {**others, **_NO_USER_CREDENTIALS, **_KEYS}, clear=True),
         mock_aws(config={"core": {"mock_credentials": False}}),
         like_aws(),
     ):

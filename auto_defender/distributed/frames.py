@@ -1,4 +1,4 @@
-"""Frames as JSON, between the steps of a run: plain data, so that reading one can't run code as a pickle could."""
+"""Frames as JSON, between the steps of a run: unlike a pickle, reading one can't run code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from pandas.api.types import union_categoricals
 
 
 def packed(frame: pd.DataFrame) -> dict[str, Any]:
-    """Give a frame as orjson takes it, column by column: its dtype, its values, and a category's names."""
+    """Return a frame as orjson serializes it: per column its dtype, its values, and a category's names."""
     return {name: _packed(frame[name]) for name in frame.columns}
 
 
 def unpacked(data: Mapping[str, Any]) -> pd.DataFrame:
-    """Give the frame back: same columns, dtypes and rows."""
+    """Return the frame that packed() was given: same columns, dtypes and rows."""
     return pd.DataFrame({name: _unpacked(column) for name, column in data.items()})
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put frames of the same columns below each other; categories stay categories. At least one frame."""
+    """Concatenate frames of the same columns; categories stay categories. At least one frame."""
     first, *_ = frames
     return pd.DataFrame({name: _joined([frame[name] for frame in frames]) for name in first.columns})
 

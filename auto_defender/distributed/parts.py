@@ -1,8 +1,8 @@
-"""What the steps of a run leave each other in the store, below state/batches/RUN_ID/.
+"""The files by which the steps of a run exchange data, below state/batches/RUN_ID/ in the store.
 
-manifest.json: the batches, an item each, as the state machine gives them to {"job": "batch"}
-begun.json.gz: what the first step knows; BATCH.json.gz: what a batch saw; BATCH.failed.json: why it saw nothing
-They hold facts and verdicts like functions.csv, no secrets. The last step takes them away.
+manifest.json: the batches, one item per batch, the input of {"job": "batch"}
+begun.json.gz: the first step's result; BATCH.json.gz: a batch's; BATCH.failed.json: why a batch has none
+Like functions.csv they contain facts and verdicts, no secrets. The last step deletes them.
 """
 
 import gzip
@@ -24,42 +24,42 @@ _JSON, _GZIP = "application/json", "application/gzip"
 
 
 @dataclass(frozen=True)
-class Work:
-    """How long the stages of a step took, in seconds, and what it called."""
+class StepUsage:
+    """The duration of a step's stages, in seconds, and its calls by service and operation."""
 
     stages: Mapping[str, float]
     calls: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run that has begun. batches: account ids by batch. config_digest: of what it began under."""
+class StartedRun:
+    """The first step's result. batches: account ids by batch. config_digest: of the configuration at the start."""
 
     mode: Mode
     config_digest: str
     accounts: pd.DataFrame
     batches: Mapping[str, list[str]]
     resolved: ApplyResult
-    work: Work
+    usage: StepUsage
 
     def accounts_of(self, batch: str) -> pd.DataFrame:
-        """Give a batch's accounts."""
+        """Return a batch's accounts."""
         if batch not in self.batches:
             raise BadInput(f"the run has no batch '{batch}'")
         return self.accounts[self.accounts["account_id"].isin(self.batches[batch])]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a batch saw."""
+class BatchResult:
+    """A batch's result."""
 
     observed: Observation
-    work: Work
+    usage: StepUsage
 
 
 @dataclass(frozen=True)
-class Failed:
-    """Why a batch has seen nothing: the error's name and its line."""
+class BatchFailure:
+    """Why a batch has no result: the error's class and message."""
 
     error: str
     detail: str
@@ -69,70 +69,70 @@ class Parts:
     """The files of one run between its steps."""
 
     def __init__(self, store: Store, run_id: str) -> None:
-        """Take where they are and whose they are."""
+        """Take the store and the run's id."""
         self._store = store
         self._run_id = run_id
         self._folder = f"state/batches/{run_id}"
 
-    def write_begun(self, begun: Begun) -> str:
-        """Write what the first step knows and the manifest of the batches; give the manifest's address."""
-        stopped = begun.resolved.stopped_by
+    def write_started(self, started: StartedRun) -> str:
+        """Write the first step's result and the manifest of the batches; return the manifest's address."""
+        stopped = started.resolved.stopped_by
         self._write(
             "begun.json.gz",
             {
-                "mode": begun.mode,
-                "config_digest": begun.config_digest,
-                "accounts": packed(begun.accounts),
-                "batches": begun.batches,
-                "resolved": packed(begun.resolved.changes),
+                "mode": started.mode,
+                "config_digest": started.config_digest,
+                "accounts": packed(started.accounts),
+                "batches": started.batches,
+                "resolved": packed(started.resolved.changes),
                 "stopped_by": [stopped.guard, stopped.why, stopped.how_to_go_on] if stopped else None,
-                "cut_short": begun.resolved.cut_short,
-                "work": begun.work,
+                "cut_short": started.resolved.cut_short,
+                "work": started.usage,
             },
         )
-        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in begun.batches]
+        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in started.batches]
         self._store.write(f"{self._folder}/manifest.json", orjson.dumps(items), _JSON)
         return self._store.url(f"{self._folder}/manifest.json")
 
-    def begun(self) -> Begun:
-        """Read what the first step knows; BadInput where no such run is under way."""
+    def started(self) -> StartedRun:
+        """Read the first step's result; raise BadInput where no such run is under way."""
         data = self._read("begun.json.gz")
         if data is None:
             raise BadInput(f"no run {self._run_id} is under way in {self._store.url(self._folder)}")
         stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
-        return Begun(
+        return StartedRun(
             mode=data["mode"],
             config_digest=data["config_digest"],
             accounts=unpacked(data["accounts"]),
             batches=data["batches"],
             resolved=ApplyResult(unpacked(data["resolved"]), stopped, data["cut_short"]),
-            work=Work(**data["work"]),
+            usage=StepUsage(**data["work"]),
         )
 
-    def write_part(self, batch: str, part: Part) -> None:
-        """Write what a batch saw; its accounts are known."""
+    def write_part(self, batch: str, part: BatchResult) -> None:
+        """Write a batch's result, without its accounts: the first step has written those."""
         units, functions = packed(part.observed.units), packed(part.observed.functions)
-        self._write(f"{batch}.json.gz", {"units": units, "functions": functions, "work": part.work})
+        self._write(f"{batch}.json.gz", {"units": units, "functions": functions, "work": part.usage})
 
-    def part(self, batch: str, accounts: pd.DataFrame) -> Part | None:
-        """Read what a batch saw of its accounts; None where it never came to its end."""
+    def part(self, batch: str, accounts: pd.DataFrame) -> BatchResult | None:
+        """Read a batch's result; None where it did not finish."""
         data = self._read(f"{batch}.json.gz")
         if data is None:
             return None
         observed = Observation(accounts, unpacked(data["units"]), unpacked(data["functions"]))
-        return Part(observed, Work(**data["work"]))
+        return BatchResult(observed, StepUsage(**data["work"]))
 
-    def write_failed(self, batch: str, failed: Failed) -> None:
-        """Write why a batch has seen nothing."""
+    def write_failed(self, batch: str, failed: BatchFailure) -> None:
+        """Write why a batch has no result."""
         self._store.write(f"{self._folder}/{batch}.failed.json", orjson.dumps(failed), _JSON)
 
-    def failed(self, batch: str) -> Failed | None:
-        """Read why a batch has seen nothing; None where nobody could write it."""
+    def failed(self, batch: str) -> BatchFailure | None:
+        """Read why a batch has no result; None where it could not be written."""
         text = self._store.read(f"{self._folder}/{batch}.failed.json")
-        return None if text is None else Failed(**orjson.loads(text))
+        return None if text is None else BatchFailure(**orjson.loads(text))
 
     def clear(self) -> None:
-        """Take all of them away."""
+        """Delete all of them."""
         for path in self._store.list(f"{self._folder}/"):
             self._store.delete(path)
 

@@ -1,7 +1,7 @@
-"""The hourly job in three steps, a call each: begin it, sweep a batch of accounts, conclude it.
+"""The hourly job in three steps, one invocation each: begin it, sweep a batch of accounts, merge the batches.
 
 The batches only read, with sessions that can't write. Everything that changes a function or has a limit (the plan, the
-changes, the breaker, the journal) is in the last step, where one process sees all of it, as in a run of one process.
+changes, the breaker, the journal) is in the last step: one process does it, as in a run of one process.
 """
 
 import logging
@@ -14,10 +14,10 @@ import pandas as pd
 
 from auto_defender.context import Context
 from auto_defender.distributed.frames import joined
-from auto_defender.distributed.parts import Begun, Failed, Part, Parts, Work
+from auto_defender.distributed.parts import BatchFailure, BatchResult, Parts, StartedRun, StepUsage
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
-from auto_defender.jobs.run import conclude, held_lock, resolve
+from auto_defender.jobs.run import conclude, resolve, run_lock
 from auto_defender.observation import Observation
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.lock import RunLock, Step
@@ -25,97 +25,95 @@ from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, Internal
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
 
 log = logging.getLogger(__name__)
-_DEFECTS = ("InternalError", "WrongAccount")
-_AFTER_FAILURES = (
-    "See the failed batches in the state machine's map run, mend that; the next run starts afresh"
-)
+_INTERNAL_ERRORS = ("InternalError", "WrongAccount")
+_AFTER_FAILURES = "See the failed batches in the state machine's map run, fix the cause; the next run starts again from the beginning"
 
 
 def begin(context: Context, batch_size: int) -> dict[str, Any]:
-    """Take the lock, find out what killed runs left open, list the accounts, and write the manifest of the batches.
+    """Take the lock, resolve the open changes of killed runs, list the accounts, and write the manifest of the batches.
 
-    Gives run_id, bucket and manifest (its key), which is all that the state machine carries on.
+    Return run_id, bucket and manifest (its key): all that the state machine passes on.
     """
     if not context.store.url("state").startswith("s3://"):
         raise BadInput("a state machine reads its batches from S3: make the key 'output' s3://bucket/prefix")
-    with held_lock(context, "first") as lock:
+    with run_lock(context, "first") as lock:
         resolved = resolve(context, lock)
         accounts = organization_accounts(context)
-        begun = Begun(
+        started = StartedRun(
             mode=context.mode,
             config_digest=_digest(context),
             accounts=accounts,
             batches=_batches(accounts, batch_size),
             resolved=resolved,
-            work=_work(context),
+            usage=_usage(context),
         )
-        address = Parts(context.store, context.run_id).write_begun(begun)
+        address = Parts(context.store, context.run_id).write_started(started)
     bucket, _, key = address.removeprefix("s3://").partition("/")
-    log.info("%d batches of up to %d accounts", len(begun.batches), batch_size)
+    log.info("%d batches of up to %d accounts", len(started.batches), batch_size)
     return {"run_id": context.run_id, "bucket": bucket, "manifest": key, "stopped": ""}
 
 
 def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
-    """Sweep and judge the accounts of one batch, and leave what was seen for the last step; renews the run's lock.
+    """Sweep and assess the accounts of one batch and write the result for the last step; renew the run's lock.
 
-    Raises what made that impossible, after leaving a note of it. May be called again for the same batch.
+    An error is written for the last step, then raised. May be called again for the same batch.
     """
     parts = Parts(context.store, context.run_id)
-    begun = parts.begun()
-    accounts = begun.accounts_of(batch)
+    started = parts.started()
+    accounts = started.accounts_of(batch)
     try:
-        with _lock_of(context, begun, "middle"):
-            _check_configuration(context, begun)
+        with _lock_of(context, started, "middle"):
+            _check_configuration(context, started)
             observed = observe_accounts(context, accounts)
     except AutoDefenderError as error:
-        parts.write_failed(batch, Failed(type(error).__name__, str(error)))
+        parts.write_failed(batch, BatchFailure(type(error).__name__, str(error)))
         raise
-    parts.write_part(batch, Part(observed, _work(context)))
+    parts.write_part(batch, BatchResult(observed, _usage(context)))
     return {"batch": batch, "units": len(observed.units), "functions": len(observed.functions)}
 
 
 def merge(context: Context, stopped: str) -> JobResult:
-    """Put together what the batches saw, then go on as a run of one process does after its sweep.
+    """Merge the batches' results, then continue as a run of one process does after its sweep.
 
-    stopped: why the state machine gave the batches up, "" where it did not; then nothing is changed. Units of a batch
-    that never came back are `timed_out`, of one that failed `error`. Raises Defect where one met a defect.
+    stopped: why the state machine stopped the batches, in which case nothing is changed; "" where it did not. Units
+    of a batch without a result are `timed_out`, of one that failed `error`. Raise InternalError where a batch had one.
     """
     parts = Parts(context.store, context.run_id)
-    begun = parts.begun()
-    writes = begun.mode == context.mode == "apply"
+    started = parts.started()
+    writes = started.mode == context.mode == "apply"
     concluding = replace(context, mode="apply" if writes else "dry_run")
     guard = GuardStop("tolerated_failures", stopped, _AFTER_FAILURES) if stopped else None
-    with _lock_of(context, begun, "last") as lock:
-        _check_configuration(context, begun)
-        observed = _observed(concluding, begun, parts)
-        ending = conclude(concluding, observed, begun.resolved, lock if writes else None, guard)
+    with _lock_of(context, started, "last") as lock:
+        _check_configuration(context, started)
+        observed = _observed(concluding, started, parts)
+        result = conclude(concluding, observed, started.resolved, lock if writes else None, guard)
     parts.clear()
-    return ending
+    return result
 
 
-def _observed(context: Context, begun: Begun, parts: Parts) -> Observation:
-    """Put the batches together; what they took and called counts as the run's."""
-    _include(context, begun.work)
+def _observed(context: Context, started: StartedRun, parts: Parts) -> Observation:
+    """Merge the batches; their stages and calls count as the run's."""
+    _include(context, started.usage)
     units, functions = [], []
-    for batch in begun.batches:
-        accounts = begun.accounts_of(batch)
+    for batch in started.batches:
+        accounts = started.accounts_of(batch)
         part = parts.part(batch, accounts)
         if part is None:
             units.append(_unread(context, accounts, parts.failed(batch)))
             continue
-        _include(context, part.work)
+        _include(context, part.usage)
         units.append(part.observed.units)
         functions.append(part.observed.functions)
-    seen = joined(functions) if functions else nothing_observed(context).functions
-    return Observation(begun.accounts, joined(units), seen)
+    merged = joined(functions) if functions else nothing_observed(context).functions
+    return Observation(started.accounts, joined(units), merged)
 
 
-def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> pd.DataFrame:
-    """Give the ledger of a batch that has seen nothing: none of its units is missing, none is called empty."""
-    if failed is not None and failed.error in _DEFECTS:
-        raise InternalError(f"a batch met a defect, nothing is changed: {failed.detail}")
+def _unread(context: Context, accounts: pd.DataFrame, failed: BatchFailure | None) -> pd.DataFrame:
+    """Return the ledger of a batch without a result: every expected unit, none of them read."""
+    if failed is not None and failed.error in _INTERNAL_ERRORS:
+        raise InternalError(f"a batch had an internal error, nothing is changed: {failed.detail}")
     outcome: Outcome = "timed_out" if failed is None else "error"
-    detail = f"its batch failed: {failed.detail}" if failed else "its batch never came back"
+    detail = f"its batch failed: {failed.detail}" if failed else "its batch did not finish"
     log.error("%d accounts not read: %s", len(accounts), detail)
     regions = context.configuration.organization.regions
     expected = [ANY_REGION] if regions == "enabled" else list(regions)
@@ -128,15 +126,15 @@ def _unread(context: Context, accounts: pd.DataFrame, failed: Failed | None) -> 
 
 
 def _batches(accounts: pd.DataFrame, size: int) -> dict[str, list[str]]:
-    """Cut the accounts into batches of a size, by account id."""
+    """Split the accounts into batches; return account ids by batch."""
     account_ids = accounts["account_id"].tolist()
     starts = range(0, len(account_ids), size)
     return {f"{number:04}": account_ids[start : start + size] for number, start in enumerate(starts, start=1)}
 
 
-def _lock_of(context: Context, begun: Begun, step: Step) -> AbstractContextManager[RunLock | None]:
-    """Give the lock that the run took when it began, where it took one."""
-    return RunLock(context.store, context.run_id, step=step) if begun.mode == "apply" else nullcontext()
+def _lock_of(context: Context, started: StartedRun, step: Step) -> AbstractContextManager[RunLock | None]:
+    """Return the lock that the first step took, if it took one."""
+    return RunLock(context.store, context.run_id, step=step) if started.mode == "apply" else nullcontext()
 
 
 def _digest(context: Context) -> str:
@@ -144,19 +142,19 @@ def _digest(context: Context) -> str:
     return configuration_digest(settings.organization, settings.defender, settings.risk, settings.rollout)
 
 
-def _check_configuration(context: Context, begun: Begun) -> None:
-    """Refuse to go on under another configuration: half a run would be judged by each."""
-    if _digest(context) != begun.config_digest:
+def _check_configuration(context: Context, started: StartedRun) -> None:
+    """Raise BadInput if the configuration has changed: half of the run would be assessed by each."""
+    if _digest(context) != started.config_digest:
         raise BadInput(
-            f"the configuration has changed since run {context.run_id} began; the next run takes it up"
+            f"the configuration has changed since run {context.run_id} began; the next run uses it"
         )
 
 
-def _work(context: Context) -> Work:
-    return Work(dict(context.stages), context.aws.calls.as_dict())
+def _usage(context: Context) -> StepUsage:
+    return StepUsage(dict(context.stages), context.aws.calls.as_dict())
 
 
-def _include(context: Context, work: Work) -> None:
-    for stage, seconds in work.stages.items():
+def _include(context: Context, usage: StepUsage) -> None:
+    for stage, seconds in usage.stages.items():
         context.stages[stage] = context.stages.get(stage, 0.0) + seconds
-    context.aws.calls.include(work.calls)
+    context.aws.calls.include(usage.calls)

@@ -1,4 +1,4 @@
-"""What surrounds a run: who runs it, the clock, the configuration's phase, the opt-outs, the output, the topic."""
+"""Checks outside of the member accounts: identity, clock, output, opt-outs, rollout settings, topic."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,17 +10,17 @@ from auto_defender.context import Context
 from auto_defender.doctor.finding import Finding
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe
 
-# Signature Version 4: AWS refuses a request whose time differs from its own by more than five minutes. Beyond that no
-# doctor gets here, so the drift is told while it is small.
-REFUSED_SKEW_SECONDS = 300
-TOLD_SKEW_SECONDS = 30
+# Signature Version 4: AWS rejects a request whose time differs from its own by more than five minutes. Beyond that
+# the doctor can't call AWS at all, so it warns early.
+REJECTED_SKEW_SECONDS = 300
+WARNING_SKEW_SECONDS = 30
 
 
-def surroundings(context: Context) -> Iterator[Finding]:
-    """Look at what is here, not in the member accounts."""
+def environment(context: Context) -> Iterator[Finding]:
+    """Yield a finding for each of these checks."""
     yield Finding("ok", "identity", f"{context.aws.identity.arn} in partition {context.aws.partition}")
     yield _clock(context)
-    # A context is only opened where these could be read and written.
+    # Opening the context has already read the opt-outs and written to the output.
     yield Finding("ok", "output", f"{context.store.url('runs').removesuffix('/runs')} can be written")
     yield _optouts(context)
     yield _rollout(context)
@@ -28,17 +28,17 @@ def surroundings(context: Context) -> Iterator[Finding]:
 
 
 def _clock(context: Context) -> Finding:
-    """Compare this machine's clock with the Date of an answer."""
+    """Compare this machine's clock with the Date header of an answer from AWS."""
     answer = context.aws.call(
         context.aws.central_account_id, context.aws.home_region, "sts", "get_caller_identity"
     )
     header = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if not header:
-        remedy = "Compare this machine's clock by hand: a proxy on the way to AWS takes the Date out."
+        remedy = "Compare this machine's clock by hand: a proxy removes the Date header."
         return Finding("warning", "clock", "the answer carried no Date to compare with", remedy)
     skew = abs((datetime.now(UTC) - parsedate_to_datetime(header)).total_seconds())
-    if skew > TOLD_SKEW_SECONDS:
-        found = f"{skew:.0f} s off AWS's, which refuses every request from {REFUSED_SKEW_SECONDS} s on"
+    if skew > WARNING_SKEW_SECONDS:
+        found = f"{skew:.0f} s off AWS's, which rejects every request from {REJECTED_SKEW_SECONDS} s on"
         return Finding("warning", "clock", found, "Set this machine's clock by NTP.")
     return Finding("ok", "clock", f"within {max(1, round(skew))} s of AWS's")
 
@@ -46,7 +46,7 @@ def _clock(context: Context) -> Finding:
 def _optouts(context: Context) -> Finding:
     if context.configuration.optouts is None:
         return Finding(
-            "warning", "opt-outs", "no file configured", "Name one in optouts, even if it is empty."
+            "warning", "opt-outs", "no file configured", "Name one in optouts, even without entries."
         )
     today = datetime.now(UTC).date()
     entries = context.optouts.entries
@@ -65,18 +65,18 @@ def _rollout(context: Context) -> Finding:
 
 
 def _topic(context: Context) -> Finding:
-    """Look whether the topic of the notifications is there, and whether anyone hears of it."""
+    """Check that the notification topic exists and has subscribers."""
     arn = context.configuration.notifications.topic_arn
     if arn is None:
         remedy = "Name one in notifications.topic_arn, such as the central stack's AlarmTopic."
-        return Finding("warning", "notifications", "no topic configured: nobody is told of a run", remedy)
+        return Finding("warning", "notifications", "no topic configured: nobody is notified", remedy)
     central, region = context.aws.central_account_id, arn.split(":")[3]
     try:
         answer = context.aws.call(central, region, "sns", "get_topic_attributes", TopicArn=arn)
     except (ClientError, Throttled, TimedOut, Unreachable) as error:
-        remedy = "Mend the ARN, or allow sns:GetTopicAttributes and sns:Publish on it."
+        remedy = "Fix the ARN, or allow sns:GetTopicAttributes and sns:Publish on it."
         return Finding("problem", f"notifications to {arn}", describe(error), remedy)
     subscribed = answer["Attributes"].get("SubscriptionsConfirmed", "0")
     if subscribed == "0":
-        return Finding("warning", f"notifications to {arn}", "nobody has subscribed", "Subscribe somebody.")
+        return Finding("warning", f"notifications to {arn}", "nobody has subscribed", "Subscribe someone.")
     return Finding("ok", f"notifications to {arn}", f"{subscribed} subscriptions")

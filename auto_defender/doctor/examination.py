@@ -1,10 +1,10 @@
-"""The examination: in which order things are looked at, and how it ends."""
+"""Runs all checks in order and returns the doctor's result."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from auto_defender.context import Context
-from auto_defender.doctor.environment import surroundings
+from auto_defender.doctor.environment import environment
 from auto_defender.doctor.finding import Finding
 from auto_defender.doctor.layers import layers
 from auto_defender.doctor.members import Roles, organization
@@ -16,8 +16,8 @@ from scanner.organization.accounts import list_accounts
 
 
 def examine(context: Context) -> JobResult:
-    """Look at everything a run needs. Exit code 0 without problems, 3 with some (they would leave units unread)."""
-    findings = [*surroundings(context), *state(context), *_accounts_and_layers(context)]
+    """Check everything a run needs. Exit code 0 without problems, 3 with some (units would not be read)."""
+    findings = [*environment(context), *state(context), *_accounts_and_layers(context)]
     problems = [finding for finding in findings if finding.level == "problem"]
     lines = [
         f"{f.level:<8} {f.what}: {f.found}" + (f"\n         {f.remedy}" if f.remedy else "") for f in findings
@@ -33,11 +33,11 @@ def _accounts_and_layers(context: Context) -> Iterator[Finding]:
     try:
         accounts = list_accounts(context.aws, context.configuration.organization)
     except AutoDefenderError as error:
-        yield Finding("problem", "organization", str(error), "Mend this first: nothing can be swept.")
+        yield Finding("problem", "organization", str(error), "Fix this first: nothing can be swept.")
         return
-    place = organization(context, accounts)
-    yield place.finding
-    yield from stack_set(context, place.management)
-    roles = Roles(context, place.management)
-    yield from roles.assumed(accounts)
+    finding, management = organization(context, accounts)
+    yield finding
+    yield from stack_set(context, management)
+    roles = Roles(context, management)
+    yield from roles.check(accounts)
     yield from layers(context, roles.reader)

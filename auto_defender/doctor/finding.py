@@ -1,4 +1,4 @@
-"""What the doctor found of one thing."""
+"""A finding of the doctor."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: how it is, and what to do about it ("" where nothing)."""
+    """The result of one check, and what to do about it ("" where nothing)."""
 
     level: Level
     what: str

@@ -1,4 +1,4 @@
-"""The Defender layers as a member account sees them: there, shared, of the right region and architecture."""
+"""Checks of the Defender layers, read as a member account: published, shared, right region and architecture."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,10 +17,13 @@ _ABSENT = "ResourceNotFoundException"
 
 
 def layers(context: Context, reader: str | None) -> Iterator[Finding]:
-    """Read each layer version in each region, as `reader`: a member account, for those are to name it in an update."""
+    """Yield a finding for each layer version in each region, read as the member account `reader`.
+
+    Member accounts need access: their updates name the layer.
+    """
     if reader is None:
-        remedy = "Deploy the member role in one account, then ask again."
-        yield Finding("warning", "layers", "not looked at: no member account could look", remedy)
+        remedy = "Deploy the member role in one account, then run doctor again."
+        yield Finding("warning", "layers", "not checked: no member account could be used", remedy)
         return
     try:
         regions = _regions(context, reader)
@@ -48,33 +51,33 @@ def _regions(context: Context, reader: str) -> list[str]:
 def _layer(context: Context, layer: LayerVersion, family: Family, region: str, reader: str) -> Finding:
     what = f"layer {layer} in {region}"
     if layer.region != region:
-        remedy = "Write {region} in defender.layers: a function takes layers of its own region alone."
+        remedy = "Write {region} in defender.layers: a function only uses layers of its own region."
         return Finding("problem", what, f"it is of {layer.region}", remedy)
     try:
         answer = _read(context, layer, reader)
     except ClientError as error:
-        return _refusal(context, what, layer, reader, error)
+        return _unreadable(context, what, layer, reader, error)
     except (Throttled, TimedOut, Unreachable) as error:
         return Finding("problem", what, describe(error), "Try again.")
     return _compatible(what, answer, family, context, reader)
 
 
 def _read(context: Context, layer: LayerVersion, account_id: str) -> Mapping[str, Any]:
-    """Ask with the layer's ARN for its name: that needs lambda:GetLayerVersion on it and nothing else."""
+    """Pass the layer's ARN as its name: that needs lambda:GetLayerVersion on it and nothing else."""
     name = str(layer).rpartition(":")[0]
     return context.aws.call(
         account_id, layer.region, "lambda", "get_layer_version", LayerName=name, VersionNumber=layer.version
     )
 
 
-def _refusal(context: Context, what: str, layer: LayerVersion, reader: str, error: ClientError) -> Finding:
-    """Tell a version that is not there from one that is there and not shared."""
+def _unreadable(context: Context, what: str, layer: LayerVersion, reader: str, error: ClientError) -> Finding:
+    """Distinguish a version that does not exist from one that is not shared."""
     if error_code(error) == _ABSENT:
-        remedy = f"Publish version {layer.version} in this region (stacksets/layer-sharing.yaml), or mend defender.layers."
+        remedy = f"Publish version {layer.version} in this region (stacksets/layer-sharing.yaml), or fix defender.layers."
         return Finding("problem", what, "no such version", remedy)
     owner = context.aws.central_account_id
     if layer.account_id == owner and _is_published(context, layer, owner) is False:
-        remedy = f"Publish version {layer.version} in this region (stacksets/layer-sharing.yaml), or mend defender.layers."
+        remedy = f"Publish version {layer.version} in this region (stacksets/layer-sharing.yaml), or fix defender.layers."
         return Finding("problem", what, "not published", remedy)
     remedy = (
         f"Account {layer.account_id} must share this version with the organization (stacksets/layer-sharing.yaml), and "
@@ -84,7 +87,7 @@ def _refusal(context: Context, what: str, layer: LayerVersion, reader: str, erro
 
 
 def _is_published(context: Context, layer: LayerVersion, owner: str) -> bool | None:
-    """Ask the layer's own account; None where that does not tell."""
+    """Return whether the layer's own account can read it; None where that is unknown."""
     try:
         _read(context, layer, owner)
     except ClientError as error:
@@ -97,7 +100,7 @@ def _is_published(context: Context, layer: LayerVersion, owner: str) -> bool | N
 def _compatible(
     what: str, answer: Mapping[str, Any], family: Family, context: Context, reader: str
 ) -> Finding:
-    """Hold what the layer says of itself against what it will be put on; a layer may say nothing."""
+    """Compare the layer's declared architectures and runtimes with its use; a layer may declare none."""
     built_for = answer.get("CompatibleArchitectures")
     missing = [
         name for name in context.configuration.risk.architectures if built_for and name not in built_for

@@ -1,7 +1,6 @@
-"""The organization as this account sees it, and the role in each of its accounts."""
+"""Checks of the organization, and of the member role in each of its accounts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pandas as pd
 from botocore.exceptions import ClientError
@@ -13,46 +12,36 @@ from scanner.inventory.parallel import in_parallel
 from scanner.organization.accounts import ACTIVE
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where this account stands in its organization. management: the management account, "" where nobody told."""
-
-    finding: Finding
-    management: str
-
-
-def organization(context: Context, accounts: pd.DataFrame) -> Place:
-    """Tell how many accounts there are, and by what right this one may list them."""
+def organization(context: Context, accounts: pd.DataFrame) -> tuple[Finding, str]:
+    """Return the number of accounts as a finding, and the management account's id ("" where it is unknown)."""
     aws = context.aws
     in_scope = int((accounts["in_scope"] & (accounts["state"] == ACTIVE)).sum())
     found = f"{len(accounts)} accounts, {in_scope} to sweep"
     try:
         answer = aws.call(aws.central_account_id, aws.home_region, "organizations", "describe_organization")
     except (ClientError, Throttled, TimedOut, Unreachable) as error:
-        remedy = (
-            "Allow organizations:DescribeOrganization to be told which account is the management account."
-        )
-        return Place(Finding("warning", "organization", f"{found}; {describe(error)}", remedy), "")
+        remedy = "Allow organizations:DescribeOrganization, which names the management account."
+        return Finding("warning", "organization", f"{found}; {describe(error)}", remedy), ""
     management = str(answer["Organization"]["MasterAccountId"])
     right = (
         "this is the management account"
         if management == aws.central_account_id
         else f"this is a delegated administrator; the management account is {management}"
     )
-    return Place(Finding("ok", "organization", f"{found}; {right}"), management)
+    return Finding("ok", "organization", f"{found}; {right}"), management
 
 
 class Roles:
-    """The member role, assumed in every account. reader: the first account where it could be, None before or if none."""
+    """The member role in every account. reader: the first account where it could be assumed, None if none (yet)."""
 
     def __init__(self, context: Context, management: str) -> None:
-        """Take the run's surroundings and the management account, which StackSets skip."""
+        """Take the context and the management account, which StackSets skip."""
         self._context = context
         self._management = management
         self.reader: str | None = None
 
-    def assumed(self, accounts: pd.DataFrame) -> Iterator[Finding]:
-        """Assume the role of every account in scope, in parallel; a finding for each that refuses, and the count."""
+    def check(self, accounts: pd.DataFrame) -> Iterator[Finding]:
+        """Assume the role in every account in scope, in parallel; yield a finding for each failure, then the count."""
         aws, sweep = self._context.aws, self._context.configuration.sweep
         to_sweep = accounts[accounts["in_scope"] & (accounts["state"] == ACTIVE)]["account_id"].tolist()
         members = [account for account in to_sweep if account != aws.central_account_id]
@@ -60,20 +49,20 @@ class Roles:
         def identity(account: str) -> object:
             return aws.call(account, aws.home_region, "sts", "get_caller_identity")
 
-        refused = {
+        failed = {
             done.task: done.error
             for done in in_parallel(identity, members, aws, sweep, self._context.deadline)
             if done.error is not None
         }
-        for account in sorted(refused):
-            yield self._refusal(account, refused[account])
-        trusted = [account for account in members if account not in refused]
-        self.reader = trusted[0] if trusted else None
-        found = f"{len(trusted)} of {len(members)} can be assumed"
-        remedy = "Mend each account named above, or name it in organization.exclude_accounts."
-        yield Finding("warning", "roles", found, remedy) if refused else Finding("ok", "roles", found)
+        for account in sorted(failed):
+            yield self._not_assumed(account, failed[account])
+        assumed = [account for account in members if account not in failed]
+        self.reader = assumed[0] if assumed else None
+        found = f"{len(assumed)} of {len(members)} can be assumed"
+        remedy = "Fix each account named above, or name it in organization.exclude_accounts."
+        yield Finding("warning", "roles", found, remedy) if failed else Finding("ok", "roles", found)
 
-    def _refusal(self, account: str, error: BaseException) -> Finding:
+    def _not_assumed(self, account: str, error: BaseException) -> Finding:
         name = self._context.configuration.organization.role_name
         remedy = f"Deploy the stack of {name} there, and check its trust and external id."
         if account == self._management:

@@ -1,4 +1,4 @@
-"""How earlier runs left things: the kill switch, the lock, open journals, the quarantine."""
+"""Checks of the state in the store: the kill switch, the lock, open journals, the quarantine."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from scanner.core.errors import AutoDefenderError, GuardStop
 
 
 def state(context: Context) -> Iterator[Finding]:
-    """Look at the state in the store; what keeps a run from writing is a warning, for somebody may want it so."""
+    """Yield a finding for each; what keeps a run from writing is a warning, because it may be intended."""
     yield _kill_switch(context)
     try:
         yield _lock(context)
@@ -39,15 +39,13 @@ def _lock(context: Context) -> Finding:
         return Finding("ok", "lock", "free")
     run_id, until = held
     if until < datetime.now(UTC):
-        return Finding("ok", "lock", f"run {run_id} died with it; the next run takes it over")
-    return Finding("ok", "lock", f"run {run_id} is under way; its lock holds until {until:%H:%M:%S} UTC")
+        return Finding("ok", "lock", f"run {run_id} ended without releasing it; the next run takes it over")
+    return Finding("ok", "lock", f"run {run_id} is under way; its lock is valid until {until:%H:%M:%S} UTC")
 
 
 def _open_runs(context: Context) -> Finding:
     runs = open_runs(context.store)
     if not runs:
         return Finding("ok", "journals", "all closed")
-    remedy = (
-        "Nothing to do: the next run that writes finds out what became of them before it begins anything."
-    )
+    remedy = "Nothing to do: the next run that writes reads their outcome before it begins anything."
     return Finding("warning", "journals", f"changes of {', '.join(runs)} are not settled", remedy)

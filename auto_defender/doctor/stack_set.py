@@ -1,6 +1,6 @@
-"""The stack set of the member roles: its template, its phase and parameters, and how its stacks are.
+"""Checks of the member roles' stack set: its template, phase, parameters and stacks.
 
-The roles can't be asked themselves: they are denied all of IAM. CloudFormation can, in the central account.
+The roles can't read themselves, because they are denied all of IAM; CloudFormation in the central account can.
 """
 
 import hashlib
@@ -28,12 +28,10 @@ _UPDATE = "update-stack-set, with every parameter that is not at its default (do
 
 
 def stack_set(context: Context, management: str) -> Iterator[Finding]:
-    """Look at organization.stack_set. management: the management account, "" where nobody told."""
+    """Yield findings on organization.stack_set. management: the management account, "" where it is unknown."""
     name = context.configuration.organization.stack_set
     if name is None:
-        yield Finding(
-            "ok", "stack set", "organization.stack_set is null: the member stacks are not looked at"
-        )
+        yield Finding("ok", "stack set", "organization.stack_set is null: the member stacks are not checked")
         return
     aws, what = context.aws, f"stack set {name}"
     call_as = "SELF" if management == aws.central_account_id else "DELEGATED_ADMIN"
@@ -46,7 +44,7 @@ def stack_set(context: Context, management: str) -> Iterator[Finding]:
     except (ClientError, Throttled, TimedOut, Unreachable, BrokenAnswer) as error:
         yield _unread(what, aws.home_region, error)
         return
-    # What was left at its default is not among them.
+    # DescribeStackSet leaves out parameters at their default.
     given = {item["ParameterKey"]: item["ParameterValue"] for item in described.get("Parameters", ())}
     parameters = {**_this_version()["defaults"], **given}
     yield _template(what, described.get("TemplateBody", ""))
@@ -57,56 +55,56 @@ def stack_set(context: Context, management: str) -> Iterator[Finding]:
 
 
 def template_digest(text: str) -> str:
-    """Digest a template's text but for its comments, which change nothing."""
+    """Return the SHA-256 of a template's text without its comments."""
     lines = (re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines())
     return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()
 
 
 def _this_version() -> dict[str, Any]:
-    """Read what tools/member_template.py noted of the template that this version comes with."""
+    """Read this version's template digest and defaults, written by tools/member_template.py."""
     text = files("auto_defender").joinpath("data/member_role.json").read_text(encoding="utf-8")
-    noted: dict[str, Any] = json.loads(text)
-    return noted
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _unread(what: str, region: str, error: Exception) -> Finding:
     if isinstance(error, ClientError) and error_code(error) == "StackSetNotFoundException":
         remedy = (
             "Name the member roles' stack set in organization.stack_set, or null where they are plain stacks; "
-            "AWS_REGION is the region that it was made in."
+            "AWS_REGION must be the region that it is in."
         )
         return Finding("warning", what, f"there is none in {region}", remedy)
     remedy = (
         "Allow cloudformation:DescribeStackSet and ListStackInstances on it and organizations:ListDelegatedAdministrators, "
         "as stacksets/central.yaml does for the central role, or compare it by hand."
     )
-    return Finding("warning", what, f"not looked at: {describe(error)}", remedy)
+    return Finding("warning", what, f"not checked: {describe(error)}", remedy)
 
 
 def _template(what: str, body: str) -> Finding:
     if template_digest(body) == _this_version()["sha256"]:
         return Finding("ok", f"template of {what}", f"that of version {__version__}")
     found = f"not the stacksets/member-role.yaml of version {__version__}"
-    return Finding("warning", f"template of {what}", found, f"Hand that file in by {_UPDATE}.")
+    return Finding("warning", f"template of {what}", found, f"Deploy that file by {_UPDATE}.")
 
 
 def _phase(what: str, phase: str, rollout: RolloutSettings) -> Finding:
-    """Hold what IAM lets the roles do against what runs would try; an instance may override the stack set's phase."""
+    """Compare what IAM allows the roles with what runs would try; a stack may override the stack set's phase."""
     what = f"phase of {what}"
     if rollout.dry_run or phase == "General":
         return Finding("ok", what, phase)
     if phase == "DryRun":
         remedy = f"Set RolloutPhase to TagGated or General by {_UPDATE}, or rollout.dry_run to true."
-        return Finding("problem", what, "DryRun: IAM refuses every change that runs would make", remedy)
+        return Finding("problem", what, "DryRun: IAM denies every change that runs would make", remedy)
     if rollout.require_tag != TAG_GATE:
-        found = f"{phase}: IAM refuses changes to functions without {TAG_GATE.key}={TAG_GATE.value}, and runs try them"
+        found = f"{phase}: IAM denies changes to functions without {TAG_GATE.key}={TAG_GATE.value}, and runs try them"
         remedy = f"Set rollout.require_tag to that tag, or RolloutPhase to General by {_UPDATE}."
         return Finding("warning", what, found, remedy)
     return Finding("ok", what, phase)
 
 
 def _parameters(what: str, parameters: Mapping[str, str], configuration: Configuration) -> Iterator[Finding]:
-    """Tell where the configuration wants what the stacks do not give."""
+    """Yield a finding for each parameter that differs from what the configuration requires."""
     wanted = {"RoleName": configuration.organization.role_name.rpartition("/")[2]}
     if configuration.defender.tag:
         wanted["TagKey"] = configuration.defender.tag.key
@@ -115,17 +113,24 @@ def _parameters(what: str, parameters: Mapping[str, str], configuration: Configu
         wanted["ReadReportLines"] = "true"
     for name, value in wanted.items():
         if parameters[name] != value:
-            found = f"'{parameters[name]}', and the configuration wants '{value}'"
-            yield Finding("warning", f"{name} of {what}", found, f"Mend the one, or the other by {_UPDATE}.")
+            found = f"'{parameters[name]}', and the configuration requires '{value}'"
+            yield Finding(
+                "warning",
+                f"{name} of {what}",
+                found,
+                f"Correct the configuration, or the parameter by {_UPDATE}.",
+            )
 
 
 def _up_to_date(what: str, instances: list[Mapping[str, Any]]) -> Finding:
     behind = [one["Account"] for one in instances if one.get("Status") != "CURRENT"]
     what = f"stacks of {what}"
     if not behind:
-        return Finding("ok", what, f"{len(instances)} stacks, all as the stack set says")
-    remedy = "Its last operations say why (list-stack-set-operations); mend that and update it again."
-    return Finding("warning", what, f"{len(behind)} of {len(instances)} are not: {_named(behind)}", remedy)
+        return Finding("ok", what, f"{len(instances)} stacks, all up to date")
+    remedy = "Its last operations show why (list-stack-set-operations); fix the cause and update it again."
+    return Finding(
+        "warning", what, f"{len(behind)} of {len(instances)} are not up to date: {_named(behind)}", remedy
+    )
 
 
 def _drift(what: str, which: str, instances: list[Mapping[str, Any]]) -> Finding:
@@ -133,12 +138,12 @@ def _drift(what: str, which: str, instances: list[Mapping[str, Any]]) -> Finding
     unknown = [one["Account"] for one in instances if one.get("DriftStatus") not in {"DRIFTED", "IN_SYNC"}]
     what = f"drift of {what}"
     if drifted:
-        remedy = "Somebody changed these roles by hand: look at the drift in CloudFormation, then update the stack set."
+        remedy = "Someone changed these roles by hand: check the drift in CloudFormation, then update the stack set."
         return Finding("warning", what, f"{len(drifted)} have drifted: {_named(drifted)}", remedy)
     if unknown:
-        remedy = f"aws cloudformation detect-stack-set-drift {which}, and ask again when it is done."
-        return Finding("warning", what, f"not looked for in {len(unknown)} of {len(instances)}", remedy)
-    return Finding("ok", what, "none when CloudFormation last looked")
+        remedy = f"aws cloudformation detect-stack-set-drift {which}, and run doctor again when it is done."
+        return Finding("warning", what, f"not detected in {len(unknown)} of {len(instances)}", remedy)
+    return Finding("ok", what, "none at CloudFormation's last detection")
 
 
 def _named(accounts: list[str]) -> str:

@@ -22,9 +22,11 @@ from storage.protocol import StoreFailed
 
 
 def apply_saved(context: Context, source: str) -> JobResult:
-    """Make the changes of a saved plan; it is refused if it was edited, has expired, or fits another configuration.
+    """Make the changes of a saved plan.
 
-    What was changed lately is looked at first, and can stop it; it takes nothing back, for nobody has approved that.
+    Raise BadInput if the plan was edited, has expired, or was made under another configuration.
+    The health of recently changed functions is read first and can stop it; nothing is rolled back: the plan does not
+    include that.
     """
     settings, observed = context.configuration, nothing_observed(context)
     plan = read_plan(
@@ -36,7 +38,7 @@ def apply_saved(context: Context, source: str) -> JobResult:
     with RunLock(context.store, context.run_id) as lock:
         resolved, watched = resolve(context, lock), HealthReport()
         try:
-            context = context.with_quarantine_as_it_is()
+            context = context.with_current_quarantine()
             watched = watch(context, observed, None)
             stopped = watched.stopped_by
         except (StoreFailed, BadInput) as error:

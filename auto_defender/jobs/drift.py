@@ -1,4 +1,4 @@
-"""What is told of functions that lost the Defender: how often, and for those given up, what makes it permanent."""
+"""Functions that lost the Defender: how often, and for those given up, the template lines that make it permanent."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ def report_drift(
     sweep: SweepSettings,
     deadline: float | None = None,
 ) -> tuple[DriftedFunction, ...]:
-    """Tell of every function that was lost, those given up first. Only the tags of those given up are read."""
+    """Return every function that lost the Defender, most often first. Only the tags of those given up are read."""
     given_up = [arn for arn, one in lost.items() if one.given_up]
     rows = assessed[assessed["function_name"].isin([arn.rpartition(":")[2] for arn in given_up])]
     rows = rows.assign(function_arn=function_arns(rows, aws.partition))
@@ -39,17 +39,17 @@ def report_drift(
         arn: _advice(tags, functions[arn], families[arn], defender)
         for arn, tags in _tags(functions, aws, sweep, deadline).items()
     }
-    told = [
+    drifted = [
         DriftedFunction(arn, one.times, one.run_id, one.at, one.given_up, *advice.get(arn, ("", "", "")))
         for arn, one in lost.items()
     ]
-    return tuple(sorted(told, key=lambda one: (-one.times, one.function_arn)))
+    return tuple(sorted(drifted, key=lambda one: (-one.times, one.function_arn)))
 
 
 def _tags(
     functions: Mapping[str, Function], aws: Aws, sweep: SweepSettings, deadline: float | None
 ) -> dict[str, Mapping[str, str] | str]:
-    """Read functions' tags, in parallel; a text in their place says why they could not be read."""
+    """Read functions' tags, in parallel; where they could not be read, the reason as text."""
     found: dict[str, Mapping[str, str] | str] = {}
     for done in in_parallel(lambda arn: tags_of(functions[arn]), list(functions), aws, sweep, deadline):
         found[done.task] = _why(done.error) if done.error is not None else done.result or {}

@@ -37,13 +37,13 @@ from scanner.risk.protection import versions_protection
 from scanner.settings import OrganizationSettings
 
 _LEFT_BEHIND = (
-    "its owner publishes a version of what $LATEST is once that carries the Defender, and moves the alias to it; "
+    "its owner publishes a new version once $LATEST has the Defender, and points the alias to it; "
     "no run does that"
 )
 
 
 def explain_function(context: Context, text: str) -> JobResult:
-    """Read one function and explain its verdict; BadInput where it can't be read."""
+    """Read one function and explain its verdict; raise BadInput where it can't be read."""
     arn = _parsed(context, text)
     settings, today = context.configuration, datetime.now(UTC).date()
     configuration = _read(context, arn)
@@ -60,7 +60,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     served = _aliases(context, assessed, configuration)
     row = assessed.iloc[0]
     digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
-    holds = hold_back(
+    held = hold_back(
         assessed,
         settings.defender,
         store=context.store,
@@ -70,7 +70,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     )
     accounts = list_accounts(context.aws, settings.organization)
     outside = _outside(arn, accounts, settings.organization)
-    guards = {**holds.guards, text: "out_of_scope"} if outside else holds.guards
+    guards = {**held.guards, text: "out_of_scope"} if outside else held.guards
     plan = make_plan(
         _in_waves(context, assessed, accounts),
         settings.defender,
@@ -83,7 +83,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     )
     held_back = guards.get(text) or next(iter(plan.held_back), None)
     change = asdict(plan.changes[0]) if plan.changes else None
-    drift = report_drift(holds.lost, assessed, context.aws, settings.defender, settings.sweep)
+    drift = report_drift(held.lost, assessed, context.aws, settings.defender, settings.sweep)
     summary = {
         "function_arn": text,
         "protection": row["protection"],
@@ -99,9 +99,9 @@ def explain_function(context: Context, text: str) -> JobResult:
     head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
     traffic = _alias_lines(served, row["protection"]) if served else []
     would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
-    held = [_held_back(held_back, outside, holds, text)] if held_back else []
+    blocked = [_held_back(held_back, outside, held, text)] if held_back else []
     return JobResult(
-        summary, "\n".join([head, *map(_line, findings), *traffic, *would, *held, *map(_drift, drift)])
+        summary, "\n".join([head, *map(_line, findings), *traffic, *would, *blocked, *map(_drift, drift)])
     )
 
 
@@ -119,7 +119,7 @@ def _parsed(context: Context, text: str) -> FunctionArn:
 
 
 def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: OrganizationSettings) -> str:
-    """Say why no run sweeps a function's account and region, "" where it does."""
+    """Return why no run sweeps a function's account and region, "" where it does."""
     account = accounts[accounts["account_id"] == arn.account_id]
     if account.empty:
         return f"the organization has no account {arn.account_id}"
@@ -133,7 +133,7 @@ def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: Organizatio
 
 
 def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) -> pd.DataFrame:
-    """Mark the function as make_plan wants it, with the waves as the last run has left them."""
+    """Add the columns that make_plan reads, with the waves as the last run saved them."""
     settings = context.configuration
     waves = settings.rollout.waves
     tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
@@ -143,20 +143,20 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     )
 
 
-def _held_back(guard: str, outside: str, holds: HeldBack, arn: str) -> str:
+def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:
     why = {
         "out_of_scope": f"out of scope: {outside}",
         "own_function": "Auto-Defender itself runs in it",
-        "wave": "it waits for the waves before its own, or the tags that tell its wave could not be read",
+        "wave": "it waits for the waves before its own, or the tags that assign its wave could not be read",
     }
-    if arn in holds.refused and guard == "failed_before":
-        return f"held back, AWS has refused it: {holds.refused[arn].detail}"
+    if arn in held.refused and guard == "failed_before":
+        return f"held back, AWS has rejected it: {held.refused[arn].detail}"
     return f"held back, {why.get(guard, guard)}"
 
 
 def _drift(drifted: DriftedFunction) -> str:
     times = "once" if drifted.times == 1 else f"{drifted.times} times"
-    lost = f"it lost the Defender that a run gave it, {times}; last given by run {drifted.run_id}"
+    lost = f"it lost the Defender that a run added, {times}; last added by run {drifted.run_id}"
     if not drifted.given_up:
         return lost
     if not drifted.snippet:
@@ -186,9 +186,9 @@ def _read(context: Context, arn: FunctionArn) -> dict[str, object]:
 def _aliases(
     context: Context, assessed: pd.DataFrame, configuration: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Read what the one function of a frame serves; None where the configuration does not ask for it.
+    """Read the aliases of the one function of a frame; None where effective coverage is not enabled.
 
-    Gives the columns of functions.csv that docs/schema.md calls effective_protection to served_outcome.
+    Return the columns of functions.csv that docs/schema.md calls effective_protection to served_outcome.
     """
     settings = context.configuration
     if not settings.risk.effective_coverage:
@@ -209,24 +209,26 @@ def _aliases(
     }
 
 
-def _alias_lines(told: Mapping[str, Any], protection: str) -> list[str]:
-    """Write it for a reader. protection: of $LATEST."""
-    if told["served_outcome"] != READ:
-        return [f"where its traffic goes: unknown, its aliases could not be read ({told['served_outcome']})"]
-    aliases = [alias.partition("=") for alias in told["aliases"].split(";") if alias]
-    lines = [f"where its traffic goes: {told['effective_protection']}"]
+def _alias_lines(served: Mapping[str, Any], protection: str) -> list[str]:
+    """Return lines of text. protection: of $LATEST."""
+    if served["served_outcome"] != READ:
+        return [
+            f"where its traffic goes: unknown, its aliases could not be read ({served['served_outcome']})"
+        ]
+    aliases = [alias.partition("=") for alias in served["aliases"].split(";") if alias]
+    lines = [f"where its traffic goes: {served['effective_protection']}"]
     lines += [f"         {name} serves {_versions(versions, protection)}" for name, _, versions in aliases]
     if not aliases:
         lines.append(f"         no alias serves a published version; $LATEST is {protection}")
-    if told["served"] == "served_unprotected":
+    if served["served"] == "served_unprotected":
         lines.append(f"         {_LEFT_BEHIND}")
-    if told["snap_start"] == "PublishedVersions":
+    if served["snap_start"] == "PublishedVersions":
         lines.append("         SnapStart is on for published versions")
-    if told["provisioned_concurrency"]:
-        lines.append(f"         provisioned concurrency: {told['provisioned_concurrency']}")
+    if served["provisioned_concurrency"]:
+        lines.append(f"         provisioned concurrency: {served['provisioned_concurrency']}")
     return lines
 
 
 def _versions(versions: str, latest: str) -> str:
-    told = (version.partition(":") for version in versions.split(","))
-    return ", ".join(f"{name}: {latest if name == LATEST else state}" for name, _, state in told)
+    parts = (version.partition(":") for version in versions.split(","))
+    return ", ".join(f"{name}: {latest if name == LATEST else state}" for name, _, state in parts)

@@ -1,4 +1,4 @@
-"""The health watch within a run: what was changed lately is looked at before anything new is planned."""
+"""The health watch of a run: recently changed functions are checked before anything new is planned."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from storage.protocol import StoreFailed
 
 
 def watch(context: Context, observed: Observation, lock: RunLock | None) -> HealthReport:
-    """Look at what was changed lately; under the lock, take back what regressed, unless a kill switch is on."""
+    """Check recently changed functions; under the lock, roll back what regressed, unless a kill switch is on."""
     settings, now = context.configuration, datetime.now(UTC)
     with context.stage("health"):
         functions = observe_health(
@@ -26,11 +26,11 @@ def watch(context: Context, observed: Observation, lock: RunLock | None) -> Heal
             now=now,
             deadline=context.deadline,
         )
-    watched, killed = HealthReport(functions), None
+    watched, stopped = HealthReport(functions), None
     if lock is not None and watched.regressed:
-        killed = _killed(context)
-        watched = watched if killed else _taken_back(context, watched, lock, now)
-    return replace(watched, stopped_by=killed or watched.stopped_by or _breaker(context, watched, now))
+        stopped = _kill_switch(context)
+        watched = watched if stopped else _rolled_back(context, watched, lock, now)
+    return replace(watched, stopped_by=stopped or watched.stopped_by or _breaker(context, watched, now))
 
 
 def _breaker(context: Context, watched: HealthReport, now: datetime) -> GuardStop | None:
@@ -42,7 +42,7 @@ def _breaker(context: Context, watched: HealthReport, now: datetime) -> GuardSto
         return state_unreadable(error)
 
 
-def _killed(context: Context) -> GuardStop | None:
+def _kill_switch(context: Context) -> GuardStop | None:
     try:
         for check in (lambda: check_kill_switch(context.store), *context.switches):
             check()
@@ -51,7 +51,7 @@ def _killed(context: Context) -> GuardStop | None:
     return None
 
 
-def _taken_back(context: Context, watched: HealthReport, lock: RunLock, now: datetime) -> HealthReport:
+def _rolled_back(context: Context, watched: HealthReport, lock: RunLock, now: datetime) -> HealthReport:
     settings = context.configuration
     with context.writing("health_rollback"):
         return roll_back_regressed(

@@ -1,4 +1,4 @@
-"""What a function's owner puts into its own template, so that the Defender outlives the next deployment."""
+"""Template lines for a function's owner, so that the Defender outlives the next deployment."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Tool = Literal["CloudFormation/SAM", "CDK", "Serverless Framework", "Terraform"]
 
 
 def tool_of(tags: Mapping[str, str]) -> Tool:
-    """Tell from a function's tags what deploys it; Terraform leaves none of its own.
+    """Return what deploys a function, from its tags; Terraform sets none of its own.
 
     CloudFormation tags what it makes with aws:cloudformation:*. The Serverless Framework adds STAGE to those; CDK's
     logical ids end in a hash of eight hexadecimal digits.
@@ -25,7 +25,7 @@ def tool_of(tags: Mapping[str, str]) -> Tool:
 
 
 def snippet(tool: Tool, ours: DesiredState) -> str:
-    """Write the lines for a tool. Values other than the wrapper's are secrets: their names stand in their place."""
+    """Return the lines for a tool. Values other than the wrapper's are secrets: placeholders with their names replace them."""
     variables = {name: ours.wrapper if name == EXEC_WRAPPER else f"<{name}>" for name in ours.names}
     return _WRITERS[tool](str(ours.layer), variables)
 

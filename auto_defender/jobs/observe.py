@@ -1,4 +1,4 @@
-"""The part that every job begins with: accounts, sweep, tags, verdicts. Reads only."""
+"""The read-only part that jobs begin with: accounts, sweep, tags, verdicts."""
 
 import logging
 from datetime import UTC, datetime
@@ -27,12 +27,12 @@ verdicts = logging.getLogger(SKIPS)
 
 
 def observe(context: Context) -> Observation:
-    """Sweep the organization and judge every function that was read."""
+    """Sweep the organization and assess every function that was read."""
     return observe_accounts(context, organization_accounts(context))
 
 
 def organization_accounts(context: Context) -> pd.DataFrame:
-    """List the organization's accounts (accounts.py)."""
+    """Return the organization's accounts (scanner/organization/accounts.py)."""
     with context.stage("accounts"):
         accounts = list_accounts(context.aws, context.configuration.organization)
     log.info("%d accounts, %d in scope", len(accounts), int(accounts["in_scope"].sum()))
@@ -40,7 +40,7 @@ def organization_accounts(context: Context) -> pd.DataFrame:
 
 
 def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
-    """Sweep some accounts and judge every function that was read."""
+    """Sweep some accounts and assess every function that was read."""
     settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
     watched = settings.defender.variable_names
     with context.stage("sweep"):
@@ -70,7 +70,7 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
 
 
 def nothing_observed(context: Context) -> Observation:
-    """Give empty frames, for a job that changes functions without a sweep."""
+    """Return empty frames, for a job that changes functions without a sweep."""
     functions = FunctionsFrame(context.aws.partition, ()).finish()
     return Observation(
         accounts=pd.DataFrame(columns=list(ACCOUNT_COLUMNS)),
@@ -80,10 +80,10 @@ def nothing_observed(context: Context) -> Observation:
 
 
 def log_verdicts(assessed: pd.DataFrame, partition: str) -> None:
-    """Log each function that is left alone, and why: a risk as WARNING, somebody's wish as INFO."""
-    left_alone = assessed[assessed["verdict"].isin(["skipped", "excluded"])]
-    arns = function_arns(left_alone, partition)
-    for arn, verdict, reasons in zip(arns, left_alone["verdict"], left_alone["reasons"], strict=True):
+    """Log each skipped function (a risk) as WARNING, each excluded one (a policy) as INFO, with the reasons."""
+    uncovered = assessed[assessed["verdict"].isin(["skipped", "excluded"])]
+    arns = function_arns(uncovered, partition)
+    for arn, verdict, reasons in zip(arns, uncovered["verdict"], uncovered["reasons"], strict=True):
         verdicts.log(
             logging.WARNING if verdict == "skipped" else logging.INFO,
             "%s %s: %s",

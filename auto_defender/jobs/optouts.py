@@ -1,4 +1,4 @@
-"""`optouts check`: is the opt-out file sound, what is in force, what lapses soon, what has lapsed."""
+"""`optouts check`: whether the opt-out file is valid, what is in force, what expires soon, what has expired."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ SOON = timedelta(days=30)
 
 
 def check_optouts(settings: Configuration, session: boto3.Session) -> JobResult:
-    """Read the opt-out file; BadInput where it is missing or malformed."""
+    """Read the opt-out file; raise BadInput where it is missing or malformed."""
     if settings.optouts is None:
         raise BadInput("optouts: the configuration names no opt-out file")
     text = read_source(settings.optouts, session, "opt-out file")

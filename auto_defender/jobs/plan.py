@@ -1,4 +1,4 @@
-"""`plan`: writes down what a run would change, for approval."""
+"""`plan`: writes a plan of what a run would change, for approval."""
 
 import json
 from pathlib import Path
@@ -14,27 +14,27 @@ from scanner.core.errors import BadInput
 
 
 def write_plan(context: Context, out: str) -> JobResult:
-    """Sweep, judge, and write the plan to a file; nothing else is written."""
+    """Sweep, assess, and write the plan to a file; nothing else is written."""
     path = Path(out).expanduser()
     if not path.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {path.parent}")
     observed = observe(context)
-    intent = plan_run(context, observed, watch(context, observed, None))
-    plan = intent.plan
-    text = plan.to_json()
-    if len(text) > MAX_PLAN_BYTES:
+    planned = plan_run(context, observed, watch(context, observed, None))
+    plan = planned.plan
+    document = plan.to_json()
+    if len(document) > MAX_PLAN_BYTES:
         raise BadInput(
             f"--out {out}: {len(plan.changes):,} changes are too many; lower rollout.max_changes_per_run"
         )
-    changes = preflighted(context, intent)
+    changes = preflighted(context, planned)
     try:
-        path.write_bytes(text)
+        path.write_bytes(document)
     except OSError as error:
         raise BadInput(f"--out {out}: {error.strerror}") from None
-    refused = changes[changes["outcome"] != "planned"]
+    rejected = changes[changes["outcome"] != "planned"]
     lines = [
         f"would not be made: {arn}: {why}"
-        for arn, why in zip(refused["function_arn"], refused["detail"], strict=True)
+        for arn, why in zip(rejected["function_arn"], rejected["detail"], strict=True)
     ]
-    told = "\n".join([plan.summary(), *lines, f"written to {path}"])
-    return JobResult(json.loads(text), told, exit_code(observed.units, observed.functions, changes, None))
+    text = "\n".join([plan.summary(), *lines, f"written to {path}"])
+    return JobResult(json.loads(document), text, exit_code(observed.units, observed.functions, changes, None))

@@ -1,4 +1,4 @@
-"""What a run intends: its plan, what is held back and why, and where the waves stand."""
+"""Planning a run: the plan, what is held back and why, and the status of the waves."""
 
 import os
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ from scanner.core.errors import GuardStop
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The plan, within the limits; what it leaves out; the waves; and the health watch that they rest on."""
+    """The plan, within the limits; the changes held back; the waves; and the health watch that they depend on."""
 
     plan: Plan
-    holds: HeldBack
+    held_back: HeldBack
     waves: WaveProgress
     watched: HealthReport
 
-    def standing(self, context: Context, observed: Observation) -> RolloutStatus:
-        """Tell where the rollout stands."""
+    def rollout_status(self, context: Context, observed: Observation) -> RolloutStatus:
+        """Return the waves, the health of changed functions and the drift."""
         settings = context.configuration
         with context.stage("drift"):
             drift = report_drift(
-                self.holds.lost,
+                self.held_back.lost,
                 observed.functions,
                 context.aws,
                 settings.defender,
@@ -43,13 +43,13 @@ class PlannedRun:
             )
         return RolloutStatus(self.waves.status, self.watched.functions, drift)
 
-    def kept(self, context: Context, made: ApplyResult) -> "tuple[PlannedRun, GuardStop | None]":
-        """Write what the run has found out of the waves, once its changes are made; a stop where that failed."""
+    def save_waves(self, context: Context, made: ApplyResult) -> "tuple[PlannedRun, GuardStop | None]":
+        """Save the state of the waves after the run's changes; return the plan with it, and a GuardStop where that failed."""
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
         waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
-        written: list[WaveProgress] = []
-        unkept = save_state(lambda: written.append(waves.keep(context.store, self.watched.rolled_back)))
-        return replace(self, waves=written[0] if written else waves), unkept
+        saved: list[WaveProgress] = []
+        failed = save_state(lambda: saved.append(waves.keep(context.store, self.watched.rolled_back)))
+        return replace(self, waves=saved[0] if saved else waves), failed
 
 
 def plan_run(context: Context, observed: Observation, watched: HealthReport) -> PlannedRun:
@@ -58,7 +58,7 @@ def plan_run(context: Context, observed: Observation, watched: HealthReport) -> 
     digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
     now = datetime.now(UTC).replace(microsecond=0)
     with context.stage("plan"):
-        holds = hold_back(
+        held_back = hold_back(
             observed.functions,
             settings.defender,
             store=context.store,
@@ -67,7 +67,7 @@ def plan_run(context: Context, observed: Observation, watched: HealthReport) -> 
             own_function=own_function(os.environ, partition, context.aws.central_account_id),
             regressed=[one.function_arn for one in watched.regressed],
         )
-        waves = _waves(context, observed, watched.functions, holds, now)
+        waves = _waves(context, observed, watched.functions, held_back, now)
         plan = make_plan(
             waves.marked(observed.functions),
             settings.defender,
@@ -76,13 +76,17 @@ def plan_run(context: Context, observed: Observation, watched: HealthReport) -> 
             now=now,
             partition=partition,
             config_digest=digest,
-            guards=holds.guards,
+            guards=held_back.guards,
         )
-    return PlannedRun(plan, holds, waves, watched)
+    return PlannedRun(plan, held_back, waves, watched)
 
 
 def _waves(
-    context: Context, observed: Observation, health: Sequence[FunctionHealth], holds: HeldBack, now: datetime
+    context: Context,
+    observed: Observation,
+    health: Sequence[FunctionHealth],
+    held_back: HeldBack,
+    now: datetime,
 ) -> WaveProgress:
     settings = context.configuration
     return observe_waves(
@@ -94,7 +98,7 @@ def _waves(
         settings.sweep,
         store=context.store,
         health=health,
-        held=holds.guards.keys(),
+        held=held_back.guards.keys(),
         now=now,
         deadline=context.deadline,
     )

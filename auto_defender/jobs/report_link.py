@@ -1,4 +1,4 @@
-"""`report link`: an address of a run's report that opens in a browser, for whoever has no AWS credentials."""
+"""`report link`: a link to a run's report that a browser opens without AWS credentials."""
 
 from datetime import timedelta
 
@@ -17,9 +17,9 @@ _REPORT = "report.html"
 
 
 def link_report(settings: Configuration, session: boto3.Session, run_id: str | None, hours: int) -> JobResult:
-    """Link to a run's report, or to the newest complete run's (None). Raises BadInput where there is none.
+    """Return a link to a run's report, or to the newest complete run's (None). Raise BadInput where there is none.
 
-    The link is to the run's own folder: it goes on showing that run when `latest` has moved.
+    The link is to the run's own folder, so that it shows the same run after `latest` has moved.
     """
     store = open_output(settings, session, writable=False)
     try:

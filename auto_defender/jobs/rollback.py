@@ -1,4 +1,4 @@
-"""`rollback`: takes back what runs added, function by function."""
+"""`rollback`: removes what runs added, function by function."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from remediator.rollout.lock import RunLock
 def roll_back(
     context: Context, run_ids: Sequence[str], function_arns: Sequence[str], apply: bool
 ) -> JobResult:
-    """Take changes back, or show in a dry run what would be taken back."""
+    """Roll changes back, or show in a dry run what would be rolled back."""
     settings = context.configuration
     undos = select(context.store, run_ids, function_arns)
     with (

@@ -1,4 +1,4 @@
-"""The hourly job: sweep, judge, plan, protect, report."""
+"""The hourly job: sweep, assess, plan, protect, report."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ import pandas as pd
 
 from auto_defender import __version__
 from auto_defender.context import Context
-from auto_defender.job_result import JobResult, exit_code, run_text
+from auto_defender.job_result import JobResult, exit_code, rollout_lines, run_text
 from auto_defender.jobs.health import watch
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
@@ -35,27 +35,27 @@ log = logging.getLogger(__name__)
 
 
 def scan(context: Context) -> JobResult:
-    """Sweep, judge and report; no plan."""
+    """Sweep, assess and report; no plan."""
     return finish(context, observe(context), changes_frame(()))
 
 
 def run(context: Context) -> JobResult:
-    """Sweep, judge and plan; make the changes unless this is a dry run; report.
+    """Sweep, assess and plan; make the changes unless this is a dry run; report.
 
     The lock is taken before the sweep: two runs at once would plan the same changes.
     """
-    with held_lock(context) as lock:
+    with run_lock(context) as lock:
         resolved = resolve(context, lock)
         return conclude(context, observe(context), resolved, lock)
 
 
-def held_lock(context: Context, step: Step = "whole") -> AbstractContextManager[RunLock | None]:
-    """Give the lock that a run, or a step of it, holds while it works; none where the run writes nothing."""
+def run_lock(context: Context, step: Step = "whole") -> AbstractContextManager[RunLock | None]:
+    """Return the lock of a run, or of a step of it; a null context where the run writes nothing."""
     return RunLock(context.store, context.run_id, step=step) if context.mode == "apply" else nullcontext()
 
 
 def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
-    """Find out what killed runs left open, before anything new is begun."""
+    """Resolve the changes that killed runs left open, before anything new begins."""
     if lock is None:
         return ApplyResult(changes_frame(()), None)
     with context.writing("resolve"):
@@ -77,28 +77,28 @@ def conclude(
     lock: RunLock | None,
     stopped: GuardStop | None = None,
 ) -> JobResult:
-    """Take back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
+    """Roll back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
     watched = HealthReport()
     try:
         watched = watch(context, observed, lock)
         observed = observed.after_rollback(watched.changes, watched.protection_before)
-        context = context.with_quarantine_as_it_is()
-        intent = plan_run(context, observed, watched)
+        context = context.with_current_quarantine()
+        planned = plan_run(context, observed, watched)
     except (StoreFailed, BadInput) as error:
         return _without_plan(context, observed, resolved, watched, error)
-    log.info("%d changes planned", len(intent.plan.changes))
-    made = _made(context, intent, lock, stopped or watched.stopped_by)
-    unkept = None
+    log.info("%d changes planned", len(planned.plan.changes))
+    made = _make(context, planned, lock, stopped or watched.stopped_by)
+    unsaved = None
     if lock is not None:
-        intent, unkept = intent.kept(context, made)
+        planned, unsaved = planned.save_waves(context, made)
     observed = observed.after(made.changes)
     return finish(
         context,
         observed,
         pd.concat([resolved.changes, watched.changes, made.changes], ignore_index=True),
-        intent.plan,
-        resolved.stopped_by or made.stopped_by or unkept,
-        intent.standing(context, observed),
+        planned.plan,
+        resolved.stopped_by or made.stopped_by or unsaved,
+        planned.rollout_status(context, observed),
         cut_short=resolved.cut_short or watched.cut_short or made.cut_short,
     )
 
@@ -110,7 +110,7 @@ def _without_plan(
     watched: HealthReport,
     error: AutoDefenderError,
 ) -> JobResult:
-    """Tell what was done before a plan was out of reach; where that is nothing, the error tells all there is."""
+    """Report what was done before planning failed; raise the error where that is nothing."""
     done = pd.concat([resolved.changes, watched.changes], ignore_index=True)
     if done.empty:
         raise error
@@ -118,24 +118,24 @@ def _without_plan(
     return finish(context, observed, done, stopped=stopped, cut_short=resolved.cut_short or watched.cut_short)
 
 
-def _made(
-    context: Context, intent: PlannedRun, lock: RunLock | None, stopped: GuardStop | None
+def _make(
+    context: Context, planned: PlannedRun, lock: RunLock | None, stopped: GuardStop | None
 ) -> ApplyResult:
     if lock is None:
-        return ApplyResult(preflighted(context, intent), stopped)
+        return ApplyResult(preflighted(context, planned), stopped)
     if stopped is not None:
-        return ApplyResult(deferred_plan(intent.plan, stopped), stopped)
-    return applied_plan(context, intent.plan, lock)
+        return ApplyResult(deferred_plan(planned.plan, stopped), stopped)
+    return applied_plan(context, planned.plan, lock)
 
 
-def preflighted(context: Context, intent: PlannedRun) -> pd.DataFrame:
-    """Look at every planned change as apply would, so that AWS's refusals show in the dry run."""
+def preflighted(context: Context, planned: PlannedRun) -> pd.DataFrame:
+    """Check every planned change as apply would, so that what AWS would reject shows in the dry run."""
     with context.stage("preflight"):
         return preflight(
-            intent.plan,
+            planned.plan,
             context.aws,
             context.rules,
-            refused=intent.holds.refused,
+            refused=planned.held_back.refused,
             stop=context.stop,
             deadline=context.deadline,
             progress=context.display.changed,
@@ -169,14 +169,14 @@ def finish(
     changes: pd.DataFrame,
     plan: Plan | None = None,
     stopped: GuardStop | None = None,
-    standing: RolloutStatus | None = None,
+    rollout: RolloutStatus | None = None,
     *,
     cut_short: bool = False,
 ) -> JobResult:
-    """Write the run's files and tell how it ended."""
+    """Write the run's files, publish its notification and return its result."""
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
-    told = update_security_hub(context, observed)
+    findings = update_security_hub(context, observed)
     code = exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
     result = RunResult(
         run_id=context.run_id,
@@ -197,21 +197,21 @@ def finish(
         stages=context.stages,
         calls=context.aws.calls.as_dict(),
         version=__version__,
-        standing=standing or RolloutStatus(),
-        security_hub=told,
+        rollout=rollout or RolloutStatus(),
+        security_hub=findings,
     )
     summary = write_run(context.store, result)
-    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), result.standing.lines())
-    ending = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
+    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), rollout_lines(result.rollout))
+    job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
     if context.mode == "scan":
-        return ending
-    return notify_run(context.configuration.notifications, context.session, ending)
+        return job_result
+    return notify_run(context.configuration.notifications, context.session, job_result)
 
 
 def _quarantine(context: Context) -> tuple[Quarantined, ...]:
-    """Read the quarantine again, for a rollback adds to it; where that fails the report tells what it was before."""
+    """Read the quarantine again, because a rollback adds to it; where that fails, return it as first read."""
     try:
         return quarantined(context.store)
     except AutoDefenderError as error:
-        log.warning("the report tells the quarantine as it was when the run began: %s", error)
+        log.warning("the report shows the quarantine as read at the start of the run: %s", error)
         return context.quarantine

@@ -1,4 +1,4 @@
-"""The weekly report's job: which week, from which files."""
+"""`report weekly`: writes and publishes the report of an ISO week."""
 
 import re
 from datetime import UTC, date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A run's numbers as CloudWatch metrics, by the embedded metric format: one line of the function's log."""
+"""A run's numbers as CloudWatch metrics in the embedded metric format: one line in the function's log."""
 
 import json
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ COUNTS = (
     "failed",
 )
 SECONDS = "duration_sec"
-# 1 where a guard has stopped the run because something is wrong; the limits on changes only spread the work over runs.
+# 1 where a guard stopped the run because of a failure; the limits on changes only spread the work over several runs.
 BREAKER_OPEN = "breaker_open"
-# 1 where something was left undone that nobody decided to leave: what makes exit code 3 or 4, and still 1 where a guard's
-# exit code 5 stands before them. Limits on changes alone leave work to later runs as they should.
+# 1 for what makes exit code 3 or 4, also where a guard's exit code 5 takes precedence. 0 where only the limits on
+# changes left work to later runs.
 INCOMPLETE = "incomplete"
 
 
 def embedded_metrics(summary: Mapping[str, Any], now: datetime) -> str:
-    """Give the line. Source: CloudWatch user guide, "Specification: Embedded metric format"."""
+    """Return the log line. Source: CloudWatch user guide, "Specification: Embedded metric format"."""
     counts = {name: summary[name] for name in COUNTS}
     counts[BREAKER_OPEN] = int(summary["stopped_by"] not in (None, *LIMITS))
     counts[INCOMPLETE] = int(_incomplete(summary))

@@ -1,6 +1,6 @@
-"""Security Hub findings: one a function that could be covered and is not, closed once that is over.
+"""Security Hub findings: one for each eligible function, closed once it is no longer eligible.
 
-Nothing that goes wrong here ends a run: it is counted, and the next run tries again.
+An error here does not fail the run: it is reported, and the next run retries.
 """
 
 import logging
@@ -24,42 +24,42 @@ from storage.protocol import StoreFailed
 
 log = logging.getLogger(__name__)
 
-# The open findings: function ARN to when its finding was made and when it was last imported.
+# The open findings: function ARN to the times its finding was created and last imported.
 STATE = "state/security_hub.json"
 State = dict[str, tuple[str, str]]
-# BatchImportFindings API reference: findings a call.
+# BatchImportFindings API reference: findings per call.
 BATCH = 100
-# Security Hub deletes findings that nobody updated for 90 days ("Updating findings", user guide).
+# Security Hub deletes findings that were not updated for 90 days ("Updating findings", user guide).
 RENEW_AFTER = timedelta(days=30)
-# The report waits for this, and an AWS Lambda function has little time left by then.
+# Limit in seconds: the report is written after this, and an AWS Lambda function has little time left by then.
 SECONDS = 30.0
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
 
 
 def update_security_hub(context: Context, observed: Observation) -> dict[str, Any] | None:
-    """Import what is new or grew old, close what is over; None where that is not wanted, or nothing was swept.
+    """Import new findings, renew old ones, close resolved ones; None where not enabled, or nothing was swept.
 
-    Gives open (findings now), imported, closed, failed, waiting (for the next run) and error (one line, or None).
+    Return the counts open (now), imported, closed, failed, waiting (for the next run), and error (one line, or None).
     """
     settings = context.configuration.security_hub
     if not settings.enabled or context.mode not in ("dry_run", "apply") or observed.units.empty:
         return None
-    told: dict[str, Any] = {"open": 0, "imported": 0, "closed": 0, "failed": 0, "waiting": 0, "error": None}
+    counts: dict[str, Any] = {"open": 0, "imported": 0, "closed": 0, "failed": 0, "waiting": 0, "error": None}
     with context.stage("security_hub"):
         try:
-            _import(context, observed, settings.region or context.session.region_name, told)
+            _import(context, observed, settings.region or context.session.region_name, counts)
         except (ClientError, BotoCoreError, StoreFailed, BadInput) as error:
-            told["error"] = describe(error)
-            log.error("Security Hub: %s", told["error"])  # noqa: TRY400 - one clear line, no traceback
-    return told
+            counts["error"] = describe(error)
+            log.error("Security Hub: %s", counts["error"])  # noqa: TRY400 - one clear line, no traceback
+    return counts
 
 
-def _import(context: Context, observed: Observation, region: str | None, told: dict[str, Any]) -> None:
+def _import(context: Context, observed: Observation, region: str | None, counts: dict[str, Any]) -> None:
     now = datetime.now(UTC)
     state = load(context.store, STATE, State, {})
-    told["open"] = len(state)
+    counts["open"] = len(state)
     work = _work(state, observed, context.aws.partition, utc(now - RENEW_AFTER))
-    told["waiting"] = len(work)
+    counts["waiting"] = len(work)
     if not work:
         return
     client = context.session.client("securityhub", region_name=region, config=_CONFIG)
@@ -69,72 +69,74 @@ def _import(context: Context, observed: Observation, region: str | None, told: d
     try:
         for start in range(0, len(work), BATCH):
             if time.monotonic() >= until:
-                log.warning("Security Hub: %d findings wait for the next run", told["waiting"])
+                log.warning("Security Hub: %d findings wait for the next run", counts["waiting"])
                 break
             part = work[start : start + BATCH]
             created = {arn: state.get(arn, (utc(now), ""))[0] for arn, _ in part}
             findings = [
-                _finding(arn, over, product, account_id, created[arn], utc(now)) for arn, over in part
+                _finding(arn, resolved, product, account_id, created[arn], utc(now)) for arn, resolved in part
             ]
-            refused = client.batch_import_findings(Findings=findings)["FailedFindings"]
-            _settle(state, part, created, utc(now), refused, told)
+            rejected = client.batch_import_findings(Findings=findings)["FailedFindings"]
+            _record(state, part, created, utc(now), rejected, counts)
     finally:
         save(context.store, STATE, state)
 
 
 def _work(state: State, observed: Observation, partition: str, old: str) -> list[tuple[str, bool]]:
-    """List what to import, as ARN and whether it is over; those that are over first.
+    """Return what to import, as ARN and whether it is resolved; the resolved ones first.
 
-    A finding in a unit that was not read stays as it is: nobody knows whether it is over.
+    A finding in a unit that was not read is left unchanged: whether it is resolved is unknown.
     """
     eligible = observed.functions[observed.functions["verdict"] == "eligible"]
     arns = dict.fromkeys(function_arns(eligible, partition))
     unread = observed.units[observed.units["outcome"].isin(UNREAD)]
-    blind = set(zip(unread["account_id"].astype(str), unread["region"].astype(str), strict=True))
-    over = [(arn, True) for arn in state if arn not in arns and not _in(arn, blind)]
-    return over + [(arn, False) for arn in arns if arn not in state or state[arn][1] < old]
+    not_read = set(zip(unread["account_id"].astype(str), unread["region"].astype(str), strict=True))
+    resolved = [(arn, True) for arn in state if arn not in arns and not _in(arn, not_read)]
+    return resolved + [(arn, False) for arn in arns if arn not in state or state[arn][1] < old]
 
 
-def _in(arn: str, blind: set[tuple[str, str]]) -> bool:
+def _in(arn: str, units: set[tuple[str, str]]) -> bool:
     function = FunctionArn.parse(arn)
     if function is None:
-        raise BadInput(f"{STATE}: '{arn}' is no function ARN; mend it or restore an older version")
-    return not blind.isdisjoint({(function.account_id, function.region), (function.account_id, ANY_REGION)})
+        raise BadInput(f"{STATE}: '{arn}' is no function ARN; fix it or restore an older version")
+    return not units.isdisjoint({(function.account_id, function.region), (function.account_id, ANY_REGION)})
 
 
-def _settle(
+def _record(
     state: State,
     part: Sequence[tuple[str, bool]],
     created: Mapping[str, str],
     now: str,
-    refused: Sequence[Mapping[str, Any]],
-    told: dict[str, Any],
+    rejected: Sequence[Mapping[str, Any]],
+    counts: dict[str, Any],
 ) -> None:
-    """Count one call's findings, and remember which are open."""
-    failed = {finding["Id"] for finding in refused}
-    if refused:
-        first = f"{refused[0]['ErrorCode']}: {refused[0]['ErrorMessage']} ({refused[0]['Id']})"
-        log.error("Security Hub refused %d findings, the first: %s", len(refused), first)
-    told["waiting"] -= len(part)
-    for arn, over in part:
+    """Count the findings of one call, and record in the state which are open."""
+    failed = {finding["Id"] for finding in rejected}
+    if rejected:
+        first = f"{rejected[0]['ErrorCode']}: {rejected[0]['ErrorMessage']} ({rejected[0]['Id']})"
+        log.error("Security Hub rejected %d findings, the first: %s", len(rejected), first)
+    counts["waiting"] -= len(part)
+    for arn, resolved in part:
         if _id(arn) in failed:
-            told["failed"] += 1
-        elif over:
+            counts["failed"] += 1
+        elif resolved:
             del state[arn]
-            told["closed"] += 1
+            counts["closed"] += 1
         else:
             state[arn] = (created[arn], now)
-            told["imported"] += 1
-    told["open"] = len(state)
+            counts["imported"] += 1
+    counts["open"] = len(state)
 
 
 def _id(arn: str) -> str:
-    """Give a finding's id: the same function has the same finding for good, however often it is imported."""
+    """Return a finding's id; a function keeps it, however often its finding is imported."""
     return f"auto-defender/{arn}"
 
 
-def _finding(arn: str, over: bool, product: str, account_id: str, created: str, now: str) -> dict[str, Any]:
-    """Write a finding in the AWS Security Finding Format. It belongs to the account that imports it."""
+def _finding(
+    arn: str, resolved: bool, product: str, account_id: str, created: str, now: str
+) -> dict[str, Any]:
+    """Return a finding in the AWS Security Finding Format. It belongs to the account that imports it."""
     partition, region = arn.split(":")[1], arn.split(":")[3]
     return {
         "SchemaVersion": "2018-10-08",
@@ -144,7 +146,7 @@ def _finding(arn: str, over: bool, product: str, account_id: str, created: str, 
         "AwsAccountId": account_id,
         "CreatedAt": created,
         "UpdatedAt": now,
-        # Whoever works on the finding may set severity and types; the provider's own stand here.
+        # The provider's severity and types; customers may override them in the finding.
         "FindingProviderFields": {
             "Severity": {"Label": "MEDIUM"},
             "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
@@ -157,6 +159,6 @@ def _finding(arn: str, over: bool, product: str, account_id: str, created: str, 
             }
         },
         "Resources": [{"Type": "AwsLambdaFunction", "Id": arn, "Partition": partition, "Region": region}],
-        "Compliance": {"Status": "PASSED" if over else "FAILED"},
-        "RecordState": "ARCHIVED" if over else "ACTIVE",
+        "Compliance": {"Status": "PASSED" if resolved else "FAILED"},
+        "RecordState": "ARCHIVED" if resolved else "ACTIVE",
     }

@@ -1,4 +1,4 @@
-"""Notifications by SNS: a run that did not end well, and the weekly report."""
+"""SNS notifications: runs that failed or are incomplete, and the weekly report."""
 
 import logging
 from dataclasses import replace
@@ -20,48 +20,51 @@ MAX_MESSAGE = 200_000
 _ENDS = {0: "complete", 4: "changes failed", 5: "stopped by a guard"}
 
 
-def notify_run(settings: NotificationSettings, session: boto3.Session, ending: JobResult) -> JobResult:
-    """Tell of a run that failed, was incomplete or stopped by a guard; give its ending, with a line where that failed."""
-    if ending.exit_code == 0 and not settings.always:
-        return ending
-    end = _ENDS.get(ending.exit_code) or f"incomplete: {_missing(ending)}"
-    return _told(settings, session, f"run {end}", ending)
+def notify_run(settings: NotificationSettings, session: boto3.Session, result: JobResult) -> JobResult:
+    """Publish a run that failed, is incomplete or was stopped by a guard.
+
+    Return its result, with a line added where publishing failed.
+    """
+    if result.exit_code == 0 and not settings.always:
+        return result
+    end = _ENDS.get(result.exit_code) or f"incomplete: {_missing(result)}"
+    return _notify(settings, session, f"run {end}", result)
 
 
-def _missing(ending: JobResult) -> str:
-    """Say what exit code 3 stands for."""
-    if ending.summary["units_unread"]:
+def _missing(result: JobResult) -> str:
+    """Return the reason for exit code 3."""
+    if result.summary["units_unread"]:
         return "units were not read"
-    return "tags were not read" if ending.summary["tags_unread"]["functions"] else "cut short"
+    return "tags were not read" if result.summary["tags_unread"]["functions"] else "cut short"
 
 
 def notify_week(
-    settings: NotificationSettings, session: boto3.Session, ending: JobResult, mail: str
+    settings: NotificationSettings, session: boto3.Session, result: JobResult, mail: str
 ) -> JobResult:
-    """Tell of a weekly report, with its short text for mail."""
-    return _told(settings, session, f"report of week {ending.summary['week']}", ending, mail)
+    """Publish a weekly report, with its short text for mail."""
+    return _notify(settings, session, f"report of week {result.summary['week']}", result, mail)
 
 
 def notify_failure(
     settings: NotificationSettings, session: boto3.Session, job: str, error: AutoDefenderError
 ) -> None:
-    """Tell of a job that has no ending to give."""
-    _told(settings, session, f"job '{job}' failed", JobResult({}, str(error)))
+    """Publish the error of a job that has no result."""
+    _notify(settings, session, f"job '{job}' failed", JobResult({}, str(error)))
 
 
-def _told(
-    settings: NotificationSettings, session: boto3.Session, subject: str, ending: JobResult, mail: str = ""
+def _notify(
+    settings: NotificationSettings, session: boto3.Session, subject: str, result: JobResult, mail: str = ""
 ) -> JobResult:
-    """Publish an ending's text, after the mail's if there is one. What keeps it from being published is reported, and fails nothing."""
+    """Publish a result's text, after the mail's if there is one. A failure to publish is logged and added to the text."""
     if settings.topic_arn is None:
-        return ending
+        return result
     try:
-        _publish(settings.topic_arn, session, f"Auto-Defender: {subject}", f"{mail}\n{ending.text}".strip())
+        _publish(settings.topic_arn, session, f"Auto-Defender: {subject}", f"{mail}\n{result.text}".strip())
     except (ClientError, BotoCoreError) as error:
         why = f"nobody was notified: {describe(error)}"
         log.error("%s", why)  # noqa: TRY400 - one clear line, no traceback
-        return replace(ending, text=f"{ending.text}\n{why}")
-    return ending
+        return replace(result, text=f"{result.text}\n{why}")
+    return result
 
 
 def _publish(topic_arn: str, session: boto3.Session, subject: str, message: str) -> None:

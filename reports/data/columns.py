@@ -1,4 +1,4 @@
-"""The columns of the CSV files; docs/schema.md says what each means."""
+"""The columns of the CSV files; docs/schema.md defines each."""
 
 # The column order is a contract: new columns go to the end.
 FUNCTIONS = (
@@ -15,3 +15,8 @@ ACCOUNTS = (
 )  # fmt: skip
 UNITS = ("account_id", "region", "outcome", "functions", "detail")
 CHANGES = ("account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts")
+COVERAGE = (
+    "account_id", "account_name", "ou_path", "outcome", "units_expected", "units_read", "functions", "protected",
+    "eligible", "skipped", "excluded", "covered_pct", "coverable_pct", "functions_start", "protected_start",
+    "newly_protected", "lost",
+)  # fmt: skip

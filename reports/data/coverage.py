@@ -1,4 +1,4 @@
-"""All arithmetic of coverage, in one place; docs/coverage.md defines each number and its denominator."""
+"""The arithmetic of coverage; docs/coverage.md defines each number and its denominator."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -12,24 +12,24 @@ from scanner.inventory.ledger import ANY_REGION
 
 VERDICTS = ("protected", "eligible", "skipped", "excluded")
 READ = "read"
-# Units that should have been read and were not: what they hold is unknown.
+# Units that should have been read and were not: their functions are unknown.
 UNREAD = ("error", "timed_out", "throttled", "access_denied")
-# What unread tags alone may have led to: each of the rules by tag fails closed.
+# Reasons that may only be due to tags that could not be read: each rule by tag fails closed.
 _BY_TAGS = ("opted_out", "tag_required", "opted_out;tag_required")
-# Units that nobody meant to read, or that hold nothing: known, and shown apart.
+# Units that were not to be read, or have no functions; shown separately.
 SET_ASIDE = ("opted_out", "suspended", "region_disabled")
 
 
 @dataclass(frozen=True)
 class Share:
-    """A covered share: `covered` of `total` functions read, and its range if what was not read is counted.
+    """A share: `covered` of `total` functions read, and its range with what was not read.
 
     pct: covered / total; None where total is 0 (no functions is not "all covered").
-    assumed_unread: functions assumed in the unread units, and those undecided.
+    assumed_unread: functions assumed in units not read, plus those undecided.
     undecided: functions known to be uncovered, of which it is unknown whether they belong to the total.
     unknown: functions of the total of which it is unknown whether they are covered; not among `covered`.
-    worst_pct: all of assumed_unread belongs to the total and stands uncovered; best_pct: what stands in the unread
-    units is covered, what is unknown too, and what is undecided does not belong to the total.
+    worst_pct: all of assumed_unread belongs to the total and is uncovered. best_pct: functions in unread units and
+    unknown ones are covered, and undecided ones do not belong to the total.
     """
 
     covered: int
@@ -40,22 +40,22 @@ class Share:
 
     @property
     def pct(self) -> float | None:
-        """Give the share of what was read, in percent."""
+        """Return the share of what was read, in percent."""
         return _pct(self.covered, self.total)
 
     @property
     def worst_pct(self) -> float | None:
-        """Give the share if nothing unread is covered."""
+        """Return the share if nothing that was not read is covered, in percent."""
         return _pct(self.covered, self.total + self.assumed_unread)
 
     @property
     def best_pct(self) -> float | None:
-        """Give the share if everything unread is covered."""
+        """Return the share if everything that was not read is covered, in percent."""
         in_units = self.assumed_unread - self.undecided
         return _pct(self.covered + in_units + self.unknown, self.total + in_units)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as summary.json has it."""
+        """Return the form in summary.json."""
         return asdict(self) | {"pct": self.pct, "worst_pct": self.worst_pct, "best_pct": self.best_pct}
 
 
@@ -80,7 +80,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Effective:
-    """Whether the Defender is where the traffic goes, of the functions read (scanner/inventory/alias_traffic.py tells what is served).
+    """Protection where traffic goes, of the functions read (scanner/inventory/alias_traffic.py).
 
     on_latest: protected on $LATEST, which a change reaches. where_traffic_goes: protected wherever traffic goes; what is
     unknown counts as not protected. left_behind: protected on $LATEST, and unprotected where traffic goes.
@@ -96,7 +96,7 @@ class Effective:
     provisioned_concurrency: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as summary.json has it."""
+        """Return the form in summary.json."""
         shares = {name: getattr(self, name).as_dict() for name in ("on_latest", "where_traffic_goes")}
         return vars(self) | shares
 
@@ -104,7 +104,7 @@ class Effective:
 def measure(
     functions: pd.DataFrame, units: pd.DataFrame, previous_units: pd.DataFrame | None = None
 ) -> Coverage:
-    """Measure one run. previous_units: an earlier run's units, to know what the unread ones held then."""
+    """Measure one run. previous_units: an earlier run's units, for the number of functions in units not read now."""
     counts = verdict_counts(functions)
     unread = units["outcome"].isin(UNREAD)
     assumed = int(assumed_functions(units, previous_units).sum())
@@ -122,14 +122,14 @@ def measure(
 
 
 def tags_unread(functions: pd.DataFrame) -> "pd.Series[bool]":
-    """Tell of each function whether a rule needed its tags and they could not be read."""
+    """Return, per function, whether a rule needed its tags and they could not be read."""
     if "tags_read" not in functions:
         return pd.Series(data=False, index=functions.index)
     return ~functions["tags_read"].astype(bool)
 
 
 def measure_effective(functions: pd.DataFrame, coverage: Coverage) -> Effective | None:
-    """Measure what traffic meets, of a run's functions and its coverage; None where the run did not read that."""
+    """Measure effective coverage from a run's functions and its coverage; None where the run did not read aliases."""
     if "served" not in functions:
         return None
     effective = pd.Series(effective_protection(functions), index=functions.index)
@@ -148,10 +148,10 @@ def measure_effective(functions: pd.DataFrame, coverage: Coverage) -> Effective 
 
 
 def assumed_functions(units: pd.DataFrame, previous_units: pd.DataFrame | None = None) -> "pd.Series[int]":
-    """Assume how many functions each unread unit holds (index of `units`, unread ones only).
+    """Return the assumed number of functions of each unit not read (index of `units`, those units only).
 
-    What the earlier run read there; failing that, the mean of this run's read units, rounded up. The unit "*" stands
-    for all regions of an account: what the earlier run read in that account, or the mean of the accounts read.
+    It is the number that the earlier run read there, else the mean of this run's units read, rounded up. The unit "*"
+    is all regions of an account: the earlier run's number for that account, else the mean of the accounts read.
     """
     unread = units.loc[units["outcome"].isin(UNREAD), ["account_id", "region"]].astype(str)
     known = {} if previous_units is None else _read_functions(previous_units)
@@ -166,7 +166,7 @@ def assumed_functions(units: pd.DataFrame, previous_units: pd.DataFrame | None =
 
 
 def verdict_counts(functions: pd.DataFrame) -> dict[str, int]:
-    """Count the functions by verdict; every verdict is there, also with 0."""
+    """Count the functions by verdict; every verdict has a key, also with 0."""
     counts = functions["verdict"].value_counts()
     return {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
 
@@ -194,7 +194,7 @@ def reason_counts(functions: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_account(accounts: pd.DataFrame, units: pd.DataFrame, functions: pd.DataFrame) -> pd.DataFrame:
-    """One row an account of the organization, as accounts.csv has it."""
+    """Return one row per account of the organization: the table of accounts.csv."""
     by_units = _units_by(units, units["account_id"].astype(str))
     by_functions = _verdicts_by(functions, functions["account_id"])
     frame = accounts[["account_id", "account_name", "ou_path"]].astype(str).set_index("account_id")
@@ -206,18 +206,18 @@ def by_account(accounts: pd.DataFrame, units: pd.DataFrame, functions: pd.DataFr
 
 
 def by_region(units: pd.DataFrame, functions: pd.DataFrame) -> pd.DataFrame:
-    """One row a region: index region; units_expected, units_read, functions and the verdicts."""
+    """Return one row per region: index region; units_expected, units_read, functions and the verdicts."""
     frame = _units_by(units, units["region"].astype(str)).drop(columns="outcome")
     return _filled(frame.join(_verdicts_by(functions, functions["region"]), how="outer"))
 
 
 def by_runtime(functions: pd.DataFrame) -> pd.DataFrame:
-    """One row a runtime: index runtime ('' is a container image or unreadable); functions and the verdicts."""
+    """Return one row per runtime: index runtime ('' is a container image or unreadable); functions and the verdicts."""
     return _filled(_verdicts_by(functions, functions["runtime"]))
 
 
 def by_ou(accounts: pd.DataFrame) -> pd.DataFrame:
-    """One row an OU path, from by_account(): the sums of the accounts directly in it."""
+    """Return one row per OU path, from by_account(): the sums of the accounts directly in it."""
     numbers = ["units_expected", "units_read", "functions", *VERDICTS]
     frame = accounts.groupby("ou_path")[numbers].sum()
     frame.insert(0, "accounts", accounts.groupby("ou_path").size())
@@ -234,7 +234,7 @@ def with_shares(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def account_outcome(outcomes: set[str]) -> str:
-    """Sum up an account's units: the worst unread one; else read, if any was; else what set them aside."""
+    """Return an account's outcome from its units': the worst failure; else read, if any; else why none was to be read."""
     for outcome in (*UNREAD, READ, *SET_ASIDE):
         if outcome in outcomes:
             return outcome
@@ -253,7 +253,7 @@ def _units_by(units: pd.DataFrame, keys: "pd.Series[str]") -> pd.DataFrame:
 
 
 def _verdicts_by(functions: pd.DataFrame, keys: "pd.Series[Any]") -> pd.DataFrame:
-    """Count verdicts by key on codes: quick also for a million rows."""
+    """Count verdicts by key, on category codes: fast for a million rows."""
     names = pd.Categorical(keys)
     verdict = pd.Categorical(functions["verdict"], categories=VERDICTS)
     table = np.zeros((len(names.categories), len(VERDICTS)), dtype="int64")
@@ -268,7 +268,7 @@ def _filled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_functions(units: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """Give the functions of each unit that was read, and under region "*" those of each account."""
+    """Return the functions of each unit that was read, and under region "*" those of each account."""
     read = units.loc[units["outcome"] == READ, ["account_id", "region", "functions"]]
     counts: dict[tuple[str, str], int] = {}
     for account_id, region, functions in zip(*(read[column] for column in read.columns), strict=True):

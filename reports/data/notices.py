@@ -1,4 +1,4 @@
-"""What a report points at beside coverage: facts that could not be read, runtimes about to be blocked, aliases left behind."""
+"""What a report shows beside coverage: facts that could not be read, runtimes about to be blocked, aliases left behind."""
 
 from datetime import date
 
@@ -9,7 +9,7 @@ from scanner.inventory.ledger import FAULTS
 from scanner.risk.engine import BLOCKED_SOON
 from scanner.risk.runtimes import lifecycle
 
-# What each column tells the outcome of.
+# The fact whose outcome each column has.
 _UTILIZATION = {
     "timeout_utilization_outcome": "longest duration",
     "memory_utilization_outcome": "memory used",
@@ -34,9 +34,9 @@ def count_tags_unread(functions: pd.DataFrame) -> dict[str, int]:
 
 
 def unread_facts(functions: pd.DataFrame, without_tags: "pd.Series[bool]") -> pd.DataFrame:
-    """One row a unit, kind of fact and outcome, most functions first.
+    """Return one row per unit, kind of fact and outcome, most functions first.
 
-    functions: the table of functions.csv; without_tags: of each of its rows, whether its tags could not be read.
+    functions: the table of functions.csv; without_tags: per row, whether its tags could not be read.
     Columns: what, account_id, account_name, region, outcome, functions.
     """
     found = [
@@ -52,7 +52,7 @@ def unread_facts(functions: pd.DataFrame, without_tags: "pd.Series[bool]") -> pd
 
 
 def blocked_soon(functions: pd.DataFrame, today: date) -> pd.DataFrame:
-    """One row a runtime whose functions nobody can update in 60 days or less, the first to be blocked on top.
+    """Return one row per runtime whose updates AWS blocks within 60 days, the first to be blocked on top.
 
     functions: the table of functions.csv. Columns: runtime, update_block, days, successor, functions, protected,
     eligible.
@@ -79,7 +79,7 @@ def blocked_soon(functions: pd.DataFrame, today: date) -> pd.DataFrame:
 
 
 def left_behind(functions: pd.DataFrame) -> pd.DataFrame:
-    """Give the functions that are protected on $LATEST and not where their traffic goes (rows of functions.csv)."""
+    """Return the functions that are protected on $LATEST and not where their traffic goes (rows of functions.csv)."""
     return functions[
         (functions["protection"] == "protected") & (functions["effective_protection"] == "unprotected")
     ]

@@ -1,4 +1,4 @@
-"""Files of earlier runs, read back. Anyone may have touched them: one that is not as it was written is a ValueError."""
+"""Reads files of earlier runs. They may have been edited since: an invalid one raises ValueError."""
 
 import gzip
 import io
@@ -44,7 +44,7 @@ class _TagsUnread(BaseModel):
 
 
 class _Summary(BaseModel):
-    """What reports take from a run's summary.json; docs/schema.md has all of it."""
+    """The keys of a run's summary.json that reports read; docs/schema.md has all."""
 
     run_id: str
     started: AwareDatetime
@@ -76,28 +76,28 @@ class _MeasuredLast(BaseModel):
 
 
 class _Weekly(BaseModel):
-    """What the trend takes from an earlier week's summary.json."""
+    """The keys of an earlier week's summary.json that the trend reads."""
 
     end: _WeekEnd
     effective_coverage: _MeasuredLast | None = None  # as in a run's
 
 
 def read_summary(store: Store, folder: str) -> Mapping[str, Any] | None:
-    """Read a run's summary.json; None if there is none. ValueError, in one line, if it is not what a run writes."""
+    """Read a run's summary.json; None if there is none. Raise ValueError, in one line, if it is invalid."""
     return _read(store, f"{folder}/summary.json", _Summary)
 
 
 def read_weekly(store: Store, week: str) -> Mapping[str, Any] | None:
-    """Read a week's summary.json; as read_summary()."""
+    """Read a week's summary.json; None and errors as in read_summary()."""
     return _read(store, f"weekly/{week}/summary.json", _Weekly)
 
 
 def read_csv(store: Store, folder: str, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
-    """Read one of a run's CSV files, plain or zipped; None if the run has none. Every text stays text.
+    """Read one of a run's CSV files, plain or gzipped; None if the run has none. No text is parsed as a number.
 
-    columns: those to read, None for all. Raises ValueError, in one line, for a file that is broken or lacks a column.
+    columns: those to read, None for all. Raise ValueError, in one line, for a file that is broken or lacks a column.
     """
-    # An account id is text: its leading zeros count. 'NA' and the like are names here, not absent values.
+    # An account id is text: it may have leading zeros. 'NA' and the like are names, not missing values.
     text = {"account_id": "str", "account_name": "str", "ou_path": "str"}
     try:
         body = store.read(f"{folder}/{name}.csv")

@@ -1,4 +1,4 @@
-"""Where the rollout stands, for whoever reads a run: its waves, how changed functions fare, and what drifts."""
+"""The status of the rollout: its waves, the health of changed functions, and drift."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ VERDICTS: tuple[Verdict, ...] = ("healthy", "regressed", "too_little_traffic", "
 
 @dataclass(frozen=True)
 class DriftedFunction:
-    """One function that lost the Defender since a run gave it.
+    """A function that lost the Defender after a run had added it.
 
-    times: how often that happened. given_up: it is no longer protected again. tool: what deploys it, told from its
-    tags, and snippet: what its owner puts in there; "" for what is not given up. detail: why there is no snippet.
+    times: how often. at: when it was last added, by run_id. given_up: it is not protected again. tool: what deploys it,
+    by its tags, and snippet: the lines for its template; "" where not given up. detail: why there is no snippet.
     """
 
     function_arn: str
@@ -31,7 +31,7 @@ class DriftedFunction:
 
 @dataclass(frozen=True)
 class RolloutStatus:
-    """What a run that plans has found out besides verdicts."""
+    """What a run that plans reports besides verdicts."""
 
     waves: tuple[WaveStatus, ...] = ()
     health: tuple[FunctionHealth, ...] = ()
@@ -39,11 +39,11 @@ class RolloutStatus:
 
     @property
     def regressed(self) -> Sequence[FunctionHealth]:
-        """Give the functions that are worse off since their change."""
+        """Return the functions whose health regressed after their change."""
         return [one for one in self.health if one.verdict == "regressed"]
 
     def counts(self) -> dict[str, Any]:
-        """Give what summary.json says: the waves, counts of functions, and those that regressed by name."""
+        """Return the keys of summary.json: the waves, counts of functions, and those that regressed by name."""
         verdicts = Counter(one.verdict for one in self.health)
         regressed = [
             {"function_arn": one.function_arn, "run_id": one.run_id, "why": one.why} for one in self.regressed
@@ -59,21 +59,5 @@ class RolloutStatus:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything, as rollout.json has it."""
+        """Return the content of rollout.json."""
         return {field.name: [asdict(one) for one in getattr(self, field.name)] for field in fields(self)}
-
-    def lines(self) -> list[str]:
-        """Tell it in lines for a person: a line a wave, a line each for what regressed and what drifts."""
-        told = [f"wave           {wave.name}: {wave.stage}, {wave.says}" for wave in self.waves]
-        if self.health:
-            verdicts = Counter(one.verdict for one in self.health)
-            counts = ", ".join(
-                f"{verdicts[verdict]:,} {verdict.replace('_', ' ')}"
-                for verdict in VERDICTS
-                if verdicts[verdict]
-            )
-            told.append(f"health         {len(self.health):,} changed lately: {counts}")
-        if self.drift:
-            given_up = sum(one.given_up for one in self.drift)
-            told.append(f"drift          {len(self.drift):,} lost the Defender, {given_up:,} given up")
-        return told

@@ -1,4 +1,4 @@
-"""What a finished run hands to the reports."""
+"""The input of the reports: a finished run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ Mode = Literal["scan", "dry_run", "apply", "rollback"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run, whole.
+    """A finished run.
 
-    accounts, units, functions (assessed), changes: frames as docs/schema.md tells; functions may be empty.
-    plan_json: the plan as it is saved, or None where no plan was made.
-    quarantine: one mapping a function that is left alone: function_arn, and since, run_id, reason where known.
+    accounts, units, functions (assessed), changes: frames, see docs/schema.md; functions may be empty.
+    plan_json: the saved form of the plan, or None where none was made.
+    quarantine: one mapping per quarantined function: function_arn, and since, run_id, reason where known.
     stages: seconds by stage. calls: counts by service and operation.
-    cut_short: the run was told to stop, or its time was up, before all its changes were tried.
+    cut_short: the run was stopped, or out of time, before all its changes were tried.
     version: this program's version.
-    standing: where the rollout stands, of a run that planned.
-    security_hub: what became of the findings (open, imported, closed, failed, waiting, error), or None where not asked.
+    rollout: waves, health of changed functions and drift, of a run that planned.
+    security_hub: the counts of findings (open, imported, closed, failed, waiting, error), or None where not enabled.
     """
 
     run_id: str
@@ -46,10 +46,10 @@ class RunResult:
     stages: Mapping[str, float] = field(default_factory=dict)
     calls: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
-    standing: RolloutStatus = field(default_factory=RolloutStatus)
+    rollout: RolloutStatus = field(default_factory=RolloutStatus)
     security_hub: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> str:
-        """Give the run's folder in the store: runs/YYYY/MM/DD/RUN_ID, the same that its journal is in."""
+        """Return the run's folder in the store: runs/YYYY/MM/DD/RUN_ID, which also has its journal."""
         return run_folder(self.run_id)

@@ -1,4 +1,4 @@
-"""summary.json: a run in one document, for programs; docs/schema.md lists its keys."""
+"""summary.json: a run as one document for programs; docs/schema.md lists its keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Previous:
-    """The run before this one: its summary.json, and its units (frame with account_id, region, outcome, functions)."""
+    """The previous run: its summary.json, and its units (frame with account_id, region, outcome, functions)."""
 
     summary: Mapping[str, Any]
     units: pd.DataFrame
 
 
 def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, Any]:
-    """Give the document without its `files` (run_files adds them once they are written)."""
+    """Return the document without its `files` (run_files adds them once they are written)."""
     coverage = measure(result.functions, result.units, previous.units if previous else None)
     effective = measure_effective(result.functions, coverage)
     outcomes = counts_of(result.changes["outcome"])
@@ -60,7 +60,7 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
         "changes_by_outcome": outcomes,
         "optouts": [entry.model_dump(mode="json") for entry in result.optouts],
         "quarantined": len(result.quarantine),
-        **result.standing.counts(),
+        **result.rollout.counts(),
         "security_hub": result.security_hub,
         "since_previous": _since(coverage, previous),
         "stages_sec": {stage: round(seconds, 3) for stage, seconds in result.stages.items()},
@@ -69,8 +69,13 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
 
 
 def utc(moment: datetime) -> str:
-    """Write a moment as ISO 8601 in UTC, to the second."""
+    """Return a time as ISO 8601 in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows by column name, for a template."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _headline(coverage: Coverage) -> dict[str, int]:
@@ -81,7 +86,7 @@ def _headline(coverage: Coverage) -> dict[str, int]:
 
 
 def _since(coverage: Coverage, previous: Previous | None) -> dict[str, Any] | None:
-    """Give the differences to the run before, or None where there was none."""
+    """Return the differences to the previous run, or None where there is none."""
     if previous is None:
         return None
     before = previous.summary

@@ -1,4 +1,4 @@
-"""What the runs of one ISO week left behind, read back from the store and compared."""
+"""The runs of one ISO week, read from the store and compared."""
 
 import logging
 import re
@@ -30,27 +30,27 @@ class Week:
 
     @property
     def monday(self) -> date:
-        """Give its first day."""
+        """Return its first day."""
         year, number = self.name.split("-W")
         return date.fromisocalendar(int(year), int(number), 1)
 
     @property
     def sunday(self) -> date:
-        """Give its last day."""
+        """Return its last day."""
         return self.monday + timedelta(days=6)
 
     @property
     def begin(self) -> datetime:
-        """Give the moment it begins."""
+        """Return its start."""
         return datetime(self.monday.year, self.monday.month, self.monday.day, tzinfo=UTC)
 
     @property
     def end(self) -> datetime:
-        """Give the moment after it."""
+        """Return its end, exclusive."""
         return self.begin + timedelta(days=7)
 
     def before(self, weeks: int) -> "Week":
-        """Give the week so many weeks earlier."""
+        """Return the week that many weeks earlier."""
         year, number, _ = (self.monday - timedelta(weeks=weeks)).isocalendar()
         return Week(f"{year}-W{number:02}")
 
@@ -64,41 +64,41 @@ class Run:
 
     @property
     def started(self) -> datetime:
-        """Give the moment it started."""
+        """Return its start time."""
         return datetime.fromisoformat(str(self.summary["started"]))
 
     @property
     def swept(self) -> bool:
-        """Tell whether it read the organization (a rollback does not)."""
+        """Return whether it read the organization (a rollback does not)."""
         return int(self.summary["units_expected"]) > 0
 
     @property
     def incomplete(self) -> bool:
-        """Tell whether units, or the tags that a rule needs, were not read."""
+        """Return whether units, or the tags that a rule needs, were not read."""
         tags = self.summary.get("tags_unread", {})  # runs of earlier versions have none
         return bool(self.summary["units_unread"] or tags.get("functions"))
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Hours in a row in which no sweep started."""
+    """Consecutive hours in which no sweep started."""
 
     begin: datetime
     hours: int
 
     @property
     def end(self) -> datetime:
-        """Give the moment after the last of them."""
+        """Return the end of the last of them, exclusive."""
         return self.begin + self.hours * _HOUR
 
 
 @dataclass(frozen=True)
-class Moved:
-    """What differs between the week's first and last sweep, function by function and unit by unit.
+class WeekChanges:
+    """The differences between the week's first and last sweep.
 
-    protected: covered at the end and not at the start. lost: covered at the start, and at the end still there and not.
-    deleted: covered at the start, and gone from a unit that was read. unknown: covered at the start, in a unit that was
-    not read at the end, for whatever reason. unreachable: units read at the start that could not be read at the end.
+    protected: functions covered at the end and not at the start. lost: covered at the start, not covered at the end.
+    deleted: covered at the start, absent at the end from a unit that was read. unknown: covered at the start, in a unit
+    that was not read at the end. unreachable: units read at the start that could not be read at the end.
     Frames: account_id, region, and for functions function_name.
     """
 
@@ -110,7 +110,7 @@ class Moved:
 
 
 def runs_of(store: Store, week: Week) -> tuple[list[Run], list[str]]:
-    """Read the summaries of all runs that started in a week, oldest first; and the folders of those that are broken."""
+    """Return the runs that started in a week, oldest first, and the folders of runs with a broken summary."""
     days = [week.monday + timedelta(days=day) for day in range(7)]
     paths = [path for day in days for path in store.list(f"runs/{day:%Y/%m/%d}/")]
     runs, broken = [], []
@@ -127,7 +127,7 @@ def runs_of(store: Store, week: Week) -> tuple[list[Run], list[str]]:
 
 
 def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
-    """Find the hours of the week, as far as it has passed, in which no sweep started."""
+    """Return the gaps of the week, as far as it has passed."""
     swept = {int((run.started - week.begin) / _HOUR) for run in runs if run.swept}
     passed = max(0, int((min(now, week.end) - week.begin) / _HOUR))
     found: list[Gap] = []
@@ -140,23 +140,23 @@ def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
     return found
 
 
-def moved(store: Store, first: Run, last: Run) -> Moved:
+def week_changes(store: Store, first: Run, last: Run) -> WeekChanges:
     """Compare the functions and units of two sweeps."""
     before, after = (_csv(store, run, "functions", ["function_arn", "verdict"]) for run in (first, last))
     was = before.loc[before["verdict"] == "protected", "function_arn"]
     now = after.loc[after["verdict"] == "protected", "function_arn"]
-    gone = was[~was.isin(now)]
-    there = gone.isin(after["function_arn"])
-    absent = _parts(gone[~there])
-    place = ["account_id", "region"]
-    units_before, units_after = (_csv(store, run, "units", [*place, "outcome"]) for run in (first, last))
+    uncovered = was[~was.isin(now)]
+    present = uncovered.isin(after["function_arn"])
+    absent = _parts(uncovered[~present])
+    key = ["account_id", "region"]
+    units_before, units_after = (_csv(store, run, "units", [*key, "outcome"]) for run in (first, last))
     read = units_after[units_after["outcome"] == READ]
-    looked = pd.MultiIndex.from_frame(absent[place]).isin(pd.MultiIndex.from_frame(read[place]))
-    return Moved(
+    unit_read = pd.MultiIndex.from_frame(absent[key]).isin(pd.MultiIndex.from_frame(read[key]))
+    return WeekChanges(
         protected=_parts(now[~now.isin(was)]),
-        lost=_parts(gone[there]),
-        deleted=absent[looked],
-        unknown=absent[~looked],
+        lost=_parts(uncovered[present]),
+        deleted=absent[unit_read],
+        unknown=absent[~unit_read],
         unreachable=_unreachable(
             units_before[units_before["outcome"] == READ], units_after[units_after["outcome"].isin(UNREAD)]
         ),
@@ -164,18 +164,18 @@ def moved(store: Store, first: Run, last: Run) -> Moved:
 
 
 def _unreachable(read: pd.DataFrame, unread: pd.DataFrame) -> pd.DataFrame:
-    """Give the units that were read and no longer are, with what became of them."""
-    place = ["account_id", "region"]
+    """Return the units that were read and no longer are, with their outcome."""
+    key = ["account_id", "region"]
     # The unit "*" is an account whose regions could not be listed: nothing of it was read.
-    blind = unread[unread["region"] == ANY_REGION].set_index("account_id")["outcome"]
-    units = read[place].merge(unread, on=place, how="left")
-    of_account = units["account_id"].map(blind).astype(units["outcome"].dtype)
+    accounts_unread = unread[unread["region"] == ANY_REGION].set_index("account_id")["outcome"]
+    units = read[key].merge(unread, on=key, how="left")
+    of_account = units["account_id"].map(accounts_unread).astype(units["outcome"].dtype)
     units["outcome"] = units["outcome"].fillna(of_account)
     return units.dropna(subset=["outcome"])
 
 
 def _parts(arns: "pd.Series[str]") -> pd.DataFrame:
-    """Take function ARNs apart: account_id, region, function_name."""
+    """Return the parts of function ARNs: account_id, region, function_name."""
     parts = [arn.split(":", 6) for arn in arns]
     rows = [(account_id, region, name) for _, _, _, region, account_id, _, name in parts]
     return pd.DataFrame(rows, columns=["account_id", "region", "function_name"], dtype="str")
@@ -187,7 +187,7 @@ def accounts_of(store: Store, run: Run) -> pd.DataFrame:
 
 
 def _csv(store: Store, run: Run, name: str, columns: list[str]) -> pd.DataFrame:
-    """Read a file that the report can't do without; BadInput says what is wrong with it and what to do."""
+    """Read a file that the report requires; raise BadInput, with what to do, if it is missing or broken."""
     how = "put it back, or move this run's folder out of runs/"
     try:
         frame = read_csv(store, run.folder, name, columns)

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, from pygal, without its script and its style: the page has its own (templates/style.css)."""
+"""Charts as inline SVG, drawn by pygal without its script and style; templates/style.css styles them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from reports.render.text import number, visible
 
 _LABEL_LENGTH = 38
 _ROW_HEIGHT = 31
-# A number is written into a bar's part only where it has room: from this share of the longest bar.
-_ROOM_FOR_NUMBER = 0.045
+# A bar's part shows its number only from this share of the longest bar.
+_SHOW_NUMBER_FROM = 0.045
 _UNWANTED = ("defs", "desc", "title")
 
 
 def stacked_bars(
     name: str, description: str, labels: Sequence[str], series: Mapping[str, Sequence[int]]
 ) -> Markup:
-    """Draw one bar a label, top to bottom, each stacked of the series' parts.
+    """Draw one stacked bar per label, top to bottom.
 
-    name: unique in the page. description: what a screen reader says in its place. series: title to one value a label;
+    name: unique in the page. description: for screen readers. series: title to one value per label;
     the page draws the first series in colour 0, the second in colour 1, and so on.
     """
     longest = max((sum(parts) for parts in zip(*series.values(), strict=True)), default=0)
@@ -31,7 +31,7 @@ def stacked_bars(
         show_x_labels=len(labels) > 1,
         show_y_labels=len(labels) > 1,
         print_values=True,
-        value_formatter=lambda value: number(value) if value >= longest * _ROOM_FOR_NUMBER else "",
+        value_formatter=lambda value: number(value) if value >= longest * _SHOW_NUMBER_FROM else "",
     )
     chart.x_labels = [_short(label) for label in reversed(labels)]
     for title, values in series.items():
@@ -42,7 +42,7 @@ def stacked_bars(
 def lines(
     name: str, description: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]]
 ) -> Markup:
-    """Draw percentages over time; None leaves a gap, never a bridge."""
+    """Draw percentages over time; None leaves a gap."""
     chart = pygal.Line(
         **_options(height=230),
         range=(0, 100),
@@ -69,26 +69,26 @@ def _options(height: int) -> dict[str, Any]:
         "disable_xml_declaration": True,
         "no_data_text": "Nothing to show",
         "max_scale": 6,
-        # The page sets the type; this is what room pygal leaves for it.
+        # The page sets the font; pygal reserves space for this size.
         "style": Style(label_font_size=14, major_label_font_size=14),
     }
 
 
 def _short(label: str) -> str:
-    """Keep the end of a long label: an OU path's last parts tell it apart."""
-    seen = visible(label) or "(none)"
-    return seen if len(seen) <= _LABEL_LENGTH else "\u2026" + seen[-_LABEL_LENGTH + 1 :]
+    """Return the end of a long label: an OU path's last parts identify it."""
+    text = visible(label) or "(none)"
+    return text if len(text) <= _LABEL_LENGTH else "\u2026" + text[-_LABEL_LENGTH + 1 :]
 
 
 def _inline(chart: Any, name: str, description: str) -> Markup:
     chart.uuid = name
-    chart.add_xml_filter(lambda root: _bare(root, visible(description)))
+    chart.add_xml_filter(lambda root: _cleaned(root, visible(description)))
     # pygal builds the document with an XML library, which escapes every text and attribute in it.
     return Markup(chart.render(is_unicode=True))  # noqa: S704
 
 
-def _bare(root: Element, description: str) -> Element:
-    """Take out what the page does not allow or need, and say what the picture shows."""
+def _cleaned(root: Element, description: str) -> Element:
+    """Remove what the page's policy forbids or nothing uses, and set the description."""
     for parent in list(root.iter()):
         for child in list(parent):
             tag: Any = child.tag  # a comment's tag is a function

@@ -1,4 +1,4 @@
-"""CSV: RFC 4180, UTF-8, one line a row, cells that no spreadsheet takes for a formula; docs/schema.md has the columns."""
+"""CSV: RFC 4180, UTF-8, one line per row, no cell that a spreadsheet reads as a formula; docs/schema.md has the columns."""
 
 import csv
 import gzip
@@ -6,94 +6,58 @@ import io
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.data.columns import FUNCTIONS
 from reports.render.text import visible
-from scanner.core.arns import function_arns
-from scanner.inventory.alias_traffic import effective_protection
-from scanner.inventory.utilization import NOT_ASKED
 
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024
 _CHUNK = 50_000
-# -1 stands for "not known" in these; in a file that is an empty cell.
+# In these, -1 means "not known" and is written as an empty cell.
 _EMPTY_BELOW_ZERO = (
     "memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start", "provisioned_concurrency",
 )  # fmt: skip
-# What a run that was not asked for it does not have; each with what stands for "not known" in its column.
-_OPTIONAL: Mapping[str, Any] = {
-    **dict.fromkeys(("memory_utilization_pct", "timeout_utilization_pct"), np.float32("nan")),
-    **dict.fromkeys(("memory_utilization_outcome", "timeout_utilization_outcome"), NOT_ASKED),
-    **dict.fromkeys(("effective_protection", "served", "aliases", "snap_start", "served_outcome"), ""),
-    "provisioned_concurrency": np.int32(-1),
-}
 # OWASP "CSV Injection": these start a formula, also after the separator of a semicolon locale, also full-width.
 _STARTS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(f"(?:^|(?<=;))(?={_STARTS})")
 _SUSPECT = re.compile(f";{_STARTS}")
-# Athena's OpenCSVSerde needs an escape character and takes it out of the cells: stacksets/athena.yaml names this one.
+# Athena's OpenCSVSerde needs an escape character and removes it from cells: stacksets/athena.yaml has this one.
 ATHENA_ESCAPE = "`"
 
 
 def neutral(text: str) -> str:
-    r"""Write a cell: one line, and no part of it that a spreadsheet would take for a formula.
+    r"""Return a cell's text: one line, no part of which a spreadsheet reads as a formula.
 
-    What can't be seen is an escape (\n, \u202e), as Athena ends a row at a line break even within quotes; so is
-    Athena's escape character; an apostrophe stands before what would start a formula.
+    Invisible characters are escapes (\n, \u202e), because Athena ends a row at a line break even within quotes; so is
+    Athena's escape character. An apostrophe precedes what would start a formula.
     """
     escaped = visible(text).replace(ATHENA_ESCAPE, f"\\u{ord(ATHENA_ESCAPE):04x}")
     return _FORMULA.sub("'", escaped)
 
 
 def _neutral_all(texts: list[str]) -> list[str]:
-    """Write many cells; one look at all of them together tells that nearly always each can stay as it is."""
+    """Return many cells' texts; one test of all of them together finds nearly always that none needs a change."""
     joined = ";" + ";".join(texts)
     plain = joined.isascii() and joined.isprintable() and ATHENA_ESCAPE not in joined
     return texts if plain and not _SUSPECT.search(joined) else [neutral(text) for text in texts]
 
 
-def functions_table(functions: pd.DataFrame, accounts: pd.DataFrame, partition: str) -> pd.DataFrame:
-    """Give functions.csv's columns: the assessed frame, its accounts' names and OUs, and the ARNs."""
-    account = pd.Categorical(functions["account_id"].astype("category"))
-    known = accounts.drop_duplicates("account_id").set_index("account_id")
-    looked_up = known.reindex(account.categories)
-    codes = account.codes
-    if "served" in functions:
-        functions = functions.assign(effective_protection=effective_protection(functions))
-    absent = {
-        name: _constant(value, len(functions)) for name, value in _OPTIONAL.items() if name not in functions
-    }
-    return functions.assign(
-        **absent,
-        account_name=_by_code(looked_up["account_name"], codes),
-        ou_path=_by_code(looked_up["ou_path"], codes),
-        function_arn=function_arns(functions, partition),
-    )[list(FUNCTIONS)]
-
-
-def _constant(value: Any, rows: int) -> Any:
-    return (
-        pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), [value]) if isinstance(value, str) else value
-    )
-
-
 def write_csv(frame: pd.DataFrame, columns: tuple[str, ...], folder: Path, name: str) -> Path:
-    """Write `name`.csv, or `name`.csv.gz if it is large, into `folder`; give its path."""
+    """Write `name`.csv, or `name`.csv.gz if it is large, into `folder`; return its path."""
     path = folder / f"{name}.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         for text in csv_text(frame, columns):
             file.write(text)
-    return _zipped(path) if path.stat().st_size > GZIP_ABOVE else path
+    return _gzipped(path) if path.stat().st_size > GZIP_ABOVE else path
 
 
 def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
-    """Give the file's text in chunks, the header first."""
+    """Yield the file's text in chunks, the header first."""
     yield _rows([columns])
     cells = [_Column(frame[column], column) for column in columns]
     for start in range(0, len(frame), _CHUNK):
@@ -125,21 +89,15 @@ class _Column:
         return _neutral_all([cell if isinstance(cell, str) else "" for cell in part.tolist()])
 
 
-def _by_code(values: "pd.Series[Any]", codes: "np.ndarray[Any, Any]") -> pd.Categorical:
-    """Spread one value an account over the functions as categories: accounts may share a value."""
-    shared = pd.Categorical(values.fillna("").astype(str))
-    return pd.Categorical.from_codes(shared.codes[codes], categories=shared.categories)
-
-
 def _rows(rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows(rows)
     return buffer.getvalue()
 
 
-def _zipped(path: Path) -> Path:
+def _gzipped(path: Path) -> Path:
     target = path.with_name(path.name + ".gz")
-    # No name and no time inside: the same rows give the same bytes.
+    # No file name and no time in the header: the same rows are the same bytes.
     with (
         path.open("rb") as source,
         target.open("wb") as raw,

@@ -1,4 +1,4 @@
-"""Makes a page that stands alone: template, style, script, and a policy that allows these and nothing else."""
+"""Renders a self-contained page: template, style, script, and a content security policy that allows only these."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ _POLICY = (
 def render(template: str, *, tables: bool, **values: Any) -> str:
     """Render a template of this package into one self-contained document.
 
-    tables: bring the script that draws packed tables (600 KB); a page without them has no script at all.
+    tables: include the script that draws packed tables (600 KB); a page without tables has no script.
     """
     style = _file("style.css")
     script = _table_script() if tables else ""
@@ -64,17 +64,17 @@ def _environment() -> Environment:
 
 
 def _breakable(path: str) -> Markup:
-    """Escape a path that may be broken between its parts."""
+    """Return an escaped path that may wrap between its parts."""
     return escape(text.visible(path)).replace("/", Markup("/<wbr>"))
 
 
 @cache
 def _table_script() -> str:
-    """Give DataTables, as itables ships it for offline use, with our use of it behind it in one module."""
+    """Return one module: DataTables, as itables ships it for offline use, then table.js."""
     bundle = resources.files("itables").joinpath("html/dt_bundle.js").read_text(encoding="utf-8")
     exported = re.search(r"export\s*\{[^}]*?([\w$]+) as jQuery\b[^}]*\}", bundle)
     if exported is None or "</script" in bundle.lower():
-        raise RuntimeError("itables' DataTables bundle is not the module we know; pin an earlier itables")
+        raise RuntimeError("itables' DataTables bundle has an unexpected form; pin an earlier itables")
     return bundle + "\n" + _file("table.js").replace("REPORT_JQUERY", exported[1])
 
 

@@ -1,4 +1,4 @@
-"""A table as data for the page's script: columns, each value once, gzip, base64 (so no name can end the script)."""
+"""A table packed for the page's script: dictionary-encoded columns, gzip, base64 (so no name can end the script)."""
 
 import base64
 import gzip
@@ -12,13 +12,13 @@ import pandas as pd
 
 from reports.render.text import visible
 
-# A column in which nearly every cell differs is smaller as it is.
+# A column in which nearly every cell differs is smaller without a dictionary.
 _DICTIONARY_BELOW = 0.5
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its title, its values, whether it is a number, and how it can be picked from (see table.js)."""
+    """One column. number: sorted as a number. pick: how it can be filtered (see table.js)."""
 
     name: str
     title: str
@@ -28,9 +28,9 @@ class Column:
 
 
 def pack(columns: Sequence[Column]) -> str:
-    """Give the columns as base64 of gzip of JSON: {rows, columns: [{name, title, number, pick, values, codes}]}.
+    """Return the columns as base64 of gzipped JSON: {rows, columns: [{name, title, number, pick, values, codes}]}.
 
-    values are sorted, so that codes sort like what they stand for; a column without codes has one value a row.
+    values are sorted, so that codes sort like their values; a column without codes has one value per row.
     """
     document = {"rows": len(columns[0].values), "columns": [_packed(column) for column in columns]}
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
@@ -46,6 +46,6 @@ def _packed(column: Column) -> dict[str, Any]:
     if len(values) > _DICTIONARY_BELOW * len(codes):
         return head | {"values": [values[code] for code in codes.tolist()], "codes": None}
     order = sorted(range(len(values)), key=values.__getitem__)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return head | {"values": [values[i] for i in order], "codes": place[codes].tolist()}
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return head | {"values": [values[i] for i in order], "codes": rank[codes].tolist()}

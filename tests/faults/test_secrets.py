@@ -18,7 +18,7 @@ from auto_defender.jobs.explain import explain_function
 from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run, scan
-from auto_defender.logging import JsonLines, OfRun
+from auto_defender.logging import JsonLines, RunIdFilter
 from auto_defender.notify.metrics import embedded_metrics
 from remediator.journal.journal import runs_with_journal
 from scanner.core.errors import AutoDefenderError
@@ -37,7 +37,7 @@ def everything_logged(run_id: str = "a-run") -> Iterator[io.StringIO]:
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     handler.setFormatter(JsonLines())
-    handler.addFilter(OfRun(run_id))
+    handler.addFilter(RunIdFilter(run_id))
     loggers = [logging.getLogger(name) for name in OWN]
     levels = [logger.level for logger in loggers]
     logging.getLogger().addHandler(handler)

@@ -226,10 +226,10 @@ def test_explain_shows_what_each_alias_serves(server: str, workspace: Workspace)
     done = auto_defender("explain", "--config", config, arn, env=env)
     assert done.exit_code == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{arn}\nprotected, verdict: protected\n")
-    reported = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
-    assert "live serves 1: unprotected\n" in reported
-    assert "next serves $LATEST: protected\n" in reported
-    assert "moves the alias" in reported
+    told = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
+    assert "live serves 1: unprotected\n" in told
+    assert "next serves $LATEST: protected\n" in told
+    assert "points the alias" in told
     assert SECRET not in done.stdout + done.stderr
 
     summary = auto_defender("explain", "--config", config, arn, "--json", env=env).summary
@@ -261,7 +261,7 @@ def test_optouts_check_reads_the_file_alone(server: str, workspace: Workspace) -
 
 def test_doctor_names_the_account_that_refuses(server: str, workspace: Workspace) -> None:
     done = auto_defender("doctor", "--config", workspace.configure(), env=environment(server))
-    refusing = next(account for account in workspace.organization.accounts if account.place.refuses)
+    refusing = next(account for account in workspace.organization.accounts if account.spec.denies_access)
     assert done.exit_code == 3, done.stderr[-2000:]
     assert refusing.id in done.stdout
 

@@ -16,7 +16,7 @@ from moto.sns.models import sns_backends
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.doctor import environment as surroundings
+from auto_defender.doctor.environment import _clock
 from auto_defender.doctor.stack_set import template_digest
 from tests.functional.moto_server import Workspace, auto_defender, environment, reset, serving
 from tools import member_template
@@ -65,12 +65,12 @@ def member(workspace: Workspace) -> str:
     return next(
         account.id
         for account in workspace.organization.accounts
-        if account.id != CENTRAL_ACCOUNT_ID and not account.place.refuses and not account.place.suspended
+        if account.id != CENTRAL_ACCOUNT_ID and not account.spec.denies_access and not account.spec.suspended
     )
 
 
 def refusing(workspace: Workspace) -> str:
-    return next(account.id for account in workspace.organization.accounts if account.place.refuses)
+    return next(account.id for account in workspace.organization.accounts if account.spec.denies_access)
 
 
 def test_a_sound_organization_but_for_one_role(server: str, workspace: Workspace) -> None:
@@ -175,7 +175,7 @@ def test_what_earlier_runs_left_is_reported(server: str, workspace: Workspace) -
     assert found.one("quarantine")["found"] == "1 functions are left alone"
     holder["until"] = (datetime.now(UTC) - timedelta(minutes=4)).isoformat()
     (state / "lock" / "00000001.json").write_text(json.dumps(holder))
-    assert "died with it" in Findings(server, workspace).one("lock")["found"]
+    assert "ended without releasing it" in Findings(server, workspace).one("lock")["found"]
 
 
 def test_a_topic_is_looked_at(server: str, workspace: Workspace) -> None:
@@ -232,10 +232,10 @@ def test_member_stacks_of_another_version_that_differ_from_the_configuration(
     deploy_stack_set(*stacks, template=older, RoleName="Other", TagKey="Protected")
     found = Findings(server, workspace, risk={"utilization": {"memory_from_logs": True}})
     assert found.one("template of")["found"].startswith("not the stacksets/member-role.yaml of version ")
-    assert found.one("stacks of")["found"].startswith("7 of 8 are not: 000000000000, ")
+    assert found.one("stacks of")["found"].startswith("7 of 8 are not up to date: 000000000000, ")
     assert found.one("stacks of")["found"].endswith(" and 2 more")
     assert found.one("drift of")["found"] == "1 have drifted: 444455556666"
-    assert found.one("RoleName of")["found"] == "'Other', and the configuration wants 'AutoDefenderMember'"
+    assert found.one("RoleName of")["found"] == "'Other', and the configuration requires 'AutoDefenderMember'"
     assert found.one("TagKey of")["level"] == found.one("ReadReportLines of")["level"] == "warning"
     # A dry run writes nothing, so the default phase suits it.
     assert found.one("phase of")["found"] == "DryRun"
@@ -260,9 +260,9 @@ def test_a_phase_that_would_refuse_what_runs_try_is_reported(
 
 def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, workspace: Workspace) -> None:
     deploy_stack_set({"Account": member(workspace), "DriftStatus": "NOT_CHECKED"})
-    reported = Findings(server, workspace).one("drift of")
-    assert (reported["level"], reported["found"]) == ("warning", "not looked for in 1 of 1")
-    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in reported["remedy"]
+    told = Findings(server, workspace).one("drift of")
+    assert (told["level"], told["found"]) == ("warning", "not detected in 1 of 1")
+    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in told["remedy"]
 
 
 def test_a_stack_set_of_another_name_is_reported_and_plain_stacks_are_let_be(
@@ -277,7 +277,7 @@ def test_a_stack_set_of_another_name_is_reported_and_plain_stacks_are_let_be(
 
 def test_what_is_compared_with_is_this_version_s_template() -> None:
     noted = json.loads(member_template.TARGET.read_text(encoding="utf-8"))
-    assert noted == member_template.noted(), "the template moved: run python -m tools.member_template"
+    assert noted == member_template.document(), "the template moved: run python -m tools.member_template"
 
 
 def test_a_comment_makes_no_other_template_and_anything_else_does() -> None:
@@ -294,6 +294,6 @@ def test_a_clock_that_drifts_is_reported_before_aws_refuses_it(seconds: int, lev
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     answer = {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     aws = SimpleNamespace(central_account_id="1", home_region="us-east-1", call=lambda *_: answer)
-    reported = surroundings._clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
-    assert reported.level == level
-    assert bool(reported.remedy) == (level == "warning")
+    told = _clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
+    assert told.level == level
+    assert bool(told.remedy) == (level == "warning")

@@ -45,7 +45,7 @@ def run(server: str, workspace: Workspace, *arguments: str, **sections: Any) -> 
 
 
 def refusing(workspace: Workspace) -> str:
-    return next(account.id for account in workspace.organization.accounts if account.place.refuses)
+    return next(account.id for account in workspace.organization.accounts if account.spec.denies_access)
 
 
 def test_an_incomplete_run_is_reported(server: str, workspace: Workspace, topic: Topic) -> None:

@@ -249,7 +249,7 @@ def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_mak
     assert "Lost the Defender: 1" in page
     assert "put it into its template (Terraform)" in page
     explained = auto_defender("explain", "--config", config, arn, env=environment(server))
-    assert "it lost the Defender that a run gave it, 3 times" in explained.stdout
+    assert "it lost the Defender that a run added, 3 times" in explained.stdout
     assert 'layers = ["arn:aws:lambda:' in explained.stdout
 
 

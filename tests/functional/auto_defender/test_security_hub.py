@@ -254,7 +254,7 @@ def test_a_store_that_fails_ends_no_run(
 @pytest.mark.parametrize("state", [b"not json", b'{"no-arn": ["a", "b"]}', b'{"arn": 3}'])
 def test_a_broken_state_is_said_and_left_as_it_is(context: Context, state: bytes) -> None:
     context.store.write(STATE, state, "application/json")
-    assert "mend it or restore an older version" in reported(context, seen())["error"]
+    assert "fix it or restore an older version" in reported(context, seen())["error"]
     assert context.store.read(STATE) == state
 
 

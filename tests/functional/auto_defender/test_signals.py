@@ -48,7 +48,7 @@ def test_what_was_not_reached_is_reported_and_the_report_is_written(
         reported, log = process.communicate(timeout=300)
     assert process.returncode == 3, log
     summary = json.loads(reported)
-    assert "stopping: what was not reached is reported as such" in log
+    assert "stopping: units and changes not reached are reported as such" in log
     assert 0 < summary["units_read"] < summary["units_expected"]
     (folder,) = (tmp_path / "out" / "runs").glob("*/*/*/*")
     with (folder / "units.csv").open(encoding="utf-8-sig", newline="") as file:

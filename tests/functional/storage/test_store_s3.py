@@ -130,7 +130,7 @@ def test_an_address_that_is_neither_is_one_clear_line(session: boto3.Session, de
 
 def test_a_bucket_that_refuses_is_one_clear_line(session: boto3.Session) -> None:
     answer_with(session, "HeadBucket", 403, "AccessDenied")
-    with pytest.raises(BadInput, match=r"refuses us or is not owned by account 123456789012"):
+    with pytest.raises(BadInput, match=r"is denied, or it is not owned by account 123456789012"):
         open_store(f"s3://{BUCKET}", session, bucket_owner="123456789012").check_writable()
 
 

@@ -37,7 +37,7 @@ def test_each_line_on_a_terminal_names_its_run_behind_the_message() -> None:
     text = on_a_terminal(160)
     logging.getLogger("scanner.inventory.sweep").info("24 accounts, 23 in scope")
     logging.getLogger(logs.SKIPS).warning("skipped %s: architecture", ARN)
-    logs.name_run(NEXT)
+    logs.set_run_id(NEXT)
     logging.getLogger("botocore").warning("a library's [bold]own[/bold]")
     lines = [re.sub(r"^(\[\d\d:\d\d:\d\d\]| {10}) ", "", line) for line in text.getvalue().splitlines()]
     assert [line.rstrip() for line in lines] == [
@@ -69,7 +69,7 @@ def test_where_nobody_watches_each_line_is_a_document_with_the_runs_id() -> None
     logs.set_up(RUN_ID, verbose=False, console=Console(file=text, force_terminal=False), stream=text)
     logging.getLogger("scanner.inventory.sweep").info("read", extra={"region": "us-east-1"})
     logging.getLogger("scanner.inventory.sweep").debug("only with --verbose")
-    logs.name_run(NEXT)
+    logs.set_run_id(NEXT)
     logging.getLogger("botocore").warning("a library's own")
     lines = [json.loads(line) for line in text.getvalue().splitlines()]
     reported = [(line["message"], line["run_id"], line.get("region")) for line in lines]

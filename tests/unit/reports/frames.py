@@ -111,7 +111,7 @@ def organization(
         ],
         stages={"accounts": 0.41, "sweep": 30.2, "assess": 0.1, "apply": 9.7},
         calls={"lambda:ListFunctions": {"calls": 96, "retries": 2, "throttles": 1}},
-        standing=make_standing(changes, hostile),
+        rollout=make_rollout(changes, hostile),
         version="0.1.0",
     )
 
@@ -231,7 +231,7 @@ def make_functions(
     )
 
 
-def make_standing(changes: pd.DataFrame, hostile: bool = False) -> RolloutStatus:
+def make_rollout(changes: pd.DataFrame, hostile: bool = False) -> RolloutStatus:
     """Two waves; one changed function that is healthy and one that regressed; one lost once and one given up."""
     arns = [str(arn) for arn in changes["function_arn"]]
     why = HOSTILE[2] if hostile else "errors: 0.1 % before, 4.2 % after"

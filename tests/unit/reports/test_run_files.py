@@ -177,4 +177,4 @@ def test_a_run_before_that_is_broken_is_not_compared_with(
     write_run(store, run)
     store.write(f"{run.folder}/{name}", body, "text/plain")
     assert write_run(store, run)["since_previous"] is None
-    assert "not compared with the run before, which can't be read" in caplog.text
+    assert "not compared with the previous run, which can't be read" in caplog.text

@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from reports.data.columns import COVERAGE
 from reports.data.run_result import RunResult
 from reports.data.week import Week
 from reports.render.text import percent
 from reports.run_files import write_run
-from reports.weekly import COVERAGE, write_weekly
+from reports.weekly import write_weekly
 from scanner.core.errors import BadInput
 from scanner.inventory.alias_traffic import SERVED
 from storage.folder import FolderStore

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from reports.data.columns import FUNCTIONS
 from reports.data.coverage import measure, measure_effective
+from reports.data.functions_table import functions_table
 from reports.data.notices import blocked_soon, utilization_unread
 from reports.data.run_result import RunResult
-from reports.render.csv import csv_text, functions_table
+from reports.render.csv import csv_text
 from reports.render.text import percent
 from reports.run_files import write_run
 from scanner.inventory.alias_traffic import SERVED

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.data.columns import ACCOUNTS, CHANGES, FUNCTIONS, UNITS
+from reports.data.columns import ACCOUNTS, CHANGES, COVERAGE, FUNCTIONS, UNITS
+from reports.data.functions_table import functions_table
 from reports.data.summary import summarize
 from reports.render import csv as csv_files
-from reports.render.csv import ATHENA_ESCAPE, csv_text, functions_table, neutral, write_csv
+from reports.render.csv import ATHENA_ESCAPE, csv_text, neutral, write_csv
 from reports.render.text import visible
-from reports.weekly import COVERAGE
 from tests.unit.reports.frames import HOSTILE, organization
 
 CONTRACT = {

@@ -113,7 +113,7 @@ def test_what_security_hub_did_not_take_is_said(tmp_path: Path) -> None:
 def test_large_organizations_see_what_needs_action_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("reports.render.html.FUNCTIONS_IN_PAGE", 150)
+    monkeypatch.setattr("reports.data.run_view.FUNCTIONS_IN_PAGE", 150)
     run = organization(functions=500)
     write_run(FolderStore(tmp_path), run)
     page = (tmp_path / "latest/report.html").read_text(encoding="utf-8")
