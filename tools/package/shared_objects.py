@@ -52,6 +52,6 @@ def _needed_glibc(elf: ELFFile) -> set[str]:
 
 
 def suffices(glibc: tuple[int, int], version: str) -> bool:
-    """Tell whether a C library has `version`; one without a number (GLIBC_PRIVATE, GLIBC_ABI_…) counts as missing."""
+    """Return whether a C library has `version`; one without a number (GLIBC_PRIVATE, GLIBC_ABI_…) counts as missing."""
     number = GLIBC_VERSION.fullmatch(version)
     return number is not None and (int(number[1]), int(number[2])) <= glibc

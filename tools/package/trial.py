@@ -24,7 +24,7 @@ class CannotImport(Exception):
 
 
 def can_try(target: Target) -> bool:
-    """Tell whether this machine can run what was built: its processor is the target's."""
+    """Return whether this machine can run the package: its processor is the target's."""
     return platform.machine() == target.machine
 
 
