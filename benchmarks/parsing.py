@@ -80,7 +80,7 @@ def ways() -> dict[str, Handler | None]:
 
 
 def microseconds_a_call(clients: dict[str, Any], calls: int, rounds: int = 40) -> dict[str, float]:
-    """CPU microseconds of one ListFunctions with each client: the best of many short rounds, taken in turns."""
+    """CPU microseconds of one ListFunctions with each client: the best of many short, alternating rounds."""
     best = dict.fromkeys(clients, float("inf"))
     for _ in range(rounds):
         for name, client in clients.items():

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.risk_frame import TODAY, functions_frame, rules
-from benchmarks.risk_rows import judge
+from benchmarks.risk_rows import assess_row
 from scanner.risk.engine import assess_risk
 
 RULES = rules()
@@ -68,8 +68,8 @@ def row_by_row(sample: pd.DataFrame, scale: float) -> dict[str, tuple[float, flo
         zip(*(assess_risk(sample, RULES, TODAY)[column].astype(str) for column in COLUMNS), strict=True)
     )
     rows = sample.to_dict("records")
-    loop = timed(lambda: [judge(row, RULES, TODAY) for row in rows])
-    apply = timed(lambda: sample.apply(lambda row: judge(row, RULES, TODAY), axis=1).tolist())
+    loop = timed(lambda: [assess_row(row, RULES, TODAY) for row in rows])
+    apply = timed(lambda: sample.apply(lambda row: assess_row(row, RULES, TODAY), axis=1).tolist())
     same(loop[2], expected, "loop", "rows")
     same(apply[2], expected, "apply", "rows")
     return {
@@ -89,7 +89,7 @@ def same(ours: list[Any], theirs: list[Any], who: str, what: str) -> None:
 
 def main(
     rows: Annotated[int, typer.Option(min=1)] = 1_000_000,
-    sample: Annotated[int, typer.Option(min=1, help="Rows that are judged row by row.")] = 50_000,
+    sample: Annotated[int, typer.Option(min=1, help="Rows that are assessed row by row.")] = 50_000,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:

@@ -39,7 +39,7 @@ def assess_polars(functions: pl.DataFrame, rules: Rules, today: date) -> pl.Data
     prepared = functions.lazy().with_columns(
         family=family, layer=_layer(functions, family, rules), our_wrapper=_wrapped(functions, family, rules)
     )
-    judged = prepared.with_columns(
+    checked = prepared.with_columns(
         **{f"fails_{code}": fails for code, fails in _fails(functions, rules, today).items()}
     )
     mask = pl.sum_horizontal(
@@ -48,7 +48,7 @@ def assess_polars(functions: pl.DataFrame, rules: Rules, today: date) -> pl.Data
     layer, wrapped = pl.col("layer"), pl.col("our_wrapper")
     policy = pl.any_horizontal(pl.col(f"fails_{code}") for code in _POLICIES)
     protected = wrapped & (layer == 2)
-    result = judged.with_columns(
+    result = checked.with_columns(
         protection=pl.when(protected).then(pl.lit("protected")).when(wrapped & (layer == 1)).then(pl.lit("outdated"))
         .when(wrapped | (layer > 0)).then(pl.lit("partial")).otherwise(pl.lit("unprotected"))
         .cast(pl.Enum(["protected", "outdated", "partial", "unprotected"])),

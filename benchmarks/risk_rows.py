@@ -15,7 +15,7 @@ from scanner.settings import EXEC_WRAPPER
 _POLICIES = {"opted_out", "tag_required", "exclusion_list", "quarantined"}
 
 
-def judge(row: Mapping[str, Any], rules: Rules, today: date) -> tuple[str, str, str]:
+def assess_row(row: Mapping[str, Any], rules: Rules, today: date) -> tuple[str, str, str]:
     """Protection, verdict and reasons of one row of the functions frame."""
     family = _family(row["runtime"], rules)
     layer = _our_layer(row, family, rules) if family else None

@@ -66,9 +66,9 @@ def measure(server: RunningServer, name: str, size: dict[str, Any]) -> Row:
 def compare(
     size: dict[str, Any], names: list[str], *, tls: bool, latency_ms: float, rounds: int
 ) -> list[Row]:
-    """Every contender on one server, in turns; of each, the round with the least CPU.
+    """Measure the contenders on one server, one after the other per round; return the best round of each.
 
-    Those that cost many times as much are measured in the first round only: what another would tell is less than noise.
+    Those that cost many times as much are measured in the first round only: their difference exceeds the noise.
     """
     regions = tuple(size["regions"])
     with running_server(
@@ -76,12 +76,12 @@ def compare(
     ) as server:
         measured = [
             measure(server, name, size)
-            for turn in range(rounds)
+            for round_ in range(rounds)
             for name in names
-            if turn == 0 or name not in SAMPLES
+            if round_ == 0 or name not in SAMPLES
         ]
     of_name = {name: [row for row in measured if row["contender"] == name] for name in names}
-    rows = [min(turns, key=lambda row: float(row["cpu_s"])) for turns in of_name.values()]
+    rows = [min(measurements, key=lambda row: float(row["cpu_s"])) for measurements in of_name.values()]
     ours = next((row["cpu_ms_a_unit"] for row in rows if row["contender"] == "ours"), None)
     if ours is None or len(rows) == 1:
         return rows
@@ -124,7 +124,7 @@ def goals(rows: list[Row], size: dict[str, Any]) -> list[Row]:
     found = {row["contender"]: row for row in rows}
     if "ours" not in found:
         return []
-    ours, told = found["ours"], []
+    ours, results = found["ours"], []
     for name, goal in GOALS.items():
         if name in found:
             ratio = found[name]["times_ours"]
@@ -133,10 +133,10 @@ def goals(rows: list[Row], size: dict[str, Any]) -> list[Row]:
             )
             good = reached <= goal if name == "floor" else reached >= goal
             text = f"CPU a unit, {'ours / floor' if name == 'floor' else f'{name} / ours'}"
-            told.append({"goal": text, "reached": round(reached, 2), "asked": asked, "met": good})
+            results.append({"goal": text, "reached": round(reached, 2), "asked": asked, "met": good})
     most = size["workers"] * len(size["regions"])
     connections = {"goal": "connections opened", "reached": ours["connections"], "asked": f"at most {most}"}
-    return [*told, connections | {"met": ours["connections"] <= most}]
+    return [*results, connections | {"met": ours["connections"] <= most}]
 
 
 def show_goals(reached: list[Row]) -> None:
