@@ -56,7 +56,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def hostile() -> RunResult:
-    """Give a run in which every text that an account owner can choose is hostile."""
+    """Return a run in which every text that an account owner can choose is hostile."""
     run = organization(hostile=True, mode="apply")
     count = len(run.functions)
     return serving(
@@ -67,7 +67,7 @@ def hostile() -> RunResult:
 
 
 def requests_of(browser: webdriver.Chrome) -> list[str]:
-    """Give every address that a page asked for since the last call.
+    """Return every address that a page asked for since the last call.
 
     What Chromium's own pages ask for is none of it: the tab that it starts with loads its parts when it finds the time,
     and a page of ours can neither open a chrome:// page nor be its document.

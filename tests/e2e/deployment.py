@@ -86,7 +86,7 @@ class Deployment:
         return [layer["Arn"] for layer in self.function(account_id, name, region).get("Layers", [])]
 
     def defender(self, region: str = EAST) -> str:
-        """Give the ARN of the Defender layer in a region."""
+        """Return the ARN of the Defender layer in a region."""
         return f"arn:aws:lambda:{region}:{self.organization.central}:layer:{LAYER}:1"
 
     def _configuration(self, sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

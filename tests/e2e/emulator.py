@@ -35,13 +35,13 @@ class Emulator:
         self.certificate = certificate
 
     def root(self, account_id: str, service: str, region: str = "us-east-1") -> Any:
-        """Give a client of the service that calls as the account's root."""
+        """Return a client of the service that calls as the account's root."""
         return self.client(service, region, access_key=account_id, secret_key=SECRET, token=None)
 
     def client(
         self, service: str, region: str, *, access_key: str, secret_key: str, token: str | None
     ) -> Any:
-        """Give a client of the service that calls with these credentials."""
+        """Return a client of the service that calls with these credentials."""
         # The stubs know no service whose name is only known at run time.
         make: Any = boto3.client
         return make(

@@ -26,7 +26,7 @@ class Keys:
     token: str
 
     def environment(self) -> dict[str, str]:
-        """Give them as the variables that boto3 reads."""
+        """Return them as the variables that boto3 reads."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -87,7 +87,7 @@ class Organization:
             scheduler.update_schedule(Name=listed["Name"], State="DISABLED", **kept)
 
     def member_parameters(self, phase: str) -> dict[str, str]:
-        """Give the parameters of the member stack in a phase of the rollout."""
+        """Return the parameters of the member stack in a phase of the rollout."""
         return {
             "CentralAccountId": self.central,
             "CentralRoleName": self.central_role,
@@ -165,7 +165,7 @@ class Organization:
         iam.create_role(RoleName="application", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
 
     def assume(self, role_name: str, account_id: str, by: Keys | None = None, **request: str) -> Keys:
-        """Give a session of a role, assumed by a role's session or by the account's root."""
+        """Return a session of a role, assumed by a role's session or by the account's root."""
         sts = self.client("sts", by) if by else self.emulator.root(account_id, "sts")
         got = sts.assume_role(
             RoleArn=f"arn:aws:iam::{account_id}:role/{role_name}", RoleSessionName="end-to-end", **request
@@ -173,15 +173,15 @@ class Organization:
         return Keys(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
 
     def as_central(self) -> Keys:
-        """Give a session of the central role (which trusts Lambda; the emulator counts root as a service)."""
+        """Return a session of the central role (which trusts Lambda; the emulator counts root as a service)."""
         return self.assume(self.central_role, self.central)
 
     def as_member_role(self, account_id: str) -> Keys:
-        """Give a session of a member account's role, assumed the way Auto-Defender does."""
+        """Return a session of a member account's role, assumed the way Auto-Defender does."""
         return self.assume("AutoDefenderMember", account_id, self.as_central(), ExternalId=EXTERNAL_ID)
 
     def client(self, service: str, keys: Keys, region: str = REGIONS[0]) -> Any:
-        """Give a client that calls with a session's credentials."""
+        """Return a client that calls with a session's credentials."""
         return self.emulator.client(
             service, region, access_key=keys.access_key, secret_key=keys.secret_key, token=keys.token
         )
@@ -204,13 +204,13 @@ def archive(path: str, text: str) -> bytes:
 
 
 def trust(*services: str) -> str:
-    """Give a trust policy that lets services assume a role."""
+    """Return a trust policy that lets services assume a role."""
     statement = {"Effect": "Allow", "Principal": {"Service": list(services)}, "Action": "sts:AssumeRole"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def policy(action: str) -> str:
-    """Give a policy that allows an action on everything."""
+    """Return a policy that allows an action on everything."""
     statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 

@@ -6,7 +6,7 @@ from tools.templates import read
 
 
 def deployable(name: str, account_id: str) -> str:
-    """Give a template's text, changed where ministack 1.5.33 falls short of CloudFormation.
+    """Return a template's text, changed where ministack 1.5.33 falls short of CloudFormation.
 
     It refuses alarms over metric math, and in conditions it takes a pseudo parameter's name for its value.
     """

@@ -13,7 +13,7 @@ from tools.templates import render
 
 
 def action(call: str) -> str:
-    """Give IAM's name of a call that summary.json counts as service.method."""
+    """Return IAM's name of a call that summary.json counts as service.method."""
     service, method = call.split(".")
     operations = botocore.session.get_session().get_service_model(service).operation_names
     (operation,) = (name for name in operations if botocore.xform_name(name) == method)

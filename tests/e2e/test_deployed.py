@@ -16,7 +16,7 @@ RUN_TIMEOUT_SEC = 300.0
 
 @pytest.fixture(scope="module")
 def organization(new_organization: Callable[[], Organization], package: bytes) -> Organization:
-    """Give an organization in general availability, its central stack at work with the real package."""
+    """Return an organization in general availability, its central stack at work with the real package."""
     created = new_organization()
     bucket = created.deploy_central(package, DryRun="false")["ReportBucket"]
     created.silence_schedules()

@@ -20,7 +20,7 @@ REGION = "us-east-1"
 
 @pytest.fixture(scope="module")
 def organization(new_organization: Callable[[], Organization]) -> Organization:
-    """Give an organization with a member account in each phase, which has a plain and a tagged function."""
+    """Return an organization with a member account in each phase, which has a plain and a tagged function."""
     created = new_organization()
     created.deploy_central(
         archive("auto_defender/lambda_handler.py", "def handler(event, context):\n    return event\n")

@@ -147,7 +147,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(new_organization: Callable[[], Organization], package: bytes) -> Machine:
-    """Give an organization of seven accounts, one of which lacks the member role."""
+    """Return an organization of seven accounts, one of which lacks the member role."""
     created = new_organization()
     deployed = Machine(created, package)
     created.deploy_member(created.central, "General")

@@ -113,7 +113,7 @@ def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
 
 
 def variables(port: int) -> dict[str, str]:
-    """Give the environment of the central account."""
+    """Return the environment of the central account."""
     key = access_key(CENTRAL_ACCOUNT)
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",

@@ -76,7 +76,7 @@ class FaultPlan:
         self._times: Counter[tuple[str, str]] = Counter()
 
     def draw(self, operation: str, subject: str, region: str) -> Planned | None:
-        """Give the fault of this call, None for none. subject: the function's ARN, or the unit."""
+        """Return the fault of this call, None for none. subject: the function's ARN, or the unit."""
         self._times[operation, subject] += 1
         if region == self.hanging and operation == "ListFunctions":
             return _HANG

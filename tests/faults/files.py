@@ -36,7 +36,7 @@ def remember(simulator: Simulator) -> Before:
 
 
 def check_files(simulator: Simulator, root: Path, run_id: str, before: Before, rules: Rules) -> list[str]:
-    """Give what the files of a run that ended say wrongly."""
+    """Return what the files of a run that ended say wrongly."""
     folder = root / run_folder(run_id)
     summary = json.loads((folder / "summary.json").read_text())
     changes, units, functions = (_rows(folder, name) for name in ("changes", "units", "functions"))
@@ -54,7 +54,7 @@ def check_files(simulator: Simulator, root: Path, run_id: str, before: Before, r
 
 
 def check_secrets(root: Path) -> list[str]:
-    """Give the files that hold a secret."""
+    """Return the files that hold a secret."""
     found = []
     for path in root.rglob("*"):
         if path.is_file():
@@ -70,7 +70,7 @@ def _rows(folder: Path, name: str) -> list[dict[str, str]]:
 def _changes(simulator: Simulator, run_id: str, changes: list[dict[str, str]], before: Before) -> list[str]:
     new = simulator.writes[before.writes :]
     ever = {write.arn for write in simulator.writes}
-    # A change that an earlier run left open may end here, and be taken back: it has a row of its own.
+    # A change that an earlier run left open may end here, and be rolled back: it has a row of its own.
     taken = {w.arn for w in new if w.run_id == run_id and w.before["LastUpdateStatus"] != "Failed"}
     last = {change["function_arn"]: change for change in changes}
     problems = [f"{arn} was written and is in no row of changes.csv" for arn in taken - last.keys()]

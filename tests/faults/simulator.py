@@ -155,7 +155,7 @@ class Simulator:
                         self.plane.tags[made["FunctionArn"]] = dict(random_organization.OPTOUT_TAG)
 
     def functions(self) -> dict[str, dict[str, Any]]:
-        """Give every function there is, by ARN."""
+        """Return every function there is, by ARN."""
         return {f["FunctionArn"]: f for unit in self.plane.units.values() for f in unit.functions.values()}
 
     def control(self, request: Request) -> Answer:

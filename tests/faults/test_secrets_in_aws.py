@@ -44,7 +44,7 @@ class Deployed:
         self.texts: dict[str, str] = {}
 
     def invoke(self, **event: Any) -> Any:
-        """Give what the function returned, or None: a state machine is then given its error with the traceback."""
+        """Return what the function returned, or None: a state machine is then given its error with the traceback."""
         name = f"{len(self.texts):03} {event['job']}"
         self.texts[f"{name}, event"] = json.dumps(event)
         try:
@@ -69,7 +69,7 @@ class Deployed:
 
 
 def objects() -> dict[str, str]:
-    """Give every object of the bucket by key, unpacked."""
+    """Return every object of the bucket by key, unpacked."""
     s3 = boto3.client("s3")
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]

@@ -10,7 +10,7 @@ from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 from tests.faults.random_organization import POLICY, POLICY_VARIABLE, WRAPPER, is_ours
 from tests.faults.simulator import Write
-from tests.unit.scanner.risk.oracle import Row, judge
+from tests.unit.scanner.risk.oracle import Row, expected
 
 OUR_VARIABLES = {EXEC_WRAPPER: WRAPPER, POLICY_VARIABLE: POLICY}
 Layers = tuple[str, ...]
@@ -35,7 +35,7 @@ def of_us(layers: Layers) -> Layers:
 def assessed(function: dict[str, Any], tags: dict[str, str], rules: Rules) -> Any:
     """Ask the oracle, which shares nothing with the risk engine."""
     _, _, _, region, account, *_ = function["FunctionArn"].split(":")
-    return judge(Row(function, account, region, tags), rules, datetime.now(UTC).date())
+    return expected(Row(function, account, region, tags), rules, datetime.now(UTC).date())
 
 
 @dataclass

@@ -63,7 +63,7 @@ def reset(url: str) -> None:
 
 
 def environment(url: str | None = None, **more: str) -> dict[str, str]:
-    """Give a process's environment: nothing of the developer's AWS, and where a server is, keys for it."""
+    """Return a process's environment: nothing of the developer's AWS, and where a server is, keys for it."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     apart = {
         "AWS_CONFIG_FILE": os.devnull,
@@ -142,7 +142,7 @@ class Workspace:
 
 
 def configurations(accounts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Give every function's configuration by ARN, with its tags, as the server has it now."""
+    """Return every function's configuration by ARN, with its tags, as the server has it now."""
     return {
         function.function_arn: {**function.get_configuration(), "Tags": dict(function.tags)}
         for account_id in accounts

@@ -37,7 +37,7 @@ VALUES = st.recursive(
 
 
 def places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Give the path of every key and item of a document."""
+    """Return the path of every key and item of a document."""
     items = (
         document.items()
         if isinstance(document, dict)

@@ -20,7 +20,7 @@ from scanner.risk.engine import assess_risk
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
 from tests.unit.remediator.fake_lambda import refusal
 from tests.unit.scanner.risk.assessed import ACCOUNT, REGION, function, layer, rules
-from tests.unit.scanner.risk.oracle import Row, judge
+from tests.unit.scanner.risk.oracle import Row, expected
 
 TODAY = date(2026, 11, 24)
 WHOLE: dict[str, Any] = function(
@@ -41,7 +41,7 @@ def test_a_function_of_which_something_is_odd(answer: dict[str, Any]) -> None:
         )
         return
     row = assess_risk(functions, RULES, TODAY).iloc[0]
-    opinion = judge(Row(answer, ACCOUNT, REGION), RULES, TODAY)
+    opinion = expected(Row(answer, ACCOUNT, REGION), RULES, TODAY)
     assert row["verdict"] != "eligible" or opinion.verdict == "eligible", opinion.reasons
 
 

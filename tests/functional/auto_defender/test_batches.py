@@ -261,8 +261,8 @@ def test_a_batch_that_never_came_back_is_in_the_ledger(machine: Steps) -> None:
         if unit[0] in accounts and outcome not in {"suspended", "opted_out"}
     }
     assert lost
-    told = dict.fromkeys(lost, ("timed_out", "its batch did not finish"))
-    assert machine.units() == {**whole, **told}
+    failed = dict.fromkeys(lost, ("timed_out", "its batch did not finish"))
+    assert machine.units() == {**whole, **failed}
 
 
 def test_without_any_batch_every_unit_is_reported(machine: Steps) -> None:

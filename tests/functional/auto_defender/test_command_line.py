@@ -226,10 +226,10 @@ def test_explain_shows_what_each_alias_serves(server: str, workspace: Workspace)
     done = auto_defender("explain", "--config", config, arn, env=env)
     assert done.exit_code == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"{arn}\nprotected, verdict: protected\n")
-    told = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
-    assert "live serves 1: unprotected\n" in told
-    assert "next serves $LATEST: protected\n" in told
-    assert "points the alias" in told
+    aliases = done.stdout.partition("\nwhere its traffic goes: unprotected\n")[2]
+    assert "live serves 1: unprotected\n" in aliases
+    assert "next serves $LATEST: protected\n" in aliases
+    assert "points the alias" in aliases
     assert SECRET not in done.stdout + done.stderr
 
     summary = auto_defender("explain", "--config", config, arn, "--json", env=env).summary

@@ -260,9 +260,9 @@ def test_a_phase_that_would_refuse_what_runs_try_is_reported(
 
 def test_drift_that_nobody_looked_for_is_not_taken_for_none(server: str, workspace: Workspace) -> None:
     deploy_stack_set({"Account": member(workspace), "DriftStatus": "NOT_CHECKED"})
-    told = Findings(server, workspace).one("drift of")
-    assert (told["level"], told["found"]) == ("warning", "not detected in 1 of 1")
-    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in told["remedy"]
+    finding = Findings(server, workspace).one("drift of")
+    assert (finding["level"], finding["found"]) == ("warning", "not detected in 1 of 1")
+    assert "detect-stack-set-drift --stack-set-name auto-defender-member --call-as SELF" in finding["remedy"]
 
 
 def test_a_stack_set_of_another_name_is_reported_and_plain_stacks_are_let_be(
@@ -294,6 +294,6 @@ def test_a_clock_that_drifts_is_reported_before_aws_refuses_it(seconds: int, lev
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     answer = {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     aws = SimpleNamespace(central_account_id="1", home_region="us-east-1", call=lambda *_: answer)
-    told = _clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
-    assert told.level == level
-    assert bool(told.remedy) == (level == "warning")
+    finding = _clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
+    assert finding.level == level
+    assert bool(finding.remedy) == (level == "warning")

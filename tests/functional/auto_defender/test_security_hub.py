@@ -86,7 +86,7 @@ def covered(observed: Observation, *rows: int) -> Observation:
 
 
 def findings(session: boto3.Session) -> dict[str, dict[str, Any]]:
-    """Give the findings by the ARN of their function."""
+    """Return the findings by the ARN of their function."""
     pages = session.client("securityhub", region_name=REGION).get_paginator("get_findings").paginate()
     found = [finding for page in pages for finding in page["Findings"]]
     assert len({finding["Id"] for finding in found}) == len(found)

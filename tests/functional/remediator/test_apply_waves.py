@@ -116,8 +116,8 @@ class Hours:
         return done["account_id"].value_counts().to_dict(), kept.status, applied
 
 
-def stages(standing: tuple[WaveStatus, ...]) -> list[str]:
-    return [one.stage for one in standing]
+def stages(status: tuple[WaveStatus, ...]) -> list[str]:
+    return [one.stage for one in status]
 
 
 def test_one_wave_after_the_other_and_then_the_rest(tmp_path: Path) -> None:
@@ -125,24 +125,24 @@ def test_one_wave_after_the_other_and_then_the_rest(tmp_path: Path) -> None:
     hours = Hours(harness)
     harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
 
-    changed, standing, _ = hours.run(0.5)
+    changed, status, _ = hours.run(0.5)
     assert changed == {PILOT: 1}
-    assert stages(standing) == ["soaking", "waiting"]
+    assert stages(status) == ["soaking", "waiting"]
     assert hours.plan(hours.see(timedelta(hours=1))).held_back == {"wave": 2}
 
-    changed, standing, _ = hours.run(23)
+    changed, status, _ = hours.run(23)
     assert changed == {}
-    assert standing[0].says.startswith("soaks until")
+    assert status[0].says.startswith("soaks until")
 
-    changed, standing, _ = hours.run(25)
+    changed, status, _ = hours.run(25)
     assert changed == {EARLY: 1}
-    assert stages(standing) == ["passed", "soaking"]
+    assert stages(status) == ["passed", "soaking"]
 
     hours.run(26)
-    changed, standing, _ = hours.run(50)
+    changed, status, _ = hours.run(50)
     assert changed == {OTHER: 1}
-    assert stages(standing) == ["passed", "passed"]
-    assert [(one.changed, one.failed) for one in standing] == [(1, 0), (1, 0)]
+    assert stages(status) == ["passed", "passed"]
+    assert [(one.changed, one.failed) for one in status] == [(1, 0), (1, 0)]
 
 
 def test_new_functions_of_a_wave_that_has_passed_do_not_wait(tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_a_wave_that_nobody_calls_is_not_well(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     hours.run(0.5)
     hours.run(2)
-    changed, standing, _ = hours.run(25)
+    changed, status, _ = hours.run(25)
     assert changed == {}
-    assert standing[0].stage == "held"
-    assert "0 of its functions were seen healthy, fewer than 1" in standing[0].says
+    assert status[0].stage == "held"
+    assert "0 of its functions were seen healthy, fewer than 1" in status[0].says
 
 
 def test_metrics_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
@@ -178,28 +178,28 @@ def test_metrics_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
             raise refusal("AccessDenied", "no", "GetMetricData")
 
     harness.aws.before = refuse
-    (standing,) = hours.see(timedelta(hours=12)).status
-    assert standing.stage == "held"
-    assert standing.says == "the metrics of 1 of its functions could not be read"
+    (status,) = hours.see(timedelta(hours=12)).status
+    assert status.stage == "held"
+    assert status.says == "the metrics of 1 of its functions could not be read"
     harness.aws.before = lambda method, arn, n: None
-    (standing,) = hours.see(timedelta(hours=12)).status
-    assert standing.stage == "passed"
+    (status,) = hours.see(timedelta(hours=12)).status
+    assert status.stage == "passed"
 
 
 def test_what_was_not_read_may_hold_functions_of_the_wave(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     hours.unread = [(PILOT, "eu-west-1", "throttled"), (OTHER, "eu-west-1", "throttled")]
-    _, standing, _ = hours.run(0.5)
-    assert (standing[0].stage, standing[0].says) == (
+    _, status, _ = hours.run(0.5)
+    assert (status[0].stage, status[0].says) == (
         "open", "1 of its account-regions could not be read"
     )  # fmt: skip
 
 
 def test_a_wave_without_functions_is_a_mistake_and_opens_nothing(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, [{"name": "pilot", "accounts": ["999999999999"], "soak_hours": 0}]))
-    changed, standing, _ = hours.run(0.5)
+    changed, status, _ = hours.run(0.5)
     assert changed == {}
-    assert standing[0].says == "no function of it was seen; fix rollout.waves"
+    assert status[0].says == "no function of it was seen; fix rollout.waves"
 
 
 def test_a_wave_larger_than_a_run_soaks_only_once_all_of_it_is_changed(tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_wave_larger_than_a_run_soaks_only_once_all_of_it_is_changed(tmp_path:
     for number in range(3):
         harness.aws.add(f"more{number}", PILOT)
     hours = Hours(harness)
-    changed, standing, _ = hours.run(0.5)
+    changed, status, _ = hours.run(0.5)
     assert changed == {PILOT: 2}
-    assert (standing[0].stage, standing[0].says) == ("open", "4 of its functions are to be changed")
+    assert (status[0].stage, status[0].says) == ("open", "4 of its functions are to be changed")
     assert stages(hours.run(1.5)[1]) == ["soaking", "waiting"]
 
 
@@ -227,9 +227,9 @@ def test_failures_keep_the_next_wave_shut(tmp_path: Path) -> None:
     harness.aws.before = refuse
     hours = Hours(harness)
     hours.run(0.5)
-    changed, standing, _ = hours.run(25)
+    changed, status, _ = hours.run(25)
     assert OTHER not in changed
-    assert standing[0].says.endswith("changes failed, more than 10 %")
+    assert status[0].says.endswith("changes failed, more than 10 %")
 
 
 def test_a_wave_by_tag_and_tags_that_cannot_be_read(tmp_path: Path) -> None:
@@ -253,9 +253,9 @@ def test_a_wave_by_tag_and_tags_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_without_waves_all_go_at_once_and_nothing_is_kept(tmp_path: Path) -> None:
     harness = organization(tmp_path, [])
-    changed, standing, _ = Hours(harness).run(0.5)
+    changed, status, _ = Hours(harness).run(0.5)
     assert changed == {PILOT: 1, EARLY: 1, OTHER: 1}
-    assert standing == ()
+    assert status == ()
     assert harness.store.read("state/waves.json") is None
 
 
@@ -362,6 +362,6 @@ def test_a_wave_of_which_more_is_changed_soaks_anew(tmp_path: Path) -> None:
     hours.run(0.5)
     harness.aws.add("late", PILOT)
     assert hours.run(20)[0] == {PILOT: 1}
-    changed, standing, _ = hours.run(25)
-    assert (changed, stages(standing)) == ({}, ["soaking", "waiting"])
+    changed, status, _ = hours.run(25)
+    assert (changed, stages(status)) == ({}, ["soaking", "waiting"])
     assert hours.run(45)[0] == {EARLY: 1}

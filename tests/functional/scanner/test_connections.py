@@ -114,9 +114,9 @@ def test_the_certificate_of_a_proxy_is_checked(
     monkeypatch.setenv("NO_PROXY", "")
     with proxy(write_certificate(tmp_path)[0]) as (port, asked):
         monkeypatch.setenv("HTTPS_PROXY", f"https://user:secret@127.0.0.1:{port}")
-        with pytest.raises(BadInput, match="the AWS credentials do not work: SSLError") as told:
+        with pytest.raises(BadInput, match="the AWS credentials do not work: SSLError") as raised:
             functions()
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
     assert not asked
 
 
@@ -144,9 +144,9 @@ def test_no_proxy_is_asked_for_what_no_proxy_names(
 def test_a_proxy_that_can_not_be_used_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     monkeypatch.setenv("NO_PROXY", "")
-    with pytest.raises(BadInput, match=r"^the proxy of HTTPS_PROXY or HTTP_PROXY can't be used") as told:
+    with pytest.raises(BadInput, match=r"^the proxy of HTTPS_PROXY or HTTP_PROXY can't be used") as raised:
         ConnectionPool(tls_context(None)).send(request_to("https://lambda.example"))
-    assert "secret" not in "".join(traceback.format_exception(told.value))
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
@@ -401,9 +401,9 @@ def test_keys_that_no_header_can_carry_are_told_and_not_quoted(
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of-nobody-else\n")
     with pytest.raises(
         BadInput, match=r"^a header holds a line break .*; look at the AWS credentials"
-    ) as told:
+    ) as raised:
         functions()
-    assert "of-nobody-else" not in "".join(traceback.format_exception(told.value))
+    assert "of-nobody-else" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_an_interim_answer_is_none_and_its_connection_is_not_used_again() -> None:

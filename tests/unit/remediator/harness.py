@@ -134,7 +134,7 @@ class Harness:
 
 
 def one(applied: ApplyResult | RollbackResult) -> dict[str, Any]:
-    """Give the only row."""
+    """Return the only row."""
     (row,) = json.loads(applied.changes.to_json(orient="records"))
     return dict(row)
 

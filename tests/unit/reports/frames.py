@@ -256,7 +256,7 @@ def make_rollout(changes: pd.DataFrame, hostile: bool = False) -> RolloutStatus:
 
 
 def serving(run: RunResult, **columns: Any) -> RunResult:
-    """Give a run that read what its functions serve: latest_only, but for the columns given."""
+    """Return a run that read what its functions serve: latest_only, but for the columns given."""
     count = len(run.functions)
     plain = {
         "served": pd.Categorical(["latest_only"] * count, categories=list(SERVED)),

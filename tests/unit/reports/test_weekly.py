@@ -204,7 +204,7 @@ def test_the_trend_has_twelve_weeks_and_says_which_are_missing(tmp_path: Path) -
 
 
 def left_behind(run: RunResult, count: int) -> RunResult:
-    """Give a run that read what is served, and found so many protected functions behind their aliases."""
+    """Return a run that read what is served, and found so many protected functions behind their aliases."""
     protected = run.functions.index[run.functions["protection"] == "protected"]
     served = pd.Series("latest_only", index=run.functions.index)
     served[protected[:count]] = "served_unprotected"

@@ -8,7 +8,7 @@ Context = Mapping[str, str | Sequence[str]]
 
 
 def decision(document: Mapping[str, Any], action: str, resource: str, context: Context | None = None) -> str:
-    """Give "Allow", "Deny" (explicit) or "ImplicitDeny" for a request.
+    """Return "Allow", "Deny" (explicit) or "ImplicitDeny" for a request.
 
     The context maps condition keys to a value, or to a list for keys that hold several. A key that the request does
     not carry is absent, as in AWS.

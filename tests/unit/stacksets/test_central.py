@@ -118,7 +118,7 @@ def test_runs_and_their_tables_are_kept_as_long() -> None:
 def test_journals_outlast_the_other_files_of_their_runs() -> None:
     rules = central()["Reports"]["Properties"]["LifecycleConfiguration"]["Rules"]
     (of_runs,) = (rule for rule in rules if rule.get("Prefix") == "runs/")
-    # The store tags what it uploads, and journals are not uploaded (tests/functional/test_store_s3.py).
+    # The store tags what it uploads, and journals are not uploaded (tests/functional/storage/test_store_s3.py).
     assert of_runs["TagFilters"] == [dict(zip(("Key", "Value"), EXPIRES, strict=True))]
     (policy,) = central()["Role"]["Properties"]["Policies"]
     assert decision(policy["PolicyDocument"], "s3:PutObjectTagging", "Reports.Arn/runs/any") == "Allow"
@@ -127,7 +127,7 @@ def test_journals_outlast_the_other_files_of_their_runs() -> None:
 
 
 def state_machine(**parameters: str) -> dict[str, Any]:
-    """Give the state machine's definition, as JSON reads it once its parameters are in."""
+    """Return the state machine's definition, as JSON reads it once its parameters are in."""
     run = central(ScaleOut="on", **parameters)["Run"]["Properties"]
     definition: dict[str, Any] = json.loads(run["DefinitionString"])
     return definition

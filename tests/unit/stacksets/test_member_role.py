@@ -28,7 +28,7 @@ def deploy(account_id: str = MEMBER, **parameters: str) -> dict[str, Any]:
 
 
 def permissions(phase: str, **parameters: str) -> dict[str, Any]:
-    """Give the policy of a member account in a phase."""
+    """Return the policy of a member account in a phase."""
     document: dict[str, Any] = deploy(RolloutPhase=phase, **parameters)["Permissions"]["Properties"][
         "PolicyDocument"
     ]

@@ -56,7 +56,7 @@ def test_the_templates_have_no_finding(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def keys(node: Any) -> Iterator[str]:
-    """Give each key below a document, but for CloudFormation's functions."""
+    """Yield each key below a document, but for CloudFormation's functions."""
     if isinstance(node, dict):
         yield from (key for key in node if key != "Ref" and not key.startswith("Fn::"))
     for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
@@ -64,7 +64,7 @@ def keys(node: Any) -> Iterator[str]:
 
 
 def actions(node: Any) -> Iterator[str]:
-    """Give each statement below a document by its effect and actions, which no template computes."""
+    """Yield each statement below a document by its effect and actions, which no template computes."""
     if isinstance(node, dict) and "Effect" in node:
         yield json.dumps([node["Effect"], node["Action"]])
     for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():

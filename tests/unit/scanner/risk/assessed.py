@@ -73,7 +73,7 @@ def assess(
 
 
 def reasons(configuration: dict[str, Any], by: Rules | None = None, **how: Any) -> list[str]:
-    """Give the reason codes of one function."""
+    """Return the reason codes of one function."""
     text = str(assess(configuration, by=by, **how)["reasons"].iloc[0])
     return text.split(";") if text else []
 

@@ -112,7 +112,7 @@ def version_carried(arns: list[str], ours: str) -> int | None:
     return None
 
 
-def judge(row: Row, rules: Rules, today: date) -> Opinion:
+def expected(row: Row, rules: Rules, today: date) -> Opinion:
     answer, risk = row.answer, rules.risk
     runtime = answer.get("Runtime")
     family = family_of(runtime)

@@ -266,7 +266,7 @@ def test_the_engine_agrees_with_the_oracle(given_rows: list[oracle.Row], rules: 
         oracle.Opinion(p, v, r.split(";") if r else [])
         for p, v, r in zip(assessed["protection"], assessed["verdict"], assessed["reasons"], strict=True)
     ]
-    assert said == [oracle.judge(row, rules, today) for row in given_rows]
+    assert said == [oracle.expected(row, rules, today) for row in given_rows]
 
 
 @settings(
@@ -320,7 +320,7 @@ def test_the_documented_bounds_hold_for_the_oracle_itself() -> None:
     }
 
     def verdict(**changes: Any) -> list[str]:
-        return oracle.judge(
+        return oracle.expected(
             oracle.Row({**plain, **changes}, "222233334444", "us-east-1"), rules, date(2026, 11, 24)
         ).reasons
 
