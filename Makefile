@@ -62,7 +62,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix
 
 # Resolved for Linux with the oldest Python served, from the index that the environment sets or else uv's own; a test
-# holds that the locks name no index and miss no hash.
+# verifies that the locks name no index and that every package has a hash.
 LOCK = $(BIN)/uv pip compile --quiet --no-config $(UPGRADE) \
 	--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	--generate-hashes --no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
@@ -78,7 +78,7 @@ runtimes: .venv/.dev
 	$(BIN)/python -m tools.lambda_runtimes
 
 package: dist/auto-defender-$(RUNTIME)-$(ARCH).zip
-	@echo $<
+	@sha256sum $<
 
 dist/auto-defender-%.zip: build/packaged | .venv/.dev
 	$(BIN)/python -m tools.package --runtime $(firstword $(subst -, ,$*)) --arch $(lastword $(subst -, ,$*))

@@ -1,5 +1,6 @@
 """`make` builds the Lambda package again when what goes into it has changed, and only then."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -35,16 +36,23 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def builds(project: Path) -> int:
-    """Run make; return how often it has built the package so far."""
+def package(project: Path) -> str:
+    """Run make; return what it prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    subprocess.run(
+    done = subprocess.run(
         [program("make"), "--silent", "package"],
         cwd=project,
         env=environment,
         check=True,
         capture_output=True,
+        text=True,
     )
+    return done.stdout
+
+
+def builds(project: Path) -> int:
+    """Run make; return how often it has built the package so far."""
+    package(project)
     return len((project / "builds.log").read_text().splitlines())
 
 
@@ -80,3 +88,8 @@ def test_it_is_built_again_where_it_is_gone(project: Path) -> None:
     builds(project)
     (project / ZIP).unlink()
     assert builds(project) == 2
+
+
+def test_its_path_and_digest_are_printed_also_where_it_is_not_built_again(project: Path) -> None:
+    printed = [package(project), package(project)]
+    assert printed == [f"{hashlib.sha256((project / ZIP).read_bytes()).hexdigest()}  {ZIP}\n"] * 2
