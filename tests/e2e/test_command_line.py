@@ -252,10 +252,10 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(deploy
     assert shown.summary["units_read"] > len(REGIONS)
     applied = deployment.run("run", "--apply", **sections)
     assert applied.exit_code == 0, applied.stderr
-    taken_back = deployment.run("rollback", "--run", applied.summary["run_id"], "--apply", **sections)
-    assert taken_back.exit_code == 0, taken_back.stderr
+    rolled_back = deployment.run("rollback", "--run", applied.summary["run_id"], "--apply", **sections)
+    assert rolled_back.exit_code == 0, rolled_back.stderr
 
-    called = {name for result in (shown, applied, taken_back) for name in result.summary["calls"]}
+    called = {name for result in (shown, applied, rolled_back) for name in result.summary["calls"]}
     actions = {action(name) for name in called if not name.startswith(("sts.", "organizations."))}
     document = render("member-role.yaml", account_id, **organization.member_parameters("General"))
     statements = document["Permissions"]["Properties"]["PolicyDocument"]["Statement"]
@@ -268,7 +268,7 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(deploy
         )
     }
     # For regions that know no token of ours; the emulator has none. For functions with published versions; it lists
-    # no versions (tests/functional holds these calls against moto).
+    # no versions (tests/functional tests these calls with moto).
     not_here = {
         "account:GetRegionOptStatus",
         "ec2:DescribeRegions",

@@ -163,7 +163,7 @@ class Campaign:
         return replace(opened, store=store, started=now.replace(microsecond=0))
 
     def do(self, job: Job, mode: Any = "apply", *, countdown: int | None = None) -> str:
-        """Do a job, killed after so many events if `countdown` says so; hold what it wrote against the truth."""
+        """Do a job, killed after so many events if `countdown` says so; compare what it wrote with the simulator."""
         counting = Countdown(countdown if countdown is not None else 10**9)
         try:
             context = self.context(mode, counting)
@@ -227,7 +227,7 @@ class Campaign:
         time.sleep(max(0.0, last - time.monotonic()))
 
     def check_the_end(self) -> None:
-        """After a last run without faults nothing is left open, and no file holds a secret."""
+        """After a last run without faults nothing is left open, and no file has a secret."""
         store = FolderStore(self.root)
         for run_id in open_runs(store):
             self.result.violations.append(f"{run_id}: its journal is still open")

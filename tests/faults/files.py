@@ -1,4 +1,4 @@
-"""Holds a run's files against the truth: the ledger, the journal, the changes and the report's numbers."""
+"""Compares a run's files with the truth: the ledger, the journal, the changes and the report's numbers."""
 
 import csv
 import io
@@ -54,7 +54,7 @@ def check_files(simulator: Simulator, root: Path, run_id: str, before: Before, r
 
 
 def check_secrets(root: Path) -> list[str]:
-    """Return the files that hold a secret."""
+    """Return the files that contain a secret."""
     found = []
     for path in root.rglob("*"):
         if path.is_file():

@@ -123,7 +123,7 @@ def _renewed(function: dict[str, Any]) -> str:
 
 
 class Simulator:
-    """Answers every call of a run; `writes` is the truth that the run's files are held against."""
+    """Answers every call of a run; `writes` is what the run's files are compared with."""
 
     latency = 0.0
 

@@ -18,7 +18,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.securityhub.models import securityhub_backends
 from moto.sns.models import sns_backends
 
-from auto_defender import lambda_handler as aws_lambda
+from auto_defender import lambda_handler
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import AutoDefenderError
 from tests.faults.campaign import Campaign, environment
@@ -104,7 +104,7 @@ def prepared(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("AUTO_DEFENDER_CONFIG", str(path))
     # The log is taken as --verbose writes it, which is more than the function does.
-    monkeypatch.setattr(aws_lambda.logs, "set_up", lambda *_, **__: None)
+    monkeypatch.setattr(lambda_handler.logs, "set_up", lambda *_, **__: None)
 
 
 def test_no_service_receives_a_secret(

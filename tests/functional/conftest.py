@@ -1,9 +1,13 @@
-"""What tests of changes start from: a fake Lambda, a harness around it, and short waits."""
+"""Shared fixtures: a moto server, a session in moto, a fake Lambda with its harness, and short waits."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from moto import mock_aws
 
+from tests.functional.moto_server import serving
 from tests.unit.remediator.fake_lambda import FakeLambda
 from tests.unit.remediator.harness import Harness, wait_briefly
 
@@ -22,3 +26,20 @@ def aws() -> FakeLambda:
 @pytest.fixture
 def harness(aws: FakeLambda, tmp_path: Path) -> Harness:
     return Harness(aws, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Serve moto over HTTP; yield its address."""
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def moto_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
+    """Yield a session whose calls moto answers in this process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield boto3.Session(region_name="us-east-1")

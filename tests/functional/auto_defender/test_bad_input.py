@@ -1,6 +1,6 @@
 """Bad input, through the command line as a process: one clear line, exit code 2, and nothing written anywhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,10 @@ from tests.functional.moto_server import (
     configurations,
     environment,
     reset,
-    serving,
     workspace_with,
 )
 
 NO_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
 
 
 @pytest.fixture
@@ -47,7 +40,7 @@ def paper(tmp_path: Path) -> Workspace:
 
 
 def refused(workspace: Workspace, *arguments: str, env: Mapping[str, str]) -> str:
-    """Run something that writes, hold that it is refused before anything is written, and give the line that says why."""
+    """Run a command that writes, assert that it is refused before anything is written, and return the line with the reason."""
     everything = [account.id for account in workspace.organization.accounts]
     files, functions = _files(workspace.folder), configurations(everything)
     done = auto_defender(*arguments, env=env, cwd=workspace.folder)

@@ -17,7 +17,7 @@ from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
-from tests.functional.moto_server import Workspace, configurations, environment, reset, serving
+from tests.functional.moto_server import Workspace, configurations, environment, reset
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
@@ -95,12 +95,6 @@ class Steps:
 
     def configurations(self) -> dict[str, Any]:
         return configurations([account.id for account in self.organization.accounts])
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
 
 
 @pytest.fixture
@@ -246,7 +240,7 @@ def test_the_kill_switch_stops_the_last_step(machine: Steps, monkeypatch: pytest
     assert machine.configurations() == before
 
 
-def test_a_batch_that_never_came_back_is_in_the_ledger(machine: Steps) -> None:
+def test_a_batch_that_did_not_finish_is_in_the_ledger(machine: Steps) -> None:
     machine.call(job="run")
     whole = machine.units()
     begun = machine.manifest()
@@ -304,7 +298,9 @@ def test_a_batch_that_failed_says_why_in_the_ledger(machine: Steps) -> None:
     assert all("its batch failed: the configuration has changed" in detail for detail in failed)
 
 
-def test_a_defect_of_one_batch_stops_the_run(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_of_one_batch_stops_the_run(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
     begun = machine.manifest()
     first, *others = machine.items(begun)
@@ -325,7 +321,7 @@ def test_a_defect_of_one_batch_stops_the_run(machine: Steps, monkeypatch: pytest
     assert machine.keys("state/lock/") == []
 
 
-def test_payloads_and_parts_hold_no_secret(machine: Steps) -> None:
+def test_payloads_and_files_of_the_steps_contain_no_secret(machine: Steps) -> None:
     begun = machine.manifest()
     items = machine.items(begun)
     answers = [machine.call(**item) for item in items]
@@ -355,7 +351,7 @@ def test_an_invalid_event_is_reported(machine: Steps) -> None:
             machine.call(**event)
 
 
-def test_a_folder_is_no_place_for_batches(machine: Steps) -> None:
+def test_batches_need_a_bucket(machine: Steps) -> None:
     machine.workspace.configure()
     with pytest.raises(BadInput, match="make the key 'output' s3://bucket/prefix"):
         machine.manifest()

@@ -1,10 +1,7 @@
 """A run's summary counts also what the central account calls for itself: the store, the findings, the topic."""
 
-from collections.abc import Iterator
-
 import boto3
 import pytest
-from moto import mock_aws
 
 from auto_defender.call_counts import count_own_calls
 from scanner.aws.rate_limits import CallCounts
@@ -13,14 +10,10 @@ from tests.functional.storage.test_store_s3 import BUCKET, answer_with
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
+def session(moto_session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        session.client("s3").create_bucket(Bucket=BUCKET)
-        yield session
+    moto_session.client("s3").create_bucket(Bucket=BUCKET)
+    return moto_session
 
 
 def test_each_attempt_counts_and_what_was_throttled(session: boto3.Session) -> None:

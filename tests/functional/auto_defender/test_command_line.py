@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,9 @@ from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from scanner.risk.catalogue import CHECKS
 from scanner.settings import EXEC_WRAPPER
-from tests.functional.moto_server import Workspace, auto_defender, configurations, environment, reset, serving
+from tests.functional.moto_server import Workspace, auto_defender, configurations, environment, reset
 
 OURS = "layer:twistlock-"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The doctor, over HTTP against a moto server: what it finds, and what it says to do."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -18,15 +18,9 @@ from auto_defender.demo.organization import ROLE, Organization, build_organizati
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.doctor.environment import _clock
 from auto_defender.doctor.stack_set import template_digest
-from tests.functional.moto_server import Workspace, auto_defender, environment, reset, serving
+from tests.functional.moto_server import Workspace, auto_defender, environment, reset
 from tools import member_template
 from tools.templates import STACKSETS
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
 
 
 @pytest.fixture
@@ -277,7 +271,9 @@ def test_a_stack_set_of_another_name_is_reported_and_plain_stacks_are_let_be(
 
 def test_what_is_compared_with_is_this_version_s_template() -> None:
     noted = json.loads(member_template.TARGET.read_text(encoding="utf-8"))
-    assert noted == member_template.document(), "the template moved: run python -m tools.member_template"
+    assert noted == member_template.document(), (
+        "the template has changed: run python -m tools.member_template"
+    )
 
 
 def test_a_comment_makes_no_other_template_and_anything_else_does() -> None:

@@ -1,6 +1,5 @@
 """Notifications of a run, over HTTP against a moto server's SNS."""
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,7 @@ from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.job_result import JobResult
 from auto_defender.notify.sns import notify_run
-from tests.functional.moto_server import Done, Workspace, auto_defender, environment, serving, workspace_with
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
+from tests.functional.moto_server import Done, Workspace, auto_defender, environment, workspace_with
 
 
 @pytest.fixture
@@ -76,7 +69,7 @@ def test_a_run_that_could_not_read_tags_says_so(server: str, workspace: Workspac
     ]
 
 
-def test_a_run_that_came_to_no_end_is_reported(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_a_run_without_a_result_is_reported(server: str, workspace: Workspace, topic: Topic) -> None:
     gone = str(workspace.folder / "gone.yaml")
     done = run(server, workspace, "run", notifications={"topic_arn": topic.arn}, optouts=gone)
     assert done.exit_code == 2

@@ -1,7 +1,6 @@
 """`report link`: what a person who has no AWS credentials can open, over HTTP from a moto server."""
 
 import urllib.request
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -13,16 +12,10 @@ import yaml
 from auto_defender.demo.run import configuration_text
 from reports.run_files import write_run
 from storage.destination import open_store
-from tests.functional.moto_server import auto_defender, environment, reset, serving
+from tests.functional.moto_server import auto_defender, environment, reset
 from tests.unit.reports.frames import NOW, organization
 
 BUCKET = "reports-of-the-org"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
 
 
 def configured(folder: Path, output: str) -> str:

@@ -1,7 +1,6 @@
 """The rollout as a user sees it: waves, the health watch, drift and the kill switch, by the command line."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,8 @@ from tests.functional.moto_server import (
     auto_defender,
     configurations,
     environment,
-    serving,
     workspace_with,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving() as url:
-        yield url
 
 
 @pytest.fixture
@@ -74,7 +66,7 @@ def count(arn: str, at: datetime, **values: float) -> None:
     cloudwatch_backends[account][region].put_metric_data("AWS/Lambda", metrics)
 
 
-def test_only_the_first_wave_is_changed_and_the_run_says_where_the_rollout_stands(
+def test_only_the_first_wave_is_changed_and_the_run_reports_the_status_of_the_waves(
     server: str, workspace: Workspace
 ) -> None:
     before = state(workspace.organization)
@@ -196,7 +188,7 @@ def test_an_open_breaker_and_open_journals_come_before_an_approved_plan(
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_an_approved_plan_is_held_back_by_what_an_earlier_one_did_and_takes_nothing_back(
+def test_an_approved_plan_is_held_back_by_what_an_earlier_one_did_and_rolls_nothing_back(
     server: str, workspace: Workspace, allowed: int
 ) -> None:
     limits = {"max_changes_per_run": 2, "health": {"max_regressed": allowed}}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ from typing import Any, cast
 import boto3
 import pandas as pd
 import pytest
-from moto import mock_aws
 from moto.securityhub.models import securityhub_backends
 
 from auto_defender.context import Context
@@ -34,21 +32,17 @@ REGION = "eu-central-1"
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        session.client("securityhub", region_name=REGION).enable_security_hub()
-        yield session
+def session(moto_session: boto3.Session) -> boto3.Session:
+    moto_session.client("securityhub", region_name=REGION).enable_security_hub()
+    return moto_session
 
 
 @pytest.fixture
 def context(session: boto3.Session, tmp_path: Path) -> Context:
-    return surroundings(session, tmp_path)
+    return context_with(session, tmp_path)
 
 
-def surroundings(
+def context_with(
     session: boto3.Session, folder: Path, mode: Mode = "apply", *, enabled: bool = True
 ) -> Context:
     """A context with what the findings need of it; the rest of it is not there, so that none is used."""
@@ -252,7 +246,7 @@ def test_a_store_that_fails_ends_no_run(
 
 
 @pytest.mark.parametrize("state", [b"not json", b'{"no-arn": ["a", "b"]}', b'{"arn": 3}'])
-def test_a_broken_state_is_said_and_left_as_it_is(context: Context, state: bytes) -> None:
+def test_a_broken_state_is_reported_and_left_unchanged(context: Context, state: bytes) -> None:
     context.store.write(STATE, state, "application/json")
     assert "fix it or restore an older version" in reported(context, seen())["error"]
     assert context.store.read(STATE) == state
@@ -262,9 +256,9 @@ def test_a_broken_state_is_said_and_left_as_it_is(context: Context, state: bytes
 def test_a_scan_a_rollback_and_who_did_not_ask_import_nothing(
     session: boto3.Session, tmp_path: Path, mode: Mode, enabled: bool
 ) -> None:
-    assert update_security_hub(surroundings(session, tmp_path, mode, enabled=enabled), seen()) is None
+    assert update_security_hub(context_with(session, tmp_path, mode, enabled=enabled), seen()) is None
     nothing = Observation(pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
-    assert update_security_hub(surroundings(session, tmp_path), nothing) is None
+    assert update_security_hub(context_with(session, tmp_path), nothing) is None
     assert findings(session) == {}
 
 

@@ -28,7 +28,7 @@ def harness(tmp_path: Path) -> Harness:
     return Harness(FakeLambda(), tmp_path)
 
 
-def holds(harness: Harness, digest: str = "digest", own: str | None = None) -> HeldBack:
+def held_back(harness: Harness, digest: str = "digest", own: str | None = None) -> HeldBack:
     return hold_back(
         harness.assessed(),
         harness.defender,
@@ -61,7 +61,7 @@ def test_what_was_refused_for_good_is_not_tried_again(harness: Harness) -> None:
     arn = harness.aws.add()
     refuse_for_good(harness)
     assert one(harness.apply())["outcome"] == "failed"
-    held = holds(harness)
+    held = held_back(harness)
     assert held.guards == {arn: "failed_before"}
     plan = harness.plan("20261124T044232Z-next", guards=held.guards)
     assert plan.changes == ()
@@ -85,13 +85,13 @@ def test_it_is_tried_again_when_function_layer_or_configuration_has_changed(harn
     arn = harness.aws.add()
     refuse_for_good(harness)
     harness.apply()
-    assert holds(harness, digest="another").guards == {}
+    assert held_back(harness, digest="another").guards == {}
     harness.defender = settings(version=5)
-    assert holds(harness).guards == {}
+    assert held_back(harness).guards == {}
     harness.defender = settings(version=4)
-    assert holds(harness).guards == {arn: "failed_before"}
+    assert held_back(harness).guards == {arn: "failed_before"}
     harness.aws.owner_edits(arn, CodeSize=5)
-    assert holds(harness).guards == {}
+    assert held_back(harness).guards == {}
 
 
 def test_it_is_forgotten_once_it_went_well(harness: Harness) -> None:
@@ -111,9 +111,9 @@ def test_what_aws_took_and_failed_at_is_not_tried_again(tmp_path: Path) -> None:
     harness.aws.settles_as[arn] = "Failed"
     assert one(harness.apply())["detail"].endswith("(EniLimitExceeded); it was removed again")
     assert harness.aws.layers(arn) == []
-    assert holds(harness).guards == {arn: "failed_before"}
+    assert held_back(harness).guards == {arn: "failed_before"}
     harness.aws.owner_edits(arn, CodeSize=5)
-    assert holds(harness).guards == {}
+    assert held_back(harness).guards == {}
 
 
 def test_what_may_pass_by_itself_is_not_remembered(harness: Harness) -> None:
@@ -136,12 +136,12 @@ def redeployed(harness: Harness, arn: str) -> None:
 def test_after_three_lost_fights_its_owner_is_left_alone(harness: Harness) -> None:
     arn = harness.aws.add()
     for fight in range(3):
-        held = holds(harness)
+        held = held_back(harness)
         assert held.guards == {}
         assert losses(held) == ({arn: fight} if fight else {})
         harness.apply(run_id=f"20261124T0{fight}4232Z-fight")
         redeployed(harness, arn)
-    held = holds(harness)
+    held = held_back(harness)
     assert held.guards == {arn: "drift"}
     assert losses(held) == {arn: 3}
     assert POLICY not in harness.everything_written()
@@ -151,7 +151,7 @@ def test_an_upgrade_is_no_lost_fight(harness: Harness) -> None:
     harness.aws.add()
     harness.apply()
     harness.defender = settings(version=5)
-    held = holds(harness)
+    held = held_back(harness)
     assert (held.guards, held.lost) == ({}, {})
 
 
@@ -159,12 +159,12 @@ def test_a_rollback_is_nobodys_pipeline(harness: Harness) -> None:
     harness.aws.add()
     harness.apply()
     harness.rollback([RUN])
-    assert holds(harness).lost == {}
+    assert held_back(harness).lost == {}
 
 
 def test_the_own_function_is_held(harness: Harness) -> None:
     arn = harness.aws.add()
-    assert holds(harness, own=arn).guards == {arn: "own_function"}
+    assert held_back(harness, own=arn).guards == {arn: "own_function"}
 
 
 @pytest.mark.parametrize("path", ["state/failures.json", f"state/drift/{ACCOUNT}.json"])
@@ -172,14 +172,14 @@ def test_a_broken_memory_is_reported_in_one_line(harness: Harness, path: str) ->
     harness.aws.add()
     harness.store.write(path, b"{", "application/json")
     with pytest.raises(BadInput, match=path):
-        holds(harness)
+        held_back(harness)
 
 
 def test_an_empty_organization_holds_nothing(harness: Harness) -> None:
     functions = harness.assessed()
     assert functions.empty
     assert assess_risk(functions, harness.rules, date(2026, 11, 24)).empty
-    assert holds(harness).guards == {}
+    assert held_back(harness).guards == {}
     assert RolloutSettings().dry_run
 
 
@@ -216,7 +216,7 @@ def given_up(harness: Harness) -> str:
 
 def reported(harness: Harness) -> tuple[DriftedFunction, ...]:
     aws: Any = harness.aws
-    return report_drift(holds(harness).lost, harness.assessed(), aws, harness.defender, SweepSettings())
+    return report_drift(held_back(harness).lost, harness.assessed(), aws, harness.defender, SweepSettings())
 
 
 def test_what_is_given_up_is_reported_with_the_snippet_that_its_tags_choose(harness: Harness) -> None:
@@ -225,7 +225,7 @@ def test_what_is_given_up_is_reported_with_the_snippet_that_its_tags_choose(harn
     again = harness.aws.add("again")
     harness.aws.add("never")
     other = "20261124T054232Z-other"
-    harness.apply(harness.plan(other, guards=holds(harness).guards), other)
+    harness.apply(harness.plan(other, guards=held_back(harness).guards), other)
     redeployed(harness, again)
     harness.aws.calls.clear()
     first, second = reported(harness)
@@ -255,6 +255,6 @@ def test_a_loss_counts_where_a_check_now_forbids_to_protect_it_again(harness: Ha
     harness.apply()
     redeployed(harness, arn)
     harness.aws.owner_edits(arn, MemorySize=128)
-    assert losses(holds(harness)) == {arn: 1}
+    assert losses(held_back(harness)) == {arn: 1}
     harness.rollout = RolloutSettings(dry_run=False, exclusion_list=("f",))
-    assert losses(holds(harness)) == {}
+    assert losses(held_back(harness)) == {}

@@ -2,13 +2,10 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import boto3
-import pytest
-from moto import mock_aws
 from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult, apply_plan
@@ -35,15 +32,6 @@ DEFENDER = DefenderSettings(
 RULES = Rules("aws", RiskSettings(), DEFENDER)
 
 
-@pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        yield boto3.Session(region_name=REGION)
-
-
 def archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -51,9 +39,9 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
-def organization_in(session: boto3.Session) -> Aws:
-    role = session.client("iam").create_role(RoleName="f", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    client = session.client("lambda")
+def organization_in(moto_session: boto3.Session) -> Aws:
+    role = moto_session.client("iam").create_role(RoleName="f", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    client = moto_session.client("lambda")
     for name in ("twistlock-python", "shared"):
         client.publish_layer_version(LayerName=name, Content={"ZipFile": archive()})
     shared = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:shared:1"
@@ -63,7 +51,7 @@ def organization_in(session: boto3.Session) -> Aws:
             MemorySize=512, Layers=[shared], Environment={"Variables": {"STAGE": "prod"}},
         )  # fmt: skip
     settings = OrganizationSettings(role_name="Member", regions=(REGION,))
-    return Aws(session, settings, SweepSettings(), RUN, writes=True)
+    return Aws(moto_session, settings, SweepSettings(), RUN, writes=True)
 
 
 def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
@@ -79,9 +67,9 @@ def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
         return apply_plan(plan, aws, RULES, rollout, store=store, lock=lock, run_id=run_id, approved=True)
 
 
-def test_protected_once_and_rolled_back_exactly(session: boto3.Session, tmp_path: Path) -> None:
-    aws = organization_in(session)
-    client = session.client("lambda")
+def test_protected_once_and_rolled_back_exactly(moto_session: boto3.Session, tmp_path: Path) -> None:
+    aws = organization_in(moto_session)
+    client = moto_session.client("lambda")
     before = {name: client.get_function_configuration(FunctionName=name) for name in ("orders", "payments")}
     assert apply(aws, tmp_path).changes["outcome"].tolist() == ["changed", "changed"]
     for name in before:

@@ -4,14 +4,12 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from reports.render import csv as csv_files
 from reports.run_files import write_run
@@ -25,13 +23,9 @@ TYPES = {"csv": "text/csv; charset=utf-8", "html": "text/html; charset=utf-8", "
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        session.client("s3").create_bucket(Bucket=BUCKET)
-        yield session
+def session(moto_session: boto3.Session) -> boto3.Session:
+    moto_session.client("s3").create_bucket(Bucket=BUCKET)
+    return moto_session
 
 
 def test_a_runs_files_and_latest_are_whole_and_typed(session: boto3.Session) -> None:

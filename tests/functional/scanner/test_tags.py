@@ -130,7 +130,7 @@ def test_tags_that_cannot_be_read_fail_closed_and_are_logged(
 
 
 def test_half_of_the_pages_is_not_enough(aws: Faulty) -> None:
-    """A second page that fails leaves the whole unit unread: an opt-out may stand on it."""
+    """A second page that fails makes the whole unit fail: it may have an opt-out."""
     arn = f"arn:aws:lambda:{REGION}:{A}:function:"
 
     def fault(account_id: str, method: str, parameters: dict[str, Any]) -> dict[str, Any] | None:

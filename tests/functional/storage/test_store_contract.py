@@ -1,12 +1,10 @@
 """What a folder and an S3 prefix both promise: one test a promise, run against each."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from storage.destination import open_store
 from storage.protocol import Store
@@ -15,13 +13,9 @@ BUCKET = "reports-of-111122223333"
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        session.client("s3").create_bucket(Bucket=BUCKET)
-        yield session
+def s3(moto_session: boto3.Session) -> boto3.Session:
+    moto_session.client("s3").create_bucket(Bucket=BUCKET)
+    return moto_session
 
 
 @pytest.fixture(params=["folder", "s3", "s3 without a prefix"])

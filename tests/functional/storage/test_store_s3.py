@@ -10,7 +10,6 @@ import boto3
 import botocore.session
 import pytest
 from botocore.awsrequest import AWSResponse
-from moto import mock_aws
 
 from scanner.core.errors import BadInput
 from storage.destination import open_store
@@ -21,13 +20,9 @@ BUCKET = "reports-of-111122223333"
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        session.client("s3").create_bucket(Bucket=BUCKET)
-        yield session
+def session(moto_session: boto3.Session) -> boto3.Session:
+    moto_session.client("s3").create_bucket(Bucket=BUCKET)
+    return moto_session
 
 
 def sent_by(session: boto3.Session) -> list[tuple[str, dict[str, str]]]:

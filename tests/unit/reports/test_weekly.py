@@ -52,7 +52,7 @@ def week_of(folder: Path, *runs: RunResult, now: datetime = AFTER, week: str = "
     return write_weekly(store, week, now)
 
 
-def test_what_moved_is_reported_function_by_function(tmp_path: Path) -> None:
+def test_what_changed_is_reported_function_by_function(tmp_path: Path) -> None:
     first = at(0)
     functions = first.functions.copy()
     protected = functions.index[functions["verdict"] == "protected"]
@@ -321,7 +321,7 @@ def test_an_account_that_is_new_has_no_number_for_the_start(tmp_path: Path) -> N
     assert rows[0]["functions_start"] == ""
 
 
-def test_optouts_that_lapse_are_listed_soonest_first(tmp_path: Path) -> None:
+def test_optouts_that_expire_are_listed_soonest_first(tmp_path: Path) -> None:
     lapsing = week_of(tmp_path, at(30))["optouts_lapsing"]
     assert [entry["expires"] for entry in lapsing] == sorted(entry["expires"] for entry in lapsing)
     assert [entry["account"] for entry in lapsing] == ["000000000004"]

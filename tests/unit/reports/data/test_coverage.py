@@ -94,7 +94,7 @@ def test_what_is_set_aside_gives_no_range(outcome: str) -> None:
     assert (measured.units_read, measured.units_expected) == (1, 2)
 
 
-def test_an_unread_unit_is_taken_to_hold_what_it_held_before() -> None:
+def test_a_unit_not_read_is_assumed_to_have_the_functions_of_the_run_before() -> None:
     now = units("read", "error", "timed_out", functions=4)
     before = units("read", "read", "error", functions=70)
     assert assumed_functions(now, before).tolist() == [70, 4]
@@ -166,7 +166,7 @@ def test_a_group_without_functions_has_no_share() -> None:
     assert table["coverable_pct"][1] == 100.0
 
 
-def test_what_is_left_out_for_unread_tags_alone_widens_the_range_of_what_can_be_covered() -> None:
+def test_functions_excluded_for_tags_not_read_alone_widen_the_range_of_what_can_be_covered() -> None:
     verdicts = ["protected"] * 4 + ["eligible"] * 4 + ["excluded"] * 8
     reasons = (
         [""] * 8

@@ -155,7 +155,7 @@ def test_where_all_could_be_read_nothing_is_reported(tmp_path: Path) -> None:
     assert utilization_unread(pd.DataFrame({"function_name": []})) == {}
 
 
-def test_runtimes_that_are_blocked_soon_stand_on_the_page_with_their_day(tmp_path: Path) -> None:
+def test_runtimes_that_are_blocked_soon_are_on_the_page_with_their_day(tmp_path: Path) -> None:
     life = lifecycle("python3.11")
     assert life is not None
     assert life.update_block is not None

@@ -1,4 +1,4 @@
-"""The page as text: what it allows, what it holds, what it must not hold. tests/browser opens it for real."""
+"""The page as text: what it allows, what it contains, what it must not contain. tests/browser opens it for real."""
 
 import base64
 import dataclasses
@@ -95,7 +95,7 @@ def test_the_lines_for_an_owners_template_stand_one_below_the_other(hostile: str
     assert "<pre>layers:\n  - &lt;script&gt;window.pwned=1&lt;/script&gt;\n</pre>" in hostile
 
 
-def test_a_long_quarantine_says_where_the_rest_stands(tmp_path: Path) -> None:
+def test_a_long_quarantine_says_where_the_rest_is(tmp_path: Path) -> None:
     run = organization()
     write_run(FolderStore(tmp_path), dataclasses.replace(run, quarantine=[*run.quarantine] * 30))
     page = (tmp_path / "latest/report.html").read_text(encoding="utf-8")
