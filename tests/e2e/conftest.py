@@ -1,6 +1,5 @@
 """An emulator for each file of end-to-end tests; tests create their own organizations in it."""
 
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +17,7 @@ from tests.machine import ROOT, built
 HERE = Path(__file__).parent
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
-PACKAGE_PATH = Path(
-    os.environ.get("AUTO_DEFENDER_PACKAGE", ROOT / "dist" / f"auto-defender-{RUNTIME}-{ARCHITECTURE}.zip")
-)
+PACKAGE_PATH = ROOT / "dist" / f"auto-defender-{RUNTIME}-{ARCHITECTURE}.zip"
 _central_accounts = count(111_122_223_333)
 
 
