@@ -21,11 +21,11 @@ from auto_defender.jobs.run import conclude, resolve, run_lock
 from auto_defender.observation import Observation
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.lock import RunLock, Step
-from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError
+from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError, WrongAccount
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
 
 log = logging.getLogger(__name__)
-_INTERNAL_ERRORS = ("InternalError", "WrongAccount")
+_INTERNAL_ERRORS = (InternalError.__name__, WrongAccount.__name__)
 _AFTER_FAILURES = "See the failed batches in the state machine's map run, fix the cause; the next run starts again from the beginning"
 
 

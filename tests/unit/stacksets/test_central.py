@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from storage.s3 import EXPIRES
 from tests.unit.stacksets.policy import decision
 from tools.templates import CENTRAL, render
@@ -165,9 +166,12 @@ def test_the_parameters_reach_the_state_machine_as_numbers() -> None:
     assert states["Begin"]["Parameters"]["Payload"]["batch_size"] == 250
     batches = states["Batches"]
     assert (batches["MaxConcurrency"], batches["ToleratedFailurePercentage"]) == (40, 5)
-    defects, others = batches["ItemProcessor"]["States"]["Sweep"]["Retry"]
-    assert defects["MaxAttempts"] == 0
-    assert {"WrongAccount", "Defect"} <= set(defects["ErrorEquals"])
+    final, others = batches["ItemProcessor"]["States"]["Sweep"]["Retry"]
+    assert final["MaxAttempts"] == 0
+    # Lambda reports an exception by the name of its class.
+    assert set(final["ErrorEquals"]) == {
+        error.__name__ for error in (WrongAccount, InternalError, BadInput, GuardStop)
+    }
     assert (others["ErrorEquals"], others["MaxAttempts"]) == (["States.ALL"], 1)
 
 
