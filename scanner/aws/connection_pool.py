@@ -49,11 +49,6 @@ ATTEMPT_SECONDS = 30.0
 MAX_IDLE = 256
 MAX_IDLE_SECONDS = 30.0
 _NO_RETRIES = Retry(total=False, redirect=False)
-# Through a proxy, urllib3 leaves TCP_NODELAY out: a request's body would wait for the acknowledgement of its head.
-_SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-]
 # A call may end so much later than its deadline: to set a timeout is a system call.
 _LATE_SECONDS = 0.1
 _BUFFER_BYTES = 64 * 1024
@@ -110,7 +105,6 @@ class ConnectionPool:
         self._options: dict[str, Any] = {
             "num_pools": 1024,  # more than the endpoints of a run: services x regions
             "ssl_context": context,
-            "socket_options": _SOCKET_OPTIONS,
             "timeout": ATTEMPT_SECONDS,
         }
         self._context = context
@@ -346,6 +340,20 @@ class _OneAnswer(HTTPResponse):
             _received_only.reset(token)
 
 
+class _SocketOptions(list[tuple[int, int, int]]):
+    """urllib3 sets them before it tries an address, and each has a timeout: none is tried past the deadline."""
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        _seconds_left()
+        return super().__iter__()
+
+
+# Through a proxy, urllib3 leaves TCP_NODELAY out: a request's body would wait for the acknowledgement of its head.
+_SOCKET_OPTIONS = _SocketOptions(
+    [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+)
+
+
 class _NotConnected(Exception):
     """No connection came about: nothing was sent. The cause says why."""
 
@@ -361,6 +369,7 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         self.timeout = min(CONNECT_SECONDS, _seconds_left())
+        self.socket_options = _SOCKET_OPTIONS
         connected = _Socket(fileno=super()._new_conn().detach())
         connected.settimeout(self.timeout)
         return connected
