@@ -21,6 +21,7 @@ from scanner.aws.errors import (
     EXPIRED,
     BrokenAnswer,
     TimedOut,
+    Unreachable,
     describe,
     error_code,
     final_error,
@@ -110,7 +111,7 @@ class Aws:
     def _who_am_i(self) -> Identity:
         try:
             answer = self._call(None, "", self.home_region, "sts", "get_caller_identity", None, False, {})
-        except BadInput:  # a proxy, say: it tells what to mend
+        except BadInput:  # a proxy, say: it says what to correct
             raise
         except (ClientError, BotoCoreError, AutoDefenderError) as error:
             raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None
@@ -125,9 +126,12 @@ class Aws:
         }
         if self._organization.external_id:
             parameters["ExternalId"] = self._organization.external_id
-        return self._call(
-            None, self.central_account_id, self.home_region, "sts", "assume_role", deadline, False, parameters
-        )
+        where = (None, self.central_account_id, self.home_region, "sts", "assume_role")
+        try:
+            return self._call(*where, deadline, False, parameters)
+        except BrokenAnswer as error:
+            # Not a broken answer to the call that needs the session: that one was not sent.
+            raise Unreachable(describe(error)) from error
 
     def call(
         self,
@@ -140,7 +144,7 @@ class Aws:
         write: bool = False,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """Call a method of a boto3 client as an account, and give the answer.
+        """Call a method of a boto3 client as an account, and return the answer.
 
         `deadline` is a time.monotonic() moment. Throttling is retried always, faults of the server or the connection
         only where nothing was written. Raises ClientError where AWS refused for good, Throttled, TimedOut,
@@ -161,7 +165,6 @@ class Aws:
         parameters: dict[str, Any],
     ) -> dict[str, Any]:
         operation = getattr(self.clients.get(service, region), method)
-        ends = math.inf if deadline is None else deadline
         label = f"{service}.{method}"
         members = self._members(write)
 
@@ -170,7 +173,7 @@ class Aws:
             credentials = members.of(member, deadline) if member else self._central
             self.calls.add(label, "calls")
             try:
-                with acting_as(credentials), ending_by(ends):
+                with acting_as(credentials), ending_by(math.inf if deadline is None else deadline):
                     return _whole(operation(**parameters), method)
             except ClientError as error:
                 if member and error_code(error) in EXPIRED:
@@ -213,7 +216,7 @@ class Aws:
         return answer
 
     def _members(self, write: bool) -> MemberCredentials:
-        """Give the sessions that a call goes through; a run that only reads has none that could write."""
+        """Return the sessions that a call goes through; a run that only reads has none that could write."""
         if not write:
             return self._readers
         if self._writers is None:
@@ -221,7 +224,7 @@ class Aws:
         return self._writers
 
     def _wait(self, seconds: float, deadline: float | None) -> None:
-        """Wait, but not past the deadline, and not once the run is told to stop."""
+        """Wait, but not past the deadline, and not once the run is stopped."""
         if deadline is not None and time.monotonic() + seconds > deadline:
             raise TimedOut("the deadline came before AWS could be asked")
         if self.stop.is_set() or (seconds > 0 and self.stop.wait(seconds)):
@@ -236,7 +239,7 @@ class Aws:
 
 
 def home_region(session: boto3.Session, organization: OrganizationSettings) -> str:
-    """Give the region that the central account is called in: the session's, or else the first that is swept."""
+    """Return the region that the central account is called in: the session's, or else the first that is swept."""
     if session.region_name:
         return session.region_name
     if organization.regions != "enabled":
