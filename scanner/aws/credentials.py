@@ -136,7 +136,7 @@ class MemberCredentials:
 
 
 def _is_usable(session: Future[_Session]) -> bool:
-    """Say whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
+    """Return whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
     if not session.done():
         return True
     error = session.exception()
@@ -146,7 +146,7 @@ def _is_usable(session: Future[_Session]) -> bool:
 
 
 def _is_silence(error: BaseException) -> bool:
-    """Say whether no attempt was answered; a server's error (Unreachable from a ClientError) is an answer."""
+    """Return whether no attempt was answered; a server's error (Unreachable from a ClientError) is an answer."""
     return isinstance(error, (TimedOut, Unreachable)) and not isinstance(error.__cause__, ClientError)
 
 
