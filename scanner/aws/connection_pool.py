@@ -30,7 +30,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from botocore.httpsession import get_cert_path, mask_proxy_url
+from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -38,7 +38,7 @@ from urllib3.exceptions import ConnectTimeoutError as PoolConnectTimeoutError
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import ReadTimeoutError as PoolReadTimeoutError
 from urllib3.exceptions import SSLError as PoolSSLError
-from urllib3.util import Retry
+from urllib3.util import Retry, Url
 
 from scanner.core.errors import BadInput
 
@@ -89,14 +89,6 @@ class Answer(NamedTuple):
     content: bytes
 
 
-class _Endpoint(NamedTuple):
-    """Where one origin's requests go: to a proxy that forwards them, they name the whole URL."""
-
-    pool: HTTPConnectionPool
-    proxy_url: str
-    forwards: bool
-
-
 class ConnectionPool:
     """Sends requests once each, over connections that calls of every account and endpoint share."""
 
@@ -110,7 +102,7 @@ class ConnectionPool:
         self._context = context
         self._pool_classes = _pool_classes(_Idle())
         self._managers: dict[str, PoolManager] = {}
-        self._endpoints: dict[str, _Endpoint] = {}
+        self._pools: dict[str, HTTPConnectionPool] = {}
         self._lock = threading.Lock()
 
     def send(self, request: AWSPreparedRequest) -> Answer:
@@ -128,12 +120,13 @@ class ConnectionPool:
             raise BadInput("a header holds a line break or the like; look at the AWS credentials")
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        endpoint = self._endpoints.get(origin) or self._endpoint(origin)
+        pool = self._pools.get(origin) or self._pool(origin)
+        forwarded = pool.proxy is not None and parts.scheme == "http"
         try:
             with ending_by(min(_deadline.get(), time.monotonic() + ATTEMPT_SECONDS)):
-                response = endpoint.pool.urlopen(
+                response = pool.urlopen(
                     request.method,
-                    url if endpoint.forwards else url.removeprefix(origin),
+                    url if forwarded else url.removeprefix(origin),
                     body,
                     headers,
                     retries=_NO_RETRIES,
@@ -142,12 +135,12 @@ class ConnectionPool:
                     decode_content=False,
                 )
         except _NotConnected as failed:
-            raise _not_connected(failed.__cause__, url, endpoint.proxy_url) from failed.__cause__
+            raise _not_connected(failed.__cause__, url, pool.proxy) from failed.__cause__
         except (HTTPError, ValueError) as error:  # http.client has a ValueError for some broken chunks
             raise _no_answer(error, request) from error
         return Answer(response.status, response.headers, response.data)
 
-    def _endpoint(self, origin: str) -> _Endpoint:
+    def _pool(self, origin: str) -> HTTPConnectionPool:
         scheme = origin.partition(":")[0]
         proxy_url: str = get_environ_proxies(origin).get(scheme) or ""
         if proxy_url and "://" not in proxy_url:
@@ -156,8 +149,7 @@ class ConnectionPool:
             if proxy_url not in self._managers:
                 self._managers[proxy_url] = self._manager(proxy_url)
             pool = self._managers[proxy_url].connection_from_url(origin)
-            forwards = bool(proxy_url) and scheme == "http"
-            return self._endpoints.setdefault(origin, _Endpoint(pool, proxy_url, forwards))
+            return self._pools.setdefault(origin, pool)
 
     def _manager(self, proxy_url: str) -> PoolManager:
         try:
@@ -340,10 +332,10 @@ class _OneAnswer(HTTPResponse):
             _received_only.reset(token)
 
 
-class _SocketOptions(list[tuple[int, int, int]]):
+class _SocketOptions(list[tuple[int, int, int | bytes]]):
     """urllib3 sets them before it tries an address, and each has a timeout: none is tried past the deadline."""
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, int, int | bytes]]:
         _seconds_left()
         return super().__iter__()
 
@@ -387,14 +379,14 @@ def _authorization(proxy_url: str) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"}
 
 
-def _not_connected(cause: BaseException | None, url: str, proxy_url: str) -> BotoCoreError:
+def _not_connected(cause: BaseException | None, url: str, proxy: Url | None) -> BotoCoreError:
     refused = isinstance(cause, NewConnectionError)
     if isinstance(cause, (TimeoutError, PoolConnectTimeoutError)) and not refused:
         return ConnectTimeoutError(endpoint_url=url, error=cause)
     if isinstance(cause, (ssl.SSLError, PoolSSLError)):
         return SSLError(endpoint_url=url, error=cause)
-    if proxy_url:
-        return ProxyConnectionError(proxy_url=mask_proxy_url(proxy_url), error=cause)
+    if proxy:
+        return ProxyConnectionError(proxy_url=proxy._replace(auth=None).url, error=cause)
     return EndpointConnectionError(endpoint_url=url, error=cause)
 
 

@@ -69,7 +69,7 @@ class Harness:
         return configuration_digest(self.defender, self.risk, self.rollout)
 
     def assessed(self) -> pd.DataFrame:
-        frame = FunctionsFrame("aws", self.defender.variable_names)
+        frame = FunctionsFrame()
         for arn, configuration in self.aws.functions.items():
             region, account = arn.split(":")[3:5]
             frame.add(
