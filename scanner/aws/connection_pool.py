@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from errno import EAGAIN
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from queue import Empty
 from typing import Any, NamedTuple
@@ -212,7 +213,7 @@ class _Idle:
 class _IdleOfEndpoint:
     """One endpoint's idle connections, as urllib3 asks for them."""
 
-    def __init__(self, idle: _Idle) -> None:
+    def __init__(self, idle: _Idle, _maxsize: int) -> None:
         self._idle = idle
         self._own: deque[Any] = deque()
 
@@ -229,16 +230,13 @@ class _IdleOfEndpoint:
 
 
 def _pool_classes(idle: _Idle) -> dict[str, Any]:
-    def queue(_maxsize: int) -> _IdleOfEndpoint:
-        return _IdleOfEndpoint(idle)
-
     class Pool(HTTPConnectionPool):
         ConnectionCls: Any = _Connection
-        QueueCls: Any = staticmethod(queue)
+        QueueCls: Any = staticmethod(partial(_IdleOfEndpoint, idle))
 
     class TlsPool(HTTPSConnectionPool):
         ConnectionCls: Any = _TlsConnection
-        QueueCls: Any = staticmethod(queue)
+        QueueCls: Any = staticmethod(partial(_IdleOfEndpoint, idle))
 
     return {"http": Pool, "https": TlsPool}
 
