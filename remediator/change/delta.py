@@ -1,6 +1,6 @@
 """Our delta: added to a function's layers and variables, found there again, and removed exactly. Pure.
 
-What is the owner's stays as it is: other layers and their order, every variable that is set, a newer version of
+What is the owner's stays unchanged: other layers and their order, every variable that is set, a newer version of
 our layer. A delta names what was added and holds no value but the wrapper's, so that it may be written to files.
 """
 

@@ -1,6 +1,6 @@
 """urllib3's connection pools, shared by every account: one TLS context, a deadline for every call, few idle connections.
 
-botocore's own HTTP session reads the CA bundle anew for every connection (20 ms), has no deadline for an answer that
+botocore's own HTTP session reads the CA bundle for every connection (20 ms), has no deadline for an answer that
 comes one byte at a time, and bounds idle connections by endpoint only. Errors are those that botocore raises.
 """
 
