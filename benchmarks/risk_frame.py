@@ -62,7 +62,7 @@ def rules() -> Rules:
 def functions_frame(rows: int) -> pd.DataFrame:
     """Make the frame as the sweep makes it, unit after unit; seeded, so that two runs assess the same functions."""
     chance = np.random.default_rng(20261124)
-    frame = FunctionsFrame("aws", (EXEC_WRAPPER, "TW_POLICY"))
+    frame = FunctionsFrame()
     for unit in range(-(-rows // FUNCTIONS_A_UNIT)):
         some = min(FUNCTIONS_A_UNIT, rows - unit * FUNCTIONS_A_UNIT)
         account, region = account_id(unit // len(REGIONS)), REGIONS[unit % len(REGIONS)]

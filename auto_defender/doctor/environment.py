@@ -18,7 +18,7 @@ WARNING_SKEW_SECONDS = 30
 
 def environment(context: Context) -> Iterator[Finding]:
     """Yield a finding for each of these checks."""
-    yield Finding("ok", "identity", f"{context.aws.identity.arn} in partition {context.aws.partition}")
+    yield Finding("ok", "identity", f"{context.aws.arn} in partition {context.aws.partition}")
     yield _clock(context)
     # Opening the context has already read the opt-outs and written to the output.
     yield Finding("ok", "output", f"{context.store.url('runs').removesuffix('/runs')} can be written")

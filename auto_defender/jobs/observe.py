@@ -71,7 +71,7 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
 
 def nothing_observed(context: Context) -> Observation:
     """Return empty frames, for a job that changes functions without a sweep."""
-    functions = FunctionsFrame(context.aws.partition, ()).finish()
+    functions = FunctionsFrame().finish()
     return Observation(
         accounts=pd.DataFrame(columns=list(ACCOUNT_COLUMNS)),
         units=Ledger().frame(),

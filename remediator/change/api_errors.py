@@ -11,7 +11,7 @@ from typing import Literal
 
 from botocore.exceptions import ClientError
 
-from scanner.aws.errors import BrokenAnswer, LostAnswer, Throttled, TimedOut, Unreachable
+from scanner.aws.errors import BrokenAnswer, ClockSkew, LostAnswer, Throttled, TimedOut, Unreachable
 
 Kind = Literal[
     "concurrent_deploy",
@@ -117,6 +117,7 @@ _BY_TYPE: tuple[tuple[type[Exception], ApiError], ...] = (
     (LostAnswer, ApiError("lost_answer", "it is not known whether AWS did it", "deferred")),
     (Unreachable, ApiError("fault", "AWS gave no answer", "deferred")),
     (BrokenAnswer, ApiError("fault", "AWS gave a broken answer", "deferred")),
+    (ClockSkew, ApiError("fault", "this machine's clock differs from AWS's; set it by NTP", "deferred")),
 )
 # What aws.call raises and a change counts as its own failure; anything else is an internal error.
 CALL_ERRORS: tuple[type[Exception], ...] = (ClientError, *(kind for kind, _ in _BY_TYPE))

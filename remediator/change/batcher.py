@@ -34,7 +34,7 @@ class Batches(Generic[T, R]):
         """Return the item's result, or raise what its batch raised; yield what to wait for.
 
         Items gather for a while; the change that continues first works for all of them, in its own step. Any change
-        can be the one: whichever asked first may be delayed by its lane. A future that is waited for here is
+        can be the one: whichever asked first may be delayed by its account-region. A future that is waited for here is
         therefore one that a running step is about to resolve.
         """
         mine: Future[R] = Future()

@@ -1,6 +1,6 @@
 """Our delta: added to a function's layers and variables, found there again, and removed exactly. Pure.
 
-What is the owner's stays as it is: other layers and their order, every variable that is set, a newer version of
+What is the owner's stays unchanged: other layers and their order, every variable that is set, a newer version of
 our layer. A delta names what was added and holds no value but the wrapper's, so that it may be written to files.
 """
 
@@ -57,7 +57,7 @@ def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: 
     """Compute our delta from names alone.
 
     names: which of our variables are set; wrapper: the present value of AWS_LAMBDA_EXEC_WRAPPER if it is among them.
-    Raises CannotMerge("layers") where no slot is left, CannotMerge("wrapper_conflict") for another's wrapper.
+    Raises DeltaConflict("layers") where no slot is left, DeltaConflict("wrapper_conflict") for another's wrapper.
     """
     if EXEC_WRAPPER in names and wrapper != ours.wrapper:
         raise DeltaConflict("wrapper_conflict")
@@ -82,7 +82,7 @@ def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, 
 def add_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     """Return the state with the delta in it. `values`: our variables with their values.
 
-    Raises CannotMerge("env_unreadable") where variables are to be added to ones that nobody could read.
+    Raises DeltaConflict("env_unreadable") where variables are to be added to ones that nobody could read.
     """
     variables = state.variables
     if delta.variables_added:
@@ -113,7 +113,7 @@ def remove_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State
     """Return the state without the delta, and everything that came later unchanged.
 
     A variable goes only while it has the value that we gave it (`values`: our variables, rendered again; the
-    wrapper's is the delta's own). Raises NotCarried where the layer is there in another version than ours, where
+    wrapper's is the delta's own). Raises DeltaAbsent where the layer is there in another version than ours, where
     nothing of the delta is left, or where variables would have to go that nobody can read.
     """
     layers = _layers_without(state.layers, delta)

@@ -99,7 +99,7 @@ class ChangeValidator:
         return answers
 
     def _assessed(self, requests: Sequence[_Request]) -> list[dict[Any, Any]]:
-        frame = FunctionsFrame(self._rules.partition, self._rules.defender.variable_names)
+        frame = FunctionsFrame()
         for request in requests:
             frame.add(request.change.account_id, request.change.region, request.facts)
         functions = frame.finish()

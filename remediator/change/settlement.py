@@ -59,7 +59,7 @@ class Settlement:
         """Remove our delta after LastUpdateStatus Failed, while the deployment is still ours."""
         failed = f"AWS took the update and could not carry it out ({update.reason})"
         if not update.ours or update.configuration is None:
-            return self._left(f"{failed}; someone else has deployed since: left as it is")
+            return self._left(f"{failed}; someone else has deployed since: left unchanged")
         try:
             after = remove_delta(state_of(update.configuration), self.intent.delta, self.values)
         except DeltaAbsent as error:

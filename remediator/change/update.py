@@ -1,6 +1,6 @@
 """One UpdateFunctionConfiguration, from what was read to knowing what became of it.
 
-`send` and `verify_outcome` are generators: they yield the seconds to wait, and return a Sent.
+`send` and `verify_outcome` are generators: they yield the seconds to wait, and return an UpdateResult.
 """
 
 import logging

@@ -30,8 +30,8 @@ from storage.protocol import Store
 
 @dataclass(frozen=True)
 class ApplyResult:
-    """What became of a plan: the changes frame, one row a planned change; the guard that stopped it, if any; and
-    whether it was told to stop, or its time was up, before all was tried.
+    """What became of changes, or of their rollback: the changes frame; the guard that stopped them, if any; and
+    whether the run was stopped, or its time was up, before all was tried.
     """  # noqa: D205
 
     changes: pd.DataFrame

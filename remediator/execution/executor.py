@@ -1,13 +1,11 @@
 """Starts changes and collects their results: the one thread that decides that no more may begin."""
 
-import gc
 import logging
 import threading
 import time
 import traceback
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 from remediator.change.records import ChangeResult, ChangeRow, Item, OutcomeRecord
 from remediator.change.settlement import Steps
@@ -16,6 +14,7 @@ from remediator.execution.scheduler import Finished, Scheduler
 from remediator.journal.journal import Journal
 from remediator.rollout.guards import BREAKER_FROM, Guards
 from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
+from scanner.core.heap import frozen_heap
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class Executor:
         for number, item in enumerate(items):
             self._waiting[_unit(item)].append(number)
         self._ready.extend(self._waiting)
-        with _frozen(), Scheduler[int, ChangeResult]() as scheduler:
+        with frozen_heap(), Scheduler[int, ChangeResult]() as scheduler:
             while self._goes_on():
                 while self._ready and self._may_begin():
                     number = self._next()
@@ -195,16 +194,6 @@ class Executor:
             log.warning("no further change begins: %s", self.stopped_by or why)
             self._why = why
             self._stopping.set()
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """Keep the garbage collector from scanning what exists already: botocore's models and pandas, a million objects."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _unit(item: Item) -> AccountRegion:

@@ -2,17 +2,15 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-
-import pandas as pd
 
 from remediator.change.context import ChangeContext
 from remediator.change.detach import DetachContext, detach
 from remediator.change.records import Undo
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
+from remediator.execution.apply import ApplyResult
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import forget
@@ -20,20 +18,8 @@ from remediator.journal.journal import Journal, record_undone
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
-from scanner.core.errors import GuardStop
 from scanner.settings import DefenderSettings
 from storage.protocol import Store
-
-
-@dataclass(frozen=True)
-class RollbackResult:
-    """The changes frame, one row a function; the guard that stopped it, if any; and whether it was told to stop, or
-    its time was up, before all was tried.
-    """  # noqa: D205
-
-    changes: pd.DataFrame
-    stopped_by: GuardStop | None
-    cut_short: bool = False
 
 
 def rollback(
@@ -47,8 +33,8 @@ def rollback(
     stop: threading.Event | None = None,
     deadline: float | None = None,
     progress: Progress | None = None,
-) -> RollbackResult:
-    """Remove the changes that history.select returned as `undos`.
+) -> ApplyResult:
+    """Remove the changes that history.select returned as `undos`; the changes frame has a row a function.
 
     lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
     What is removed is put in quarantine first, so that the next run does not add it again. The kill switch and the
@@ -80,4 +66,4 @@ def rollback(
     unkept = save_state(
         lambda: forget(store, [row.item for row in rows if row.result.outcome == "rolled_back"])
     )
-    return RollbackResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)
+    return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

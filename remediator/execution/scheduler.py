@@ -1,6 +1,6 @@
 """Advances generators on a pool of threads: one that waits between two of its steps occupies no thread.
 
-A lane is an account-region. Few steps of a lane run at once: they share one request rate and would only wait for it.
+Few steps of an account-region run at once: they share one request rate and would only wait for it.
 """
 
 import heapq
@@ -20,7 +20,7 @@ K = TypeVar("K")
 R = TypeVar("R")
 
 # Two: while one waits for the rate, the other waits for an answer.
-STEPS_IN_A_LANE = 2
+STEPS_PER_UNIT = 2
 # Of the rate of 50 account-regions 50 ms away, 32 threads use 67 %, 64 and 128 use 86 % (benchmarks/remediate.py).
 THREADS = 64
 
@@ -37,7 +37,7 @@ class Finished(Generic[K, R]):
 @dataclass(frozen=True, slots=True)
 class _Task(Generic[K, R]):
     key: K
-    lane: Hashable
+    unit: Hashable
     steps: Generator[Wait, None, R]
 
 
@@ -74,9 +74,9 @@ class Scheduler(Generic[K, R]):
         for _thread in range(THREADS):
             self._ready.put(None)
 
-    def start(self, key: K, lane: Hashable, steps: Generator[Wait, None, R]) -> None:
-        """Start a generator now."""
-        self._resume(_Task(key, lane, steps))
+    def start(self, key: K, unit: Hashable, steps: Generator[Wait, None, R]) -> None:
+        """Start a generator now. unit: its account-region."""
+        self._resume(_Task(key, unit, steps))
 
     def finished(self, timeout: float) -> list[Finished[K, R]]:
         """Wait up to `timeout` seconds for one that ends, then as long again for others; return them all."""
@@ -103,17 +103,17 @@ class Scheduler(Generic[K, R]):
             self._hand_over(task)
 
     def _hand_over(self, task: _Task[K, R]) -> None:
-        """Give a task to the threads, or let it wait until its lane has fewer steps running. Needs the lock."""
-        if self._running[task.lane] < STEPS_IN_A_LANE:
-            self._running[task.lane] += 1
+        """Give a task to the threads, or let it wait until its account-region has fewer steps running. Needs the lock."""
+        if self._running[task.unit] < STEPS_PER_UNIT:
+            self._running[task.unit] += 1
             self._ready.put(task)
         else:
-            self._waiting[task.lane].append(task)
+            self._waiting[task.unit].append(task)
 
     def _work(self) -> None:
         while (task := self._ready.get()) is not None and not self._closed:
             self._advance(task)
-            self._leave(task.lane)
+            self._leave(task.unit)
 
     def _advance(self, task: _Task[K, R]) -> None:
         """Run one step. Once it has yielded, another thread may run the next one at any moment."""
@@ -136,9 +136,9 @@ class Scheduler(Generic[K, R]):
             if self._due[0] is entry:
                 self._changed.notify()
 
-    def _leave(self, lane: Hashable) -> None:
+    def _leave(self, unit: Hashable) -> None:
         with self._changed:
-            if self._waiting[lane]:
-                self._ready.put(self._waiting[lane].popleft())
+            if self._waiting[unit]:
+                self._ready.put(self._waiting[unit].popleft())
             else:
-                self._running[lane] -= 1
+                self._running[unit] -= 1

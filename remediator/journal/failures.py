@@ -8,8 +8,7 @@ from datetime import datetime
 import pandas as pd
 
 from remediator.change.desired_state import desired_state
-from remediator.change.records import Change, ChangeResult, ChangeRow
-from remediator.change.records import PlannedAction as Action
+from remediator.change.records import Change, ChangeResult, ChangeRow, PlannedAction
 from remediator.journal.store import FAILURES, load, save
 from scanner.settings import DefenderSettings
 from storage.protocol import Store
@@ -31,7 +30,7 @@ class Failure:
     config_digest: str
     run_id: str
     at: str
-    action: Action = "protect"
+    action: PlannedAction = "protect"
 
 
 def failures(store: Store) -> Mapping[str, Failure]:

@@ -85,7 +85,7 @@ def make_plan(
 ) -> Plan:
     """Plan a change for each eligible function, up to the limits, round robin over the accounts.
 
-    assessed: the frame that assess_risk gives, with the columns of waves_now.py where waves are configured.
+    assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards).
     """
     eligible = assessed[assessed["verdict"] == "eligible"]

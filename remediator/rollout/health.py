@@ -2,7 +2,7 @@
 
 Rates are compared by Wilson score intervals: a rate has risen where the lowest that the calls after allow is above the
 highest that the calls before allow. So a few unlucky calls prove nothing, and a function that nobody called before
-can't be told from one that was always so.
+can't be distinguished from one that was always so.
 """
 
 import logging
@@ -79,7 +79,7 @@ def _throttles(before: Figures, after: Figures) -> str:
 
 
 def _risen(what: str, before: tuple[float, float], after: tuple[float, float], of: str) -> str:
-    """Say by how much a rate has risen, "" where it has not for certain. before, after: (bad ones, of all)."""
+    """Return by how much a rate has risen, "" where it has not for certain. before, after: (bad ones, of all)."""
     bad, total = after
     if bad < _FEWEST_BAD or interval(*after)[0] <= interval(*before)[1] or _rise(before, after) < _LEAST_RISE:
         return ""

@@ -5,7 +5,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -21,6 +20,7 @@ from scanner.aws.errors import (
     EXPIRED,
     BrokenAnswer,
     TimedOut,
+    Unreachable,
     describe,
     error_code,
     final_error,
@@ -58,15 +58,6 @@ MAX_ATTEMPTS = 6
 MAX_BACKOFF_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Who runs this: the central account."""
-
-    partition: str
-    account_id: str
-    arn: str
-
-
 class Aws:
     """Calls AWS as any account of the organization."""
 
@@ -92,42 +83,41 @@ class Aws:
         self.clients = Clients(session, f"auto-defender/{run_id}")
         self._organization = organization
         self._buckets = Buckets(sweep.calls_per_second)
-        self._readers = MemberCredentials(
-            lambda account_id, deadline: self._assume_role(account_id, session_policy(False), deadline)
-        )
-        self._writers = (
-            MemberCredentials(
-                lambda account_id, deadline: self._assume_role(account_id, session_policy(True), deadline)
-            )
-            if writes
-            else None
-        )
+        self._readers = self._sessions(writes=False)
+        self._writers = self._sessions(writes=True) if writes else None
         self._central = _central_credentials(session)
-        self.identity = self._who_am_i()
-        self.partition = self.identity.partition
-        self.central_account_id = self.identity.account_id
+        self.central_account_id = ""  # for the call that finds it out
+        self.central_account_id, self.arn = self._identity()
+        self.partition = self.arn.split(":")[1]
 
-    def _who_am_i(self) -> Identity:
+    def _sessions(self, *, writes: bool) -> MemberCredentials:
+        policy = session_policy(writes)
+        return MemberCredentials(lambda account_id, deadline: self._assume_role(account_id, policy, deadline))
+
+    def _identity(self) -> tuple[str, str]:
+        """Return the central account, and the ARN of who runs this."""
         try:
-            answer = self._call(None, "", self.home_region, "sts", "get_caller_identity", None, False, {})
-        except BadInput:  # a proxy, say: it tells what to mend
+            answer = self.call("", self.home_region, "sts", "get_caller_identity")
+        except BadInput:  # a proxy, say: it says what to correct
             raise
         except (ClientError, BotoCoreError, AutoDefenderError) as error:
             raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None
-        arn = str(answer["Arn"])
-        return Identity(arn.split(":")[1], str(answer["Account"]), arn)
+        return str(answer["Account"]), str(answer["Arn"])
 
     def _assume_role(self, account_id: str, policy: str, deadline: float) -> dict[str, Any]:
-        parameters = {
+        parameters: dict[str, Any] = {
             "RoleArn": f"arn:{self.partition}:iam::{account_id}:role/{self._organization.role_name}",
             "RoleSessionName": f"AutoDefender-{self.run_id}"[:64],
             "Policy": policy,
         }
         if self._organization.external_id:
             parameters["ExternalId"] = self._organization.external_id
-        return self._call(
-            None, self.central_account_id, self.home_region, "sts", "assume_role", deadline, False, parameters
-        )
+        where = (self.central_account_id, self.home_region, "sts", "assume_role")
+        try:
+            return self.call(*where, deadline=deadline, **parameters)
+        except BrokenAnswer as error:
+            # Not a broken answer to the call that needs the session: that one was not sent.
+            raise Unreachable(describe(error)) from error
 
     def call(
         self,
@@ -140,41 +130,27 @@ class Aws:
         write: bool = False,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """Call a method of a boto3 client as an account, and give the answer.
+        """Call a method of a boto3 client as an account, and return the answer.
 
         `deadline` is a time.monotonic() moment. Throttling is retried always, faults of the server or the connection
         only where nothing was written. Raises ClientError where AWS refused for good, Throttled, TimedOut,
         Unreachable, BrokenAnswer, and LostAnswer where a write's answer was lost.
         """
-        member = None if account_id == self.central_account_id else account_id
-        return self._call(member, account_id, region, service, method, deadline, write, parameters)
-
-    def _call(
-        self,
-        member: str | None,
-        account_id: str,
-        region: str,
-        service: str,
-        method: str,
-        deadline: float | None,
-        write: bool,
-        parameters: dict[str, Any],
-    ) -> dict[str, Any]:
         operation = getattr(self.clients.get(service, region), method)
-        ends = math.inf if deadline is None else deadline
         label = f"{service}.{method}"
         members = self._members(write)
+        is_member = account_id != self.central_account_id
 
         def attempt() -> dict[str, Any]:
             self._wait(self._buckets.reserve(account_id, region, service), deadline)
-            credentials = members.of(member, deadline) if member else self._central
+            credentials = members.of(account_id, deadline) if is_member else self._central
             self.calls.add(label, "calls")
             try:
-                with acting_as(credentials), ending_by(ends):
+                with acting_as(credentials), ending_by(math.inf if deadline is None else deadline):
                     return _whole(operation(**parameters), method)
             except ClientError as error:
-                if member and error_code(error) in EXPIRED:
-                    members.forget(member, credentials)
+                if is_member and error_code(error) in EXPIRED:
+                    members.forget(account_id, credentials)
                 raise
 
         try:
@@ -213,7 +189,7 @@ class Aws:
         return answer
 
     def _members(self, write: bool) -> MemberCredentials:
-        """Give the sessions that a call goes through; a run that only reads has none that could write."""
+        """Return the sessions that a call goes through; a run that only reads has none that could write."""
         if not write:
             return self._readers
         if self._writers is None:
@@ -221,7 +197,7 @@ class Aws:
         return self._writers
 
     def _wait(self, seconds: float, deadline: float | None) -> None:
-        """Wait, but not past the deadline, and not once the run is told to stop."""
+        """Wait, but not past the deadline, and not once the run is stopped."""
         if deadline is not None and time.monotonic() + seconds > deadline:
             raise TimedOut("the deadline came before AWS could be asked")
         if self.stop.is_set() or (seconds > 0 and self.stop.wait(seconds)):
@@ -236,7 +212,7 @@ class Aws:
 
 
 def home_region(session: boto3.Session, organization: OrganizationSettings) -> str:
-    """Give the region that the central account is called in: the session's, or else the first that is swept."""
+    """Return the region that the central account is called in: the session's, or else the first that is swept."""
     if session.region_name:
         return session.region_name
     if organization.regions != "enabled":

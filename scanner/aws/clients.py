@@ -25,7 +25,7 @@ class Clients:
         self._pool = ConnectionPool(tls_context(_ca_bundle(session)))
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.Lock()
-        # A whole user agent of ours: botocore puts its own together anew for every request.
+        # A whole user agent of ours: botocore puts its own together for every request.
         self._config = Config(user_agent=user_agent)
 
     def get(self, service: str, region: str) -> BaseClient:
@@ -50,7 +50,7 @@ class Clients:
 def _ca_bundle(session: boto3.Session) -> str | None:
     """Read what the session's profile and environment say (ca_bundle, AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE)."""
     profile = session.profile_name if session.profile_name != "default" else None
-    # boto3's session does not tell; one of botocore's without its handlers, for nothing else is asked of it.
+    # boto3's session does not expose it; one of botocore's without its handlers, for nothing else is asked of it.
     settings = botocore.session.Session(include_builtin_handlers=False, profile=profile)
     bundle = settings.get_config_variable("ca_bundle")
     return bundle or os.environ.get("REQUESTS_CA_BUNDLE")

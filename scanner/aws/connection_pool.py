@@ -1,6 +1,6 @@
 """urllib3's connection pools, shared by every account: one TLS context, a deadline for every call, few idle connections.
 
-botocore's own HTTP session reads the CA bundle anew for every connection (20 ms), has no deadline for an answer that
+botocore's own HTTP session reads the CA bundle for every connection (20 ms), has no deadline for an answer that
 comes one byte at a time, and bounds idle connections by endpoint only. Errors are those that botocore raises.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from errno import EAGAIN
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from queue import Empty
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from botocore.httpsession import get_cert_path, mask_proxy_url
+from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -38,7 +39,7 @@ from urllib3.exceptions import ConnectTimeoutError as PoolConnectTimeoutError
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import ReadTimeoutError as PoolReadTimeoutError
 from urllib3.exceptions import SSLError as PoolSSLError
-from urllib3.util import Retry
+from urllib3.util import Retry, Url
 
 from scanner.core.errors import BadInput
 
@@ -49,11 +50,6 @@ ATTEMPT_SECONDS = 30.0
 MAX_IDLE = 256
 MAX_IDLE_SECONDS = 30.0
 _NO_RETRIES = Retry(total=False, redirect=False)
-# Through a proxy, urllib3 leaves TCP_NODELAY out: a request's body would wait for the acknowledgement of its head.
-_SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-]
 # A call may end so much later than its deadline: to set a timeout is a system call.
 _LATE_SECONDS = 0.1
 _BUFFER_BYTES = 64 * 1024
@@ -94,14 +90,6 @@ class Answer(NamedTuple):
     content: bytes
 
 
-class _Endpoint(NamedTuple):
-    """Where one origin's requests go: to a proxy that forwards them, they name the whole URL."""
-
-    pool: HTTPConnectionPool
-    proxy_url: str
-    forwards: bool
-
-
 class ConnectionPool:
     """Sends requests once each, over connections that calls of every account and endpoint share."""
 
@@ -110,13 +98,12 @@ class ConnectionPool:
         self._options: dict[str, Any] = {
             "num_pools": 1024,  # more than the endpoints of a run: services x regions
             "ssl_context": context,
-            "socket_options": _SOCKET_OPTIONS,
             "timeout": ATTEMPT_SECONDS,
         }
         self._context = context
         self._pool_classes = _pool_classes(_Idle())
         self._managers: dict[str, PoolManager] = {}
-        self._endpoints: dict[str, _Endpoint] = {}
+        self._pools: dict[str, HTTPConnectionPool] = {}
         self._lock = threading.Lock()
 
     def send(self, request: AWSPreparedRequest) -> Answer:
@@ -134,12 +121,13 @@ class ConnectionPool:
             raise BadInput("a header holds a line break or the like; look at the AWS credentials")
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        endpoint = self._endpoints.get(origin) or self._endpoint(origin)
+        pool = self._pools.get(origin) or self._pool(origin)
+        forwarded = pool.proxy is not None and parts.scheme == "http"
         try:
             with ending_by(min(_deadline.get(), time.monotonic() + ATTEMPT_SECONDS)):
-                response = endpoint.pool.urlopen(
+                response = pool.urlopen(
                     request.method,
-                    url if endpoint.forwards else url.removeprefix(origin),
+                    url if forwarded else url.removeprefix(origin),
                     body,
                     headers,
                     retries=_NO_RETRIES,
@@ -148,12 +136,12 @@ class ConnectionPool:
                     decode_content=False,
                 )
         except _NotConnected as failed:
-            raise _not_connected(failed.__cause__, url, endpoint.proxy_url) from failed.__cause__
+            raise _not_connected(failed.__cause__, url, pool.proxy) from failed.__cause__
         except (HTTPError, ValueError) as error:  # http.client has a ValueError for some broken chunks
             raise _no_answer(error, request) from error
         return Answer(response.status, response.headers, response.data)
 
-    def _endpoint(self, origin: str) -> _Endpoint:
+    def _pool(self, origin: str) -> HTTPConnectionPool:
         scheme = origin.partition(":")[0]
         proxy_url: str = get_environ_proxies(origin).get(scheme) or ""
         if proxy_url and "://" not in proxy_url:
@@ -162,8 +150,7 @@ class ConnectionPool:
             if proxy_url not in self._managers:
                 self._managers[proxy_url] = self._manager(proxy_url)
             pool = self._managers[proxy_url].connection_from_url(origin)
-            forwards = bool(proxy_url) and scheme == "http"
-            return self._endpoints.setdefault(origin, _Endpoint(pool, proxy_url, forwards))
+            return self._pools.setdefault(origin, pool)
 
     def _manager(self, proxy_url: str) -> PoolManager:
         try:
@@ -226,7 +213,7 @@ class _Idle:
 class _IdleOfEndpoint:
     """One endpoint's idle connections, as urllib3 asks for them."""
 
-    def __init__(self, idle: _Idle) -> None:
+    def __init__(self, idle: _Idle, _maxsize: int) -> None:
         self._idle = idle
         self._own: deque[Any] = deque()
 
@@ -243,16 +230,13 @@ class _IdleOfEndpoint:
 
 
 def _pool_classes(idle: _Idle) -> dict[str, Any]:
-    def queue(_maxsize: int) -> _IdleOfEndpoint:
-        return _IdleOfEndpoint(idle)
-
     class Pool(HTTPConnectionPool):
         ConnectionCls: Any = _Connection
-        QueueCls: Any = staticmethod(queue)
+        QueueCls: Any = staticmethod(partial(_IdleOfEndpoint, idle))
 
     class TlsPool(HTTPSConnectionPool):
         ConnectionCls: Any = _TlsConnection
-        QueueCls: Any = staticmethod(queue)
+        QueueCls: Any = staticmethod(partial(_IdleOfEndpoint, idle))
 
     return {"http": Pool, "https": TlsPool}
 
@@ -346,6 +330,20 @@ class _OneAnswer(HTTPResponse):
             _received_only.reset(token)
 
 
+class _SocketOptions(list[tuple[int, int, int | bytes]]):
+    """urllib3 sets them before it tries an address, and each has a timeout: none is tried past the deadline."""
+
+    def __iter__(self) -> Iterator[tuple[int, int, int | bytes]]:
+        _seconds_left()
+        return super().__iter__()
+
+
+# Through a proxy, urllib3 leaves TCP_NODELAY out: a request's body would wait for the acknowledgement of its head.
+_SOCKET_OPTIONS = _SocketOptions(
+    [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+)
+
+
 class _NotConnected(Exception):
     """No connection came about: nothing was sent. The cause says why."""
 
@@ -361,6 +359,7 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         self.timeout = min(CONNECT_SECONDS, _seconds_left())
+        self.socket_options = _SOCKET_OPTIONS
         connected = _Socket(fileno=super()._new_conn().detach())
         connected.settimeout(self.timeout)
         return connected
@@ -378,14 +377,14 @@ def _authorization(proxy_url: str) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"}
 
 
-def _not_connected(cause: BaseException | None, url: str, proxy_url: str) -> BotoCoreError:
+def _not_connected(cause: BaseException | None, url: str, proxy: Url | None) -> BotoCoreError:
     refused = isinstance(cause, NewConnectionError)
     if isinstance(cause, (TimeoutError, PoolConnectTimeoutError)) and not refused:
         return ConnectTimeoutError(endpoint_url=url, error=cause)
     if isinstance(cause, (ssl.SSLError, PoolSSLError)):
         return SSLError(endpoint_url=url, error=cause)
-    if proxy_url:
-        return ProxyConnectionError(proxy_url=mask_proxy_url(proxy_url), error=cause)
+    if proxy:
+        return ProxyConnectionError(proxy_url=proxy._replace(auth=None).url, error=cause)
     return EndpointConnectionError(endpoint_url=url, error=cause)
 
 

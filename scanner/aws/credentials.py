@@ -66,7 +66,7 @@ class MemberCredentials:
         self._assume_role = assume_role
         self._sessions: dict[str, Future[_Session]] = {}
         self._unanswered = 0
-        self._silent_since = math.inf
+        self._silent_since = self._answered_at = -math.inf
         self._lock = threading.Lock()
 
     def of(self, account_id: str, deadline: float | None = None) -> Credentials:
@@ -131,12 +131,16 @@ class MemberCredentials:
 
     def _count(self, asked_at: float, *, answered: bool) -> None:
         with self._lock:
-            self._unanswered = 0 if answered else self._unanswered + 1
-            self._silent_since = math.inf if answered else min(self._silent_since, asked_at)
+            if answered:
+                self._unanswered, self._answered_at = 0, monotonic()
+                return
+            if not self._unanswered:
+                self._silent_since = max(asked_at, self._answered_at)
+            self._unanswered += 1
 
 
 def _is_usable(session: Future[_Session]) -> bool:
-    """Say whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
+    """Return whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
     if not session.done():
         return True
     error = session.exception()
@@ -146,7 +150,7 @@ def _is_usable(session: Future[_Session]) -> bool:
 
 
 def _is_silence(error: BaseException) -> bool:
-    """Say whether no attempt was answered; a server's error (Unreachable from a ClientError) is an answer."""
+    """Return whether no attempt was answered; a server's error (Unreachable from a ClientError) is an answer."""
     return isinstance(error, (TimedOut, Unreachable)) and not isinstance(error.__cause__, ClientError)
 
 

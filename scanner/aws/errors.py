@@ -1,4 +1,4 @@
-"""What the errors of a call mean: whether to ask again, and what the caller is told at last."""
+"""What the errors of a call mean: whether to call again, and what the caller gets in the end."""
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -48,7 +48,7 @@ class LostAnswer(AutoDefenderError):
 
 
 def error_code(error: ClientError) -> str:
-    """Give AWS's error code."""
+    """Return AWS's error code."""
     return str(error.response.get("Error", {}).get("Code", "Unknown"))
 
 
@@ -74,12 +74,12 @@ def _status(error: ClientError) -> int:
 
 
 def is_throttle(error: ClientError) -> bool:
-    """Tell whether AWS asked to slow down."""
+    """Return whether AWS asked to slow down."""
     return error_code(error) in THROTTLES or _status(error) == 429
 
 
 def _answer_unknown(error: BaseException) -> bool:
-    """Tell whether AWS may have done what was asked although no good answer came."""
+    """Return whether AWS may have done what was asked although no good answer came."""
     if isinstance(error, ClientError):
         return _status(error) >= 500
     return isinstance(
@@ -92,7 +92,7 @@ def _never_sent(error: BaseException) -> bool:
 
 
 def may_retry(error: BaseException, write: bool) -> bool:
-    """Tell whether to ask again: after throttling always, after a lost answer only where nothing was written."""
+    """Return whether to call again: after throttling always, after a lost answer only where nothing was written."""
     if isinstance(error, ClientError) and (is_throttle(error) or error_code(error) in EXPIRED):
         return True
     return isinstance(error, ClockSkew) or _never_sent(error) or (not write and _answer_unknown(error))

@@ -26,7 +26,7 @@ def pages(
     first_deadline: float | None = None,
     **parameters: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Give every page, by Aws.call. token: the keys by which a page names the next one, and a request asks for it.
+    """Yield every page, by Aws.call. token: the keys by which a page names the next one, and a request asks for it.
 
     first_deadline: an earlier deadline for the first page.
     Raises what Aws.call raises, and EndlessPages for a token that comes back twice.

@@ -66,7 +66,7 @@ class CallCounts:
             self._counts[operation][what] += 1
 
     def as_dict(self) -> dict[str, dict[str, int]]:
-        """Give the counts by operation, for summary.json."""
+        """Return the counts by operation, for summary.json."""
         with self._lock:
             return {operation: dict(counts) for operation, counts in sorted(self._counts.items())}
 

@@ -142,7 +142,7 @@ class Sender:
 
 
 def _body(prepared: bytes | dict[str, str]) -> bytes:
-    """Give the body's bytes; the query protocol (STS, EC2) prepares a form."""
+    """Return the body's bytes; the query protocol (STS, EC2) prepares a form."""
     return urlencode(prepared, doseq=True).encode() if isinstance(prepared, dict) else prepared
 
 
@@ -156,7 +156,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def is_plain_json(model: OperationModel) -> bool:
-    """Tell whether an operation's answer is JSON that botocore's parser would hand over unchanged."""
+    """Return whether an operation's answer is JSON that botocore's parser would hand over unchanged."""
     shape = model.output_shape
     return model.service_model.resolved_protocol in {"rest-json", "json"} and (
         shape is None or is_plain(shape)
@@ -164,7 +164,7 @@ def is_plain_json(model: OperationModel) -> bool:
 
 
 def is_plain(shape: Any, above: frozenset[str] = frozenset()) -> bool:
-    """Tell whether a shape's JSON is what botocore takes and gives: no other names, no timestamps, no blobs."""
+    """Return whether a shape's JSON is what botocore takes and gives: no other names, no timestamps, no blobs."""
     if shape.name in above:
         return True
     above |= {shape.name}

@@ -116,7 +116,7 @@ class AliasReader:
 
     def _carries(self, listing: _Listing, unit: Unit) -> dict[str, dict[str, VersionProtection]]:
         """Return by function name whether each published version carries the Defender."""
-        frame = FunctionsFrame(self._aws.partition, self._watched)
+        frame = FunctionsFrame()
         frame.add(unit.account_id, unit.region, list(listing.versions.values()))
         states = self._versions_protection(frame.finish())
         by_name: defaultdict[str, dict[str, VersionProtection]] = defaultdict(dict)

@@ -90,10 +90,8 @@ COLUMNS = (
 class FunctionsFrame:
     """Collects pages of Lambda's answers, column by column. Not thread-safe: one thread adds to it."""
 
-    def __init__(self, partition: str, watched_variables: Iterable[str]) -> None:
-        """Take the partition that every ARN must belong to, and the names of the variables that a change would set."""
-        self._partition = partition
-        self._watched = tuple(watched_variables)
+    def __init__(self) -> None:
+        """Start without functions."""
         self._columns: dict[str, _Column] = {
             name: _Codes()
             if name in _CATEGORIES
@@ -257,6 +255,6 @@ def frame_of(
     configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
 ) -> pd.DataFrame:
     """Return a functions frame of some configurations of one unit, such as a GetFunctionConfiguration answer."""
-    frame = FunctionsFrame(partition, watched)
+    frame = FunctionsFrame()
     frame.add(account_id, region, facts(configurations, partition, account_id, region, watched))
     return frame.finish()

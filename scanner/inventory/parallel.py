@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from scanner.aws.caller import Aws
 from scanner.core.errors import InternalError
+from scanner.core.heap import frozen_heap
 from scanner.core.worker_pool import TaskResult, WorkerPool
 from scanner.inventory.ledger import Outcome, Unit, outcome_of
 from scanner.settings import SweepSettings
@@ -37,11 +38,12 @@ def in_parallel(
     Raises InternalError as soon as one call does, and sets aws.stop: nothing may be called after a defect.
     """
     pool = WorkerPool(read, sweep.workers, sweep.unit_timeout_sec)
-    for done in pool.run(tasks, deadline, aws.stop):
-        if isinstance(done.error, InternalError):
-            aws.stop.set()
-            raise done.error
-        yield done
+    with frozen_heap():
+        for done in pool.run(tasks, deadline, aws.stop):
+            if isinstance(done.error, InternalError):
+                aws.stop.set()
+                raise done.error
+            yield done
 
 
 def read_units(

@@ -68,7 +68,7 @@ class Sweep:
         regions_of = self._regions_of(accounts, optouts, today, deadline, ledger)
         settle_without_calls(ledger, accounts, regions_of, optouts, today)
         self._prepare_clients(ledger)
-        frame = FunctionsFrame(self._aws.partition, self._watched)
+        frame = FunctionsFrame()
         units = _interleaved(ledger.open_units())
         progress = Progress(total=len(units))
         read = UnitReader(self._aws, self._watched).read

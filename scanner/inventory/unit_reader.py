@@ -65,7 +65,9 @@ class UnitReader:
         An error before Lambda was called (no credentials, no time left) does neither.
         """
         silent = isinstance(error, (TimedOut, Unreachable)) and isinstance(error.__cause__, BotoCoreError)
-        answered = error is None or getattr(error, "operation_name", "") == "ListFunctions"
+        # Throttled and Unreachable have AWS's answer as their cause.
+        answer = error.__cause__ if error and error.__cause__ else error
+        answered = error is None or getattr(answer, "operation_name", "") == "ListFunctions"
         with self._lock:
             if silent:
                 self._silent[region] += 1

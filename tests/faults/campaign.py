@@ -105,7 +105,7 @@ def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
             "tempfile.tempdir", scratch
         )  # where the files of a report stay that could not be uploaded
         patch.setattr("remediator.change.update.POLL_SECONDS", (0.01,) * 20)
-        patch.setattr("scanner.aws.connections.READ_TIMEOUT_SEC", read_timeout)
+        patch.setattr("scanner.aws.connection_pool.ATTEMPT_SECONDS", read_timeout)
         patch.delenv("AWS_PROFILE", raising=False)
         for name, value in variables(port).items():
             patch.setenv(name, value)

@@ -133,7 +133,7 @@ def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     store.operation, store.path = "read", break_it
     summary = write_run(store, organization(12, 20))
     assert summary["since_previous"] is None
-    assert "not compared with the run before" in caplog.text
+    assert "not compared with the previous run" in caplog.text
 
 
 def test_what_an_open_run_came_to_is_reported_though_it_can_not_be_counted(harness: Harness) -> None:

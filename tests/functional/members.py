@@ -23,13 +23,15 @@ Fault = Callable[..., dict[str, Any] | None]
 
 
 class Faulty(Aws):
-    """Asks `fault` first: it raises, answers, or gives None and the call goes to moto. Every call is written down."""
+    """Asks `fault` first: it raises, answers, or returns None and the call goes to moto. Records every call."""
 
     fault: Fault = staticmethod(lambda *_, **__: None)
 
     def call(
         self, account_id: str, region: str, service: str, method: str, **parameters: Any
     ) -> dict[str, Any]:
+        if service == "sts":  # Aws's own, for another call
+            return super().call(account_id, region, service, method, **parameters)
         self.asked.append((account_id, method, parameters))
         answer = self.fault(account_id, method, parameters)
         return super().call(account_id, region, service, method, **parameters) if answer is None else answer
@@ -61,7 +63,7 @@ def client(service: str, account_id: str) -> Any:
 
 def functions_of(configurations: dict[str, list[dict[str, Any]]], rules: Rules) -> pd.DataFrame:
     """Make a functions frame of some accounts' functions."""
-    frame, watched = FunctionsFrame("aws", rules.defender.variable_names), rules.defender.variable_names
+    frame, watched = FunctionsFrame(), rules.defender.variable_names
     for account_id, some in configurations.items():
         frame.add(account_id, REGION, facts(some, "aws", account_id, REGION, watched))
     return frame.finish()

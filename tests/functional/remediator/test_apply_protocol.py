@@ -276,7 +276,7 @@ def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(
     aws.before = deploy
     row = one(harness.apply())
     assert row["outcome"] == "failed"
-    assert row["detail"].endswith("someone else has deployed since: left as it is")
+    assert row["detail"].endswith("someone else has deployed since: left unchanged")
     assert aws.calls["update_function_configuration"] == 1
 
 

@@ -298,6 +298,22 @@ def test_a_deadline_that_has_passed_sends_nothing() -> None:
         assert not asked
 
 
+def test_no_further_address_of_a_host_is_tried_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def silent(connection: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address)
+        time.sleep(connection.gettimeout() or 0)
+        raise TimeoutError
+
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{n}", 80)) for n in range(6)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: addresses)
+    monkeypatch.setattr(socket.socket, "connect", silent)
+    with ending_by(time.monotonic() + 0.1), pytest.raises(ConnectTimeoutError):
+        ConnectionPool(tls_context(None)).send(request_to("http://lambda.example"))
+    assert len(tried) == 1
+
+
 def test_idle_connections_are_few_whatever_the_number_of_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scanner.aws.connection_pool.MAX_IDLE", 3)
     pool = ConnectionPool(tls_context(None))

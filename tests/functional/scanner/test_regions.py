@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from scanner.aws import caller
-from scanner.aws.errors import BrokenAnswer, TimedOut, Unreachable
+from scanner.aws.errors import BrokenAnswer, Throttled, TimedOut, Unreachable
 from scanner.inventory import unit_reader
 from scanner.inventory.ledger import Unit
 from scanner.inventory.sweep import Sweep
@@ -130,6 +130,23 @@ def test_a_region_is_given_up_only_after_so_many_silent_accounts_in_a_row() -> N
             reader.read(UNIT, math.inf)
     with pytest.raises(RegionSilent):
         reader.read(UNIT, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(Throttled, "TooManyRequestsException"), (Unreachable, "ServiceException")]
+)
+def test_a_region_that_throttles_or_fails_is_not_silent(fault: type[Exception], code: str) -> None:
+    error = fault("after every attempt")
+    error.__cause__ = ClientError({"Error": {"Code": code, "Message": ""}}, "ListFunctions")
+    following = iter([*[silent()] * (SILENT_UNITS - 1), error, *[silent()] * 2])
+
+    def list_functions(**_: Any) -> dict[str, Any]:
+        raise next(following)
+
+    reader = UnitReader(Answers(list_functions=list_functions), ())
+    for _ in range(SILENT_UNITS + 2):
+        with pytest.raises((Unreachable, Throttled)):
+            reader.read(UNIT, math.inf)
 
 
 class Clock:

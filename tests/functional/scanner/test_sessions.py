@@ -61,8 +61,9 @@ def test_reads_go_through_a_session_that_cannot_write(
 def test_a_run_that_only_reads_sends_no_write(assumed: tuple[boto3.Session, list[dict[str, Any]]]) -> None:
     session, calls = assumed
     aws = Aws(session, ORGANIZATION, SweepSettings(), "run-1")
-    with pytest.raises(InternalError, match="only reads"):
-        aws.call(MEMBER, "us-east-1", "lambda", "tag_resource", write=True, Resource="arn", Tags={})
+    for account_id in (MEMBER, aws.central_account_id):
+        with pytest.raises(InternalError, match="only reads"):
+            aws.call(account_id, "us-east-1", "lambda", "tag_resource", write=True, Resource="arn", Tags={})
     assert not calls
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from scanner.aws.caller import MAX_ATTEMPTS, Aws
 from scanner.aws.credentials import SILENT_IN_A_ROW
+from scanner.aws.errors import Unreachable
 from scanner.inventory.sweep import Sweep
 from scanner.organization.optouts import OptOuts
 from scanner.settings import OrganizationSettings, SweepSettings
@@ -23,17 +24,22 @@ IDENTITY = (
     f'<GetCallerIdentityResponse xmlns="{XMLNS}"><GetCallerIdentityResult><Arn>arn:aws:iam::999988887777:role/c</Arn>'
     "<Account>999988887777</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
 )
+ASSUMED = f'<AssumeRoleResponse xmlns="{XMLNS}"><AssumeRoleResult/></AssumeRoleResponse>'
 DENIED = f'<ErrorResponse xmlns="{XMLNS}"><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>'
 
 
 class Sts(ThreadingHTTPServer):
-    """Answers GetCallerIdentity, refuses AssumeRole for the accounts in `refused`, and is silent to the others."""
+    """Answers GetCallerIdentity, refuses AssumeRole for the accounts in `refused`, and is silent to the others.
+
+    broken: AssumeRole succeeds without credentials.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.refused: frozenset[str] = frozenset()
+        self.broken = False
         self.asked: list[str] = []
 
 
@@ -48,6 +54,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(account)
         if account in self.server.refused:
             return self._answer(403, DENIED)
+        if self.server.broken:
+            return self._answer(200, ASSUMED)
         self.close_connection = True  # silent without the wait for a timeout
         return None
 
@@ -129,3 +137,18 @@ def test_an_answer_of_any_kind_begins_the_count_anew(sts: Sts) -> None:
     assert set(sts.asked) == set(account_ids)
     refused = units[units["account_id"].isin(sts.refused)]
     assert set(refused["outcome"]) == {"access_denied"}
+
+
+@pytest.mark.parametrize(
+    ("method", "write"), [("list_functions", False), ("update_function_configuration", True)]
+)
+def test_without_credentials_nothing_was_sent_and_sts_is_not_asked_again(
+    sts: Sts, method: str, write: bool
+) -> None:
+    sts.broken = True
+    organization = OrganizationSettings(role_name="Member", regions=REGIONS)
+    session = boto3.Session(region_name=REGIONS[0])
+    aws = Aws(session, organization, SweepSettings(), "20261124T034232Z-1a2b3c", writes=True)
+    with pytest.raises(Unreachable, match="assume_role: the answer lacks Credentials"):
+        aws.call(accounts(1)[0], REGIONS[0], "lambda", method, write=write, FunctionName="f")
+    assert len(sts.asked) == MAX_ATTEMPTS

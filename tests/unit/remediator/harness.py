@@ -9,10 +9,10 @@ import pandas as pd
 from pydantic import SecretStr
 
 from remediator.change import update as update_module
-from remediator.execution import executor as collector_module
+from remediator.execution import executor as executor_module
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
-from remediator.execution.rollback import RollbackResult, rollback
+from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.journal import Entry, Journal
 from remediator.plan.plan import Plan, make_plan
@@ -69,7 +69,7 @@ class Harness:
         return configuration_digest(self.defender, self.risk, self.rollout)
 
     def assessed(self) -> pd.DataFrame:
-        frame = FunctionsFrame("aws", self.defender.variable_names)
+        frame = FunctionsFrame()
         for arn, configuration in self.aws.functions.items():
             region, account = arn.split(":")[3:5]
             frame.add(
@@ -118,7 +118,7 @@ class Harness:
         write: bool = True,
         run_id: str = "20261125T000000Z-back",
         **more: Any,
-    ) -> RollbackResult:
+    ) -> ApplyResult:
         undos = select(self.store, runs, functions or [])
         common: dict[str, Any] = {"store": self.store, "run_id": run_id, **more}
         if not write:
@@ -133,7 +133,7 @@ class Harness:
         return "\n".join(path.read_text() for path in self.store.root.rglob("*") if path.is_file())
 
 
-def one(applied: ApplyResult | RollbackResult) -> dict[str, Any]:
+def one(applied: ApplyResult) -> dict[str, Any]:
     """Return the only row."""
     (row,) = json.loads(applied.changes.to_json(orient="records"))
     return dict(row)
@@ -144,5 +144,5 @@ def wait_briefly(monkeypatch: Any) -> None:
     monkeypatch.setattr(update_module, "POLL_SECONDS", (0.001,) * 20)
     monkeypatch.setattr(update_module, "VERIFY_SECONDS", (0.001, 0.001, 0.001))
     monkeypatch.setattr("remediator.change.batcher.GATHER_SECONDS", 0.002)
-    monkeypatch.setattr(collector_module, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(executor_module, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr("random.uniform", lambda low, high: 0.001)

@@ -96,7 +96,7 @@ def test_a_rollback_leaves_latest_alone(tmp_path: Path) -> None:
 def test_a_run_without_a_sweep_has_its_files_too(tmp_path: Path) -> None:
     """An approved plan and a rollback change functions without reading the organization."""
     run = organization(mode="apply")
-    nothing = FunctionsFrame("aws", ()).finish()
+    nothing = FunctionsFrame().finish()
     blind = dataclasses.replace(
         run,
         accounts=pd.DataFrame(columns=list(accounts.COLUMNS)),

@@ -12,7 +12,7 @@ from remediator.change.records import Intent
 from remediator.execution.apply import ApplyResult
 from remediator.journal.journal import Journal
 from remediator.rollout.guards import BREAKER_FROM
-from scanner.aws.errors import LostAnswer, Unreachable
+from scanner.aws.errors import ClockSkew, LostAnswer, Unreachable
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, wait_briefly
 
@@ -91,3 +91,18 @@ def test_changes_whose_answers_are_lost_for_good_end(aws: FakeLambda, tmp_path: 
 
     aws.before = lose
     assert outcomes(harness.apply) == {"deferred": MORE_THAN_UNANSWERED}
+
+
+def test_a_clock_that_can_not_be_corrected_is_no_fault_of_the_journal(
+    aws: FakeLambda, tmp_path: Path
+) -> None:
+    aws.add()
+
+    def refuse(*_: object) -> None:
+        raise ClockSkew("this machine's clock differs from AWS's by 600 seconds; set it by NTP")
+
+    aws.before = refuse
+    applied = Harness(aws, tmp_path).apply()
+    assert applied.stopped_by is None
+    assert list(applied.changes["outcome"]) == ["deferred"]
+    assert "clock" in applied.changes["detail"][0]

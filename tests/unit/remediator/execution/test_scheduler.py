@@ -1,4 +1,4 @@
-"""What waits between two steps occupies no thread, every generator ends once, and a slow lane delays no other."""
+"""What waits between two steps occupies no thread, every generator ends once, and a slow account-region delays no other."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 from botocore.credentials import Credentials
 
 from remediator.change.batcher import Batches, Wait
-from remediator.execution.scheduler import STEPS_IN_A_LANE, THREADS, Finished, Scheduler
+from remediator.execution.scheduler import STEPS_PER_UNIT, THREADS, Finished, Scheduler
 from scanner.aws.credentials import acting_as, current_credentials
 
 Steps = Generator[Wait, None, int]
@@ -74,11 +74,11 @@ def test_many_more_wait_than_there_are_threads_and_each_ends_once(monkeypatch: p
         assert isinstance(end.error, ValueError) if end.key % 7 == 0 else end.result == end.key * 2
 
 
-def test_a_lane_runs_few_steps_at_once_and_leaves_the_threads_to_others(
+def test_an_account_region_runs_few_steps_at_once_and_leaves_the_threads_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate = threading.Event()
-    with scheduling(monkeypatch, threads=STEPS_IN_A_LANE + 1) as scheduler:
+    with scheduling(monkeypatch, threads=STEPS_PER_UNIT + 1) as scheduler:
         for number in range(20):
             scheduler.start(number, "slow", held(gate))
         for number in range(100, 120):
@@ -168,7 +168,7 @@ def hangs():
     threading.Event().wait()
     yield 0.0
 with Scheduler() as scheduler:
-    scheduler.start(1, "lane", hangs())
+    scheduler.start(1, "unit", hangs())
     assert began.wait(30)
 print("left")
 """
@@ -242,14 +242,14 @@ def test_each_who_asked_meets_the_batchs_error(kind: type[BaseException]) -> Non
             next(one)
 
 
-def test_a_lane_that_is_delayed_does_not_delay_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_region_that_is_delayed_does_not_delay_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever asked first may not come to its next step for minutes."""
     monkeypatch.setattr("remediator.change.batcher.GATHER_SECONDS", 0.01)
     gate = threading.Event()
     batches: Batches[int, int] = Batches(Works())
     with scheduling(monkeypatch) as scheduler:
         scheduler.start(0, "slow", batches.ask(0))
-        for number in range(1, 1 + STEPS_IN_A_LANE):
+        for number in range(1, 1 + STEPS_PER_UNIT):
             scheduler.start(number, "slow", held(gate))
         for number in range(10, 13):
             scheduler.start(number, number, batches.ask(number))

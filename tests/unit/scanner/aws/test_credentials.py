@@ -1,6 +1,7 @@
 """One AssumeRole an account: shared while it is under way, waited for until the caller's own deadline."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -175,4 +176,24 @@ def test_an_answer_of_any_kind_begins_the_count_anew(
     for number in range(SILENT_IN_A_ROW - 1):
         sts.fails(f"{number}", no_answer())
     clock(SILENT_SECONDS)
+    assert sts.credentials.of("new")
+
+
+def test_what_was_asked_before_the_last_answer_and_fails_after_it_is_no_silence(
+    sts: Sts, clock: Callable[[float], None]
+) -> None:
+    hanging = [f"{number}" for number in range(SILENT_IN_A_ROW)]
+    sts.gates = {account_id: threading.Event() for account_id in hanging}
+    with ThreadPoolExecutor(SILENT_IN_A_ROW) as pool:
+        waiting = [pool.submit(sts.credentials.of, account_id) for account_id in hanging]
+        while len(sts.asked) < SILENT_IN_A_ROW:
+            time.sleep(0.01)
+        clock(SILENT_SECONDS - 1)
+        sts.credentials.of("answered")
+        clock(1)
+        sts.fault = no_answer()
+        for gate in sts.gates.values():
+            gate.set()
+        assert {type(future.exception(PATIENCE)) for future in waiting} == {TimedOut}
+    sts.fault = None
     assert sts.credentials.of("new")

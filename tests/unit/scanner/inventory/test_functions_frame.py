@@ -70,7 +70,7 @@ def test_columns_have_the_types_that_keep_a_million_rows_small() -> None:
 
 
 def test_rows_keep_the_order_they_came_in_across_units() -> None:
-    made = FunctionsFrame("aws", WATCHED)
+    made = FunctionsFrame()
     for account, region, names in (
         ("222233334444", "us-east-1", "ba"),
         ("111122223333", "eu-west-1", "c"),

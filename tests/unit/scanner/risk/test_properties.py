@@ -221,7 +221,7 @@ days = st.sampled_from(
 
 
 def frame_of(given_rows: list[oracle.Row], rules: Rules) -> pd.DataFrame:
-    frame = FunctionsFrame("aws", rules.defender.variable_names)
+    frame = FunctionsFrame()
     for row in given_rows:
         frame.add(
             row.account_id,
