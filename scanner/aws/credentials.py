@@ -75,14 +75,19 @@ class MemberCredentials:
         Raise what AssumeRole raised, and TimedOut where the deadline came first or STS is not asked any more. A
         refusal is remembered: the account's other regions do not ask again.
         """
-        session = self._session(account_id)
-        try:
-            error = session.exception(None if deadline is None else max(0.0, deadline - monotonic()))
-        except TimeoutError:
-            raise TimedOut("the deadline came before STS answered") from None
-        if error is not None:
-            raise error.with_traceback(None)  # or else it keeps every frame that ever raised it
-        return session.result().credentials
+        while True:
+            session, is_ours = self._session(account_id)
+            if is_ours:
+                self._ask(account_id, session, deadline)
+            try:
+                error = session.exception(None if deadline is None else max(0.0, deadline - monotonic()))
+            except TimeoutError:
+                raise TimedOut("the deadline came before STS answered") from None
+            if error is None:
+                return session.result().credentials
+            if is_ours or not isinstance(error, TimedOut):
+                raise error.with_traceback(None)  # or else it keeps every frame that ever raised it
+            # The deadline of the thread that asked says nothing of this one's: ask again.
 
     def forget(self, account_id: str, credentials: Credentials) -> None:
         """Drop credentials that AWS calls expired, unless another thread has renewed them already."""
@@ -91,23 +96,18 @@ class MemberCredentials:
             if known and known.done() and not known.exception() and known.result().credentials is credentials:
                 del self._sessions[account_id]
 
-    def _session(self, account_id: str) -> Future[_Session]:
-        """Return the account's session, which may still be under way; ask for one where there is none to use."""
+    def _session(self, account_id: str) -> tuple[Future[_Session], bool]:
+        """Return the account's session, and whether it is new and the caller has to ask for it."""
         known = self._sessions.get(account_id)
         if known is not None and _is_usable(known):
-            return known
+            return known, False
         with self._lock:
             known = self._sessions.get(account_id)
             if known is not None and _is_usable(known):
-                return known
+                return known, False
             self._refuse_if_silent()
-            asked: Future[_Session] = Future()
-            # On a thread of its own: whoever waits for it does so until his own deadline, not the one who came first.
-            threading.Thread(
-                target=self._ask, args=(account_id, asked), name="auto-defender-sts", daemon=True
-            ).start()
-            self._sessions[account_id] = asked
-            return asked
+            self._sessions[account_id] = asked = Future[_Session]()
+            return asked, True
 
     def _refuse_if_silent(self) -> None:
         if self._unanswered >= SILENT_IN_A_ROW and monotonic() - self._silent_since >= SILENT_SECONDS:
@@ -115,10 +115,12 @@ class MemberCredentials:
                 f"STS did not answer {self._unanswered} times in a row; not asked any more in this run"
             )
 
-    def _ask(self, account_id: str, asked: Future[_Session]) -> None:
+    def _ask(self, account_id: str, asked: Future[_Session], deadline: float | None) -> None:
+        """Assume the role on this thread; the account's other regions wait for the result."""
         asked_at = monotonic()
+        until = min(asked_at + ASSUME_ROLE_SECONDS, math.inf if deadline is None else deadline)
         try:
-            answer = self._assume_role(account_id, asked_at + ASSUME_ROLE_SECONDS)["Credentials"]
+            answer = self._assume_role(account_id, until)["Credentials"]
             credentials = Credentials(
                 answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"]
             )

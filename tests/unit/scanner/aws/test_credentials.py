@@ -93,21 +93,41 @@ def test_an_account_that_waits_delays_no_other(sts: Sts) -> None:
         assert waiting.result(PATIENCE)
 
 
-def test_a_caller_waits_until_its_own_deadline_and_takes_nobody_else_with_it(sts: Sts) -> None:
+def test_a_caller_waits_until_its_own_deadline_alone(sts: Sts) -> None:
     sts.gates["a"] = threading.Event()
-    with pytest.raises(TimedOut, match="deadline came before STS answered"):
-        sts.credentials.of("a", deadline=module.monotonic())
-    sts.gates["a"].set()
-    assert sts.credentials.of("a")
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(sts.credentials.of, "a")
+        while not sts.asked:
+            time.sleep(0.001)
+        with pytest.raises(TimedOut, match="deadline came before STS answered"):
+            sts.credentials.of("a", deadline=module.monotonic())
+        sts.gates["a"].set()
+        assert asking.result(PATIENCE)
     assert sts.asked == ["a"]
 
 
-def test_an_assume_role_has_a_deadline_whatever_its_callers_have(
+def test_who_asked_and_had_little_time_takes_nobody_else_with_it(sts: Sts) -> None:
+    sts.gates["a"] = threading.Event()
+    sts.fault = no_answer()
+    with ThreadPoolExecutor(2) as pool:
+        hurried = pool.submit(sts.credentials.of, "a", module.monotonic() + PATIENCE)
+        while not sts.asked:
+            time.sleep(0.001)
+        patient = pool.submit(sts.credentials.of, "a")
+        sts.gates["a"].set()
+        with pytest.raises(TimedOut, match="no answer"):
+            hurried.result(PATIENCE)
+        with pytest.raises(TimedOut, match="no answer"):
+            patient.result(PATIENCE)
+    assert sts.asked == ["a", "a"], "the second asked for itself"
+
+
+def test_an_assume_role_has_a_deadline_of_its_own_and_its_callers(
     sts: Sts, clock: Callable[[float], None]
 ) -> None:
     sts.credentials.of("a")
     sts.credentials.of("b", deadline=1000.0 + PATIENCE)
-    assert sts.deadlines == [1000.0 + ASSUME_ROLE_SECONDS] * 2
+    assert sts.deadlines == [1000.0 + ASSUME_ROLE_SECONDS, 1000.0 + PATIENCE]
 
 
 def test_credentials_are_renewed_before_they_expire(sts: Sts, clock: Callable[[float], None]) -> None:
