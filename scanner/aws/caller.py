@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from scanner.aws.clients import Clients
-from scanner.aws.connection_pool import ending_by
+from scanner.aws.connections import ending_by
 from scanner.aws.credentials import MemberCredentials, acting_as, session_policy
 from scanner.aws.errors import (
     EXPIRED,

@@ -9,7 +9,8 @@ import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from scanner.aws.connection_pool import ConnectionPool, tls_context
+from scanner.aws.connection_pool import ConnectionPool
+from scanner.aws.connections import tls_context
 from scanner.aws.transport import Sender
 
 # No such key exists: a call that escapes the sender fails at AWS instead of signing as somebody.

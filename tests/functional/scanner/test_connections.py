@@ -33,7 +33,8 @@ from benchmarks.answers import account_id
 from benchmarks.server_process import RunningServer, write_certificate
 from scanner.aws.caller import Aws
 from scanner.aws.clients import Clients
-from scanner.aws.connection_pool import ConnectionPool, ending_by, tls_context
+from scanner.aws.connection_pool import ConnectionPool
+from scanner.aws.connections import ending_by, tls_context
 from scanner.aws.credentials import acting_as
 from scanner.aws.errors import LostAnswer, TimedOut, Unreachable, may_retry
 from scanner.core.errors import BadInput
@@ -70,7 +71,7 @@ def test_a_ca_bundle_that_is_not_there_is_told(
     server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    with pytest.raises(BadInput, match=r"the CA bundle .*missing\.pem can't be used .*; mend ca_bundle"):
+    with pytest.raises(BadInput, match=r"the CA bundle .*missing\.pem can't be used .*; fix ca_bundle"):
         functions()
 
 
