@@ -1,4 +1,4 @@
-"""The package tree in docs/architecture.md matches the folders and the import contracts; documents name files that exist."""
+"""docs/architecture.md matches folders and import contracts, documents name files that exist, the image gets all packages."""
 
 import re
 import subprocess
@@ -78,3 +78,11 @@ def test_documents_name_files_and_documents_that_exist() -> None:
         linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
         missing += [f"{name}: {path}" for path in linked if not (ROOT / name).parent.joinpath(path).exists()]
     assert missing == []
+
+
+def test_the_image_gets_every_package_that_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    sent = re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(copied) == set(sent) == packages == set(project["tool"]["importlinter"]["root_packages"])
