@@ -178,18 +178,15 @@ def verify_outcome(effect: Effect) -> Waits:
     read = False
     for pause in VERIFY_SECONDS:
         yield pause
-        try:
-            configuration = effect.function.read()
-        except CALL_ERRORS as error:
-            meaning = classify_error(error)
-            if meaning.kind == "gone":
-                return UpdateResult("refused", error=meaning)
-            _log_unreadable(effect.function, meaning)
+        found = _read_again(effect.function)
+        if isinstance(found, ApiError):
+            if found.kind == "gone":
+                return UpdateResult("refused", error=found)
             continue
         read = True
-        if effect.is_done(state_of(configuration)):
+        if effect.is_done(state_of(found)):
             effect.on_accepted()
-            return (yield from _settled(effect, configuration))
+            return (yield from _settled(effect, found))
     return UpdateResult("not_done" if read else "unknown")
 
 
@@ -200,20 +197,25 @@ def _settled(effect: Effect, first: Configuration) -> Waits:
         if configuration.get("LastUpdateStatus") != "InProgress":
             return _ended(effect, first, configuration)
         yield pause
-        try:
-            configuration = effect.function.read()
-        except CALL_ERRORS as error:
-            meaning = classify_error(error)
-            if meaning.kind == "gone":
-                return UpdateResult("refused", error=meaning)
-            _log_unreadable(effect.function, meaning)
-            if meaning.kind == "timed_out":
-                break
+        found = _read_again(effect.function)
+        if not isinstance(found, ApiError):
+            configuration = found
+        elif found.kind == "gone":
+            return UpdateResult("refused", error=found)
+        elif found.kind == "timed_out":
+            break
     return UpdateResult("unknown", configuration)
 
 
-def _log_unreadable(function: Function, meaning: ApiError) -> None:
-    log.error("not readable: %s: %s", function.arn, meaning, extra=function.named)
+def _read_again(function: Function) -> Configuration | ApiError:
+    """Read a function that was updated, or return why it can't be read; that is logged unless the function is gone."""
+    try:
+        return function.read()
+    except CALL_ERRORS as error:
+        meaning = classify_error(error)
+        if meaning.kind != "gone":
+            log.error("not readable: %s: %s", function.arn, meaning, extra=function.named)  # noqa: TRY400 - one clear line, no traceback
+        return meaning
 
 
 def _ended(effect: Effect, first: Configuration, last: Configuration) -> UpdateResult:

@@ -59,9 +59,10 @@ def roll_back_regressed(
     deadline: float | None = None,
 ) -> HealthReport:
     """Quarantine what regressed, with its figures, and roll back the change that it regressed by."""
-    regressed = [one for one in functions if one.verdict == "regressed"]
+    report = HealthReport(functions)
+    regressed = report.regressed
     if not regressed:
-        return HealthReport(functions)
+        return report
     at = now.isoformat(timespec="seconds")
     put_in_quarantine(
         store,

@@ -38,7 +38,7 @@ from scanner.core.errors import BadInput
 
 # One attempt at a call, from its connection to the last byte of its answer.
 ATTEMPT_SECONDS = 30.0
-# Over all endpoints. Up to 192 calls are under way at once; a process may often open 1,024 files.
+# Over all endpoints. sweep.workers allows up to 256 calls at once; a process may often open 1,024 files.
 MAX_IDLE = 256
 MAX_IDLE_SECONDS = 30.0
 _NO_RETRIES = Retry(total=False, redirect=False)
