@@ -25,7 +25,8 @@ from auto_defender.progress import Display
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import run_folder
 from reports.data.run_result import Mode
-from reports.run_files import LATEST
+from reports.data.read_back import LATEST
+from reports.latest import advance_latest, copy_latest
 from storage.destination import open_store
 from storage.protocol import Store
 
@@ -167,12 +168,10 @@ def _copy_runs(folder: Path, store: Store, results: list[JobResult]) -> None:
     for path in sorted((folder / "runs").rglob("*")):
         if path.is_file():
             content_type = guess_type(path.name)[0] or "application/octet-stream"
-            store.upload(path.relative_to(folder).as_posix(), path, content_type)
-    last = run_folder(results[-1].summary["run_id"])
-    names = sorted(
-        (path.name for path in (folder / last).iterdir()), key=lambda name: (name == "summary.json", name)
-    )
-    store.publish(last, LATEST, names)
+            with path.open("rb") as file:
+                store.upload(path.relative_to(folder).as_posix(), file, content_type)
+    advance_latest(store, results[-1].summary)
+    copy_latest(store)
 
 
 def _summarize(

@@ -112,14 +112,16 @@ class Parts:
     def write_part(self, batch: str, part: BatchResult) -> None:
         """Write a batch's result, without its accounts: the first step has written those."""
         units, functions = packed(part.observed.units), packed(part.observed.functions)
-        self._write(f"{batch}.json.gz", {"units": units, "functions": functions, "work": part.usage})
+        data = {"units": units, "functions": functions, "work": part.usage}
+        self._write(f"{batch}.json.gz", {**data, "whole_scope": part.observed.whole_scope})
 
     def part(self, batch: str, accounts: pd.DataFrame) -> BatchResult | None:
         """Read a batch's result; None where it did not finish."""
         data = self._read(f"{batch}.json.gz")
         if data is None:
             return None
-        observed = Observation(accounts, unpacked(data["units"]), unpacked(data["functions"]))
+        units, functions = unpacked(data["units"]), unpacked(data["functions"])
+        observed = Observation(accounts, units, functions, data["whole_scope"])
         return BatchResult(observed, StepUsage(**data["work"]))
 
     def write_failed(self, batch: str, failed: BatchFailure) -> None:

@@ -94,10 +94,11 @@ def merge(context: Context, stopped: str) -> JobResult:
 def _observed(context: Context, started: StartedRun, parts: Parts) -> Observation:
     """Merge the batches; their stages and calls count as the run's."""
     _include(context, started.usage)
-    units, functions = [], []
+    units, functions, whole_scope = [], [], True
     for batch in started.batches:
         accounts = started.accounts_of(batch)
         part = parts.part(batch, accounts)
+        whole_scope = whole_scope and part is not None and part.observed.whole_scope
         if part is None:
             units.append(_unread(context, accounts, parts.failed(batch)))
             continue
@@ -105,7 +106,7 @@ def _observed(context: Context, started: StartedRun, parts: Parts) -> Observatio
         units.append(part.observed.units)
         functions.append(part.observed.functions)
     merged = joined(functions) if functions else nothing_observed(context).functions
-    return Observation(started.accounts, joined(units), merged)
+    return Observation(started.accounts, joined(units), merged, whole_scope)
 
 
 def _unread(context: Context, accounts: pd.DataFrame, failed: BatchFailure | None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from auto_defender.jobs.run import finish
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.rollout.lock import RunLock
+from reports.run_files import begin_run
 
 
 def roll_back(
@@ -22,6 +23,8 @@ def roll_back(
         RunLock(context.store, context.run_id) if apply else nullcontext() as lock,
         context.writing("rollback"),
     ):
+        if lock is not None:
+            begin_run(context.store, context.run_id, context.mode)
         rolled_back = rollback(
             undos,
             context.aws,

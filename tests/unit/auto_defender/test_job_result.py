@@ -19,6 +19,8 @@ SUMMARY = {
     "tags_unread": {"functions": 0, "units": 0},
     "effective_coverage": None,
     "security_hub": None,
+    "files_missing": {},
+    "warnings": [],
 }
 STOP = GuardStop("kill_switch", "it is on", "Delete it to go on")
 
