@@ -20,7 +20,7 @@ from reports.data.run_result import Mode, RunResult
 from reports.data.summary import Previous, summarize
 from reports.latest import advance_latest, copy_latest
 from reports.render import html
-from reports.render.csv import csv_file
+from reports.render.csv import GZIP_ABOVE, csv_file
 from storage.protocol import Store, StoreFailed
 
 log = logging.getLogger(__name__)
@@ -46,16 +46,17 @@ def begin_run(store: Store, run_id: str, mode: Mode) -> None:
     store.upload(f"{run_folder(run_id)}/run.json", [_json(document)], _CONTENT_TYPES[".json"])
 
 
-def write_run(store: Store, result: RunResult) -> dict[str, Any]:
+def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) -> dict[str, Any]:
     """Write every file of a run and return its summary.
 
     A file that can't be made or written costs no other file: the summary lists it with the reason (`files_missing`), and
     its exit code is at least 1. `latest` is published for a complete run over the whole scope, and not for a rollback.
+    gzip_above: bytes of a CSV file's text above which it is zipped.
     """
-    files, warnings = _RunFiles(store, result), list[str]()
+    files, warnings = _RunFiles(store, result, gzip_above), list[str]()
     accounts = cache(lambda: by_account(result.accounts, result.units, result.functions))
     functions = cache(lambda: functions_table(result.functions, result.accounts, result.partition))
-    previous = _previous(store, warnings) if _swept(result) else None
+    previous = _previous(store, result.run_id, warnings) if _swept(result) else None
     if not result.whole_scope:
         _warn(warnings, "latest stays as it was: this run ended before it had asked every account and region")
     files.write_csv("changes", lambda: result.changes, columns.CHANGES)
@@ -83,21 +84,24 @@ def _swept(result: RunResult) -> bool:
     return result.mode != "rollback" and not result.units.empty
 
 
-def _previous(store: Store, warnings: list[str]) -> Previous | None:
+def _previous(store: Store, run_id: str, warnings: list[str]) -> Previous | None:
     """Return the previous run; None, with a warning, where it can't be read: the report is written without it."""
     try:
-        return read_previous(store)
+        return read_previous(store, run_id)
     except (StoreFailed, ValueError) as error:
         _warn(warnings, f"the report is not compared with the previous run, which can't be read: {error}")
         return None
 
 
-def read_previous(store: Store) -> Previous | None:
-    """Read the newest complete run's summary and units, or None before the first run. Raise ValueError if one is broken."""
-    run_id = read_latest(store)
-    if run_id is None:
+def read_previous(store: Store, run_id: str) -> Previous | None:
+    """Read the summary and the units of the newest complete run; None where there is none that began before this one.
+
+    Raise ValueError if one is broken.
+    """
+    newest = read_latest(store)
+    if newest is None or newest >= run_id:
         return None
-    folder = run_folder(run_id)
+    folder = run_folder(newest)
     summary = read_summary(store, folder)
     units = read_csv(store, folder, "units", list(columns.UNITS))
     return None if summary is None or units is None else Previous(summary, units)
@@ -126,11 +130,12 @@ def _json(document: Mapping[str, Any], indent: int = 2) -> bytes:
 class _RunFiles:
     """A run's files: those written, with their size and SHA-256, and those missing, with the reason."""
 
-    def __init__(self, store: Store, result: RunResult) -> None:
+    def __init__(self, store: Store, result: RunResult, gzip_above: int) -> None:
         self.written: dict[str, dict[str, Any]] = {}
         self.missing: dict[str, str] = {}
         self._store = store
         self._result = result
+        self._gzip_above = gzip_above
 
     def write(self, name: str, make: Callable[[], bytes]) -> None:
         """Make a file and write it."""
@@ -142,7 +147,7 @@ class _RunFiles:
     ) -> None:
         """Write a table as CSV, in blocks of rows, and add it to its table in Athena."""
         with self.reported(f"{name}.csv"):
-            file, chunks = csv_file(make(), columns_of_file, name)
+            file, chunks = csv_file(make(), columns_of_file, name, self._gzip_above)
             path, run_id = self._upload(file, chunks), self._result.run_id
             table = f"{TABLES}/{name}/dt={started_at(run_id):%Y-%m-%d}/{run_id}/{file}"
             with self.reported(table):
@@ -154,19 +159,16 @@ class _RunFiles:
         try:
             yield
         except StoreFailed as error:
-            self._report(name, str(error))
-        except Exception as error:  # noqa: BLE001 - a defect in one file costs that file
-            log.debug("%s could not be made", name, exc_info=error)
-            self._report(name, f"internal error: {type(error).__name__}; please report it with the log")
+            log.error("%s is missing: %s", name, error)  # noqa: TRY400 - one clear line, no traceback
+            self.missing[name] = str(error)
+        except Exception as error:
+            log.exception("%s could not be made", name)
+            self.missing[name] = f"internal error: {type(error).__name__}; please report it with the log"
 
     def count_in(self, summary: dict[str, Any]) -> None:
         """Give a summary the exit code that missing files mean."""
         if self.missing:
             summary["exit_code"] = max(summary["exit_code"], _MISSING_FILES)
-
-    def _report(self, name: str, why: str) -> None:
-        log.error("%s is missing: %s", name, why)
-        self.missing[name] = why
 
     def _upload(self, name: str, chunks: Iterable[bytes]) -> str:
         path, counted = f"{self._result.folder}/{name}", _Counted(chunks)

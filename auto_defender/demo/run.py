@@ -24,8 +24,8 @@ from auto_defender.logging import set_run_id
 from auto_defender.progress import Display
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import run_folder
-from reports.data.run_result import Mode
 from reports.data.read_back import LATEST
+from reports.data.run_result import Mode
 from reports.latest import advance_latest, copy_latest
 from storage.destination import open_store
 from storage.protocol import Store

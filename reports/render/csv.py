@@ -15,7 +15,7 @@ from reports.render.text import visible
 
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024
-_CHUNK = 50_000
+_CHUNK = 10_000
 # In these, -1 means "not known" and is written as an empty cell.
 _EMPTY_BELOW_ZERO = (
     "memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start", "provisioned_concurrency",
@@ -46,7 +46,7 @@ def _neutral_all(texts: list[str]) -> list[str]:
 
 
 def csv_file(
-    frame: pd.DataFrame, columns: tuple[str, ...], name: str, gzip_above: int = GZIP_ABOVE
+    frame: pd.DataFrame, columns: tuple[str, ...], name: str, gzip_above: int
 ) -> tuple[str, Iterator[bytes]]:
     """Return a file's name, `name`.csv or, above so many bytes of text, `name`.csv.gz, and its content in chunks.
 

@@ -27,6 +27,9 @@ CONTRACT = (
 ).split()
 
 
+LATER = organization(functions=40, started=NOW + timedelta(hours=1))
+
+
 def written(folder: Path, run: RunResult) -> tuple[dict[str, Any], Path]:
     store = FolderStore(folder)
     store.check_writable()
@@ -80,6 +83,12 @@ def test_the_next_run_says_what_changed_since(tmp_path: Path) -> None:
     assert since["run_id"] == first["run_id"]
     assert since["protected"] == second["protected"] - first["protected"] == 58
     assert since["units_read"] == 0
+
+
+def test_a_run_is_not_compared_with_itself_or_with_one_that_began_later(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for run in (LATER, LATER, organization()):
+        assert write_run(store, run)["since_previous"] is None
 
 
 def test_a_rollback_leaves_latest_alone(tmp_path: Path) -> None:
@@ -221,7 +230,7 @@ def test_an_empty_organization_is_reported_like_any_other(tmp_path: Path) -> Non
 def test_the_previous_units_are_read_back_with_their_account_ids_whole(tmp_path: Path) -> None:
     run = organization()
     written(tmp_path, run)
-    previous = read_previous(FolderStore(tmp_path))
+    previous = read_previous(FolderStore(tmp_path), LATER.run_id)
     assert previous is not None
     assert previous.units["account_id"].tolist() == run.units["account_id"].tolist()
 
@@ -235,5 +244,5 @@ def test_a_run_before_that_is_broken_is_not_compared_with(
     store = FolderStore(tmp_path)
     write_run(store, run)
     store.write(f"{run.folder}/{name}", body, "text/plain")
-    assert write_run(store, run)["since_previous"] is None
+    assert write_run(store, LATER)["since_previous"] is None
     assert "not compared with the previous run, which can't be read" in caplog.text
