@@ -47,7 +47,7 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
     with context.stage("sweep"):
         sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)
         swept = sweep.run(accounts, context.optouts, today, context.deadline)
-        whole_scope = not (context.stop.is_set() or _is_past(context.deadline))
+        cut_off = context.stop.is_set() or _is_past(context.deadline)
     with context.stage("tags"):
         rules = context.rules
         functions = add_tags(
@@ -68,6 +68,7 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
                 assessed, reader.read_unit, aws, settings.sweep, context.deadline
             )
     log_verdicts(assessed, aws.partition)
+    whole_scope = not (cut_off and (swept.units["outcome"] == "timed_out").any())
     return Observation(accounts, swept.units, assessed, whole_scope)
 
 
