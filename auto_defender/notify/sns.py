@@ -17,7 +17,12 @@ log = logging.getLogger(__name__)
 # SNS API reference, Publish: a subject has up to 100 characters, a message up to 262,144 bytes.
 MAX_SUBJECT = 100
 MAX_MESSAGE = 200_000
-_ENDS = {0: "complete", 1: "some of its files are missing", 4: "changes failed", 5: "stopped by a guard"}
+_ENDS = {
+    0: "complete",
+    1: "incomplete: files of its report are missing",
+    4: "changes failed",
+    5: "stopped by a guard",
+}
 
 
 def notify_run(settings: NotificationSettings, session: boto3.Session, result: JobResult) -> JobResult:
