@@ -190,8 +190,8 @@ class Campaign:
 
     def _check_missing(self, ending: JobResult, run_id: str) -> None:
         """A run whose storage refused some of its files says so, by its exit code too, and is never the newest one."""
-        told = all(name in ending.text for name in ending.summary["files_missing"])
-        if ending.exit_code == 0 or not told:
+        named = all(name in ending.text for name in ending.summary["files_missing"])
+        if ending.exit_code == 0 or not named:
             self.result.violations.append(f"{run_id}: files are missing, and its end does not say so")
         if "latest.json" not in ending.summary["files_missing"] and self._newest() == run_id:
             self.result.violations.append(f"{run_id}: files are missing, and latest.json names it")
