@@ -15,8 +15,10 @@ from auto_defender.config import Configuration
 from auto_defender.output import open_output
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.store import started_at
+from remediator.journal.upgrade import check_format
 from remediator.rollout.guards import exclusions
 from remediator.rollout.kill_switch import parameter_switch
 from reports.data.run_result import Mode
@@ -51,6 +53,7 @@ class Context:
     session: boto3.Session
     aws: Aws
     store: Store
+    journals: Journals
     optouts: OptOuts
     quarantine: tuple[Quarantined, ...]
     display: Display
@@ -131,6 +134,7 @@ def open_context(
     )
     count_own_calls(session, aws.calls)
     store = open_output(configuration, session, output)
+    check_format(store)
     return Context(
         run_id=run_id,
         mode=mode,
@@ -139,6 +143,7 @@ def open_context(
         session=session,
         aws=aws,
         store=store,
+        journals=Journals(store, configuration.defender),
         optouts=optouts,
         quarantine=quarantined(store),
         display=display,

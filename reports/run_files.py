@@ -44,7 +44,8 @@ def write_run(store: Store, result: RunResult) -> dict[str, Any]:
     summary = _stage(result, previous, staging)
     try:
         for path in _summary_last(staging):
-            store.upload(f"{result.folder}/{path.name}", path, _CONTENT_TYPES[path.suffix])
+            with path.open("rb") as file:
+                store.upload(f"{result.folder}/{path.name}", file, _CONTENT_TYPES[path.suffix])
         for path in staging.glob("*.csv*"):
             store.add_to_table(f"{result.folder}/{path.name}", _table_path(result, path.name))
         if _swept(result):
@@ -119,6 +120,6 @@ def _summary_last(folder: Path) -> list[Path]:
 
 
 def _publish(store: Store, folder: str) -> None:
-    """Publish this run as `latest`: all files of its folder, the journal included, summary.json last."""
+    """Publish this run as `latest`: all files of its folder, summary.json last."""
     names = {path.removeprefix(f"{folder}/") for path in store.list(f"{folder}/")} - {_SUMMARY}
     store.publish(folder, LATEST, [*sorted(names), _SUMMARY])

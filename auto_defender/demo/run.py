@@ -164,10 +164,11 @@ def optouts_text(organization: Organization) -> str:
 
 def _copy_runs(folder: Path, store: Store, results: list[JobResult]) -> None:
     """Copy the runs to the user's output; `latest` is the last one."""
-    for path in sorted((folder / "runs").rglob("*")):
+    for path in sorted([*folder.glob("runs/**/*"), *folder.glob("journals/**/*")]):
         if path.is_file():
             content_type = guess_type(path.name)[0] or "application/octet-stream"
-            store.upload(path.relative_to(folder).as_posix(), path, content_type)
+            with path.open("rb") as file:
+                store.upload(path.relative_to(folder).as_posix(), file, content_type)
     last = run_folder(results[-1].summary["run_id"])
     names = sorted(
         (path.name for path in (folder / last).iterdir()), key=lambda name: (name == "summary.json", name)

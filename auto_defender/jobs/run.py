@@ -22,6 +22,7 @@ from remediator.execution.recover import resolve_open_runs
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, deferred_plan
 from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.upgrade import upgrade
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import own_function, state_unreadable
 from remediator.rollout.lock import RunLock, Step
@@ -55,14 +56,15 @@ def run_lock(context: Context, step: Step = "whole") -> AbstractContextManager[R
 
 
 def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
-    """Resolve the changes that killed runs left open, before anything new begins."""
+    """Take over what an earlier release left, and resolve the changes of killed runs, before anything new begins."""
     if lock is None:
         return ApplyResult(changes_frame(()), None)
+    upgrade(context.store)
     with context.writing("resolve"):
         return resolve_open_runs(
             context.aws,
             context.configuration.defender,
-            store=context.store,
+            journals=context.journals,
             lock=lock,
             switches=context.switches,
             stop=context.stop,
@@ -151,7 +153,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             context.aws,
             context.rules,
             settings.rollout,
-            store=context.store,
+            journals=context.journals,
             lock=lock,
             run_id=context.run_id,
             approved=approved,

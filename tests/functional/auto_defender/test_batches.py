@@ -16,6 +16,7 @@ from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
+from remediator.rollout.lock import LOCK
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from tests.functional.moto_server import Workspace, configurations, environment, reset
 
@@ -169,13 +170,13 @@ def test_changes_in_steps_are_the_changes_of_one_plan(
     assert (brief["mode"], brief["exit_code"]) == ("apply", 3)  # one account refuses its role
     assert brief["changed"] > 0
     files = machine.files(brief["run_id"])
-    assert "journal.jsonl" in files
+    assert machine.keys(f"journals/{brief['run_id']}/")
     assert machine.keys("state/batches/") == []
     assert machine.summary()["eligible"] == 0
-    assert machine.keys("state/lock/") == machine.keys("state/open/") == []
+    assert machine.keys("state/open/") == []
     again = machine.call(job="run")
     assert again["changed"] == 0
-    assert machine.files(again["run_id"]) | {"journal.jsonl"} == files
+    assert machine.files(again["run_id"]) == files
 
 
 def test_the_limit_of_a_run_holds_over_all_batches(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,8 +221,7 @@ def test_a_lock_lost_between_two_steps_stops_the_changes(
     begun = machine.manifest()
     for item in machine.items(begun):
         machine.call(**item)
-    (lock,) = machine.keys("state/lock/")
-    boto3.client("s3").delete_object(Bucket=BUCKET, Key=lock)
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=LOCK)
     before = machine.configurations()
     brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "lock", 0)
@@ -277,7 +277,7 @@ def test_too_many_failed_batches_stop_the_changes(machine: Steps, monkeypatch: p
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "tolerated_failures", 0)
     assert machine.configurations() == before
     assert machine.summary()["changes_by_outcome"].keys() == {"deferred"}
-    assert machine.keys("state/lock/") == []
+    assert json.loads(machine.read(LOCK))["released"]
 
 
 def test_a_batch_that_failed_says_why_in_the_ledger(machine: Steps) -> None:
@@ -318,7 +318,7 @@ def test_an_internal_error_of_one_batch_stops_the_run(
     with pytest.raises(InternalError, match="AWS answered with another"):
         machine.merge(begun)
     assert machine.configurations() == before
-    assert machine.keys("state/lock/") == []
+    assert json.loads(machine.read(LOCK))["released"]
 
 
 def test_payloads_and_files_of_the_steps_contain_no_secret(machine: Steps) -> None:

@@ -31,13 +31,12 @@ def session(moto_session: boto3.Session) -> boto3.Session:
 def test_a_runs_files_and_latest_are_whole_and_typed(session: boto3.Session) -> None:
     store = open_store(f"s3://{BUCKET}/coverage", session, bucket_owner="123456789012")
     run = organization(functions=200, hostile=True)
-    store.append(f"{run.folder}/journal.jsonl", b"{}")
     summary = write_run(store, run)
     client = session.client("s3")
     for folder in (run.folder, "latest"):
         names = {path.rpartition("/")[2] for path in store.list(f"{folder}/")}
-        assert names == {*summary["files"], "summary.json", "journal.jsonl"}
-        for name in names - {"journal.jsonl"}:
+        assert names == {*summary["files"], "summary.json"}
+        for name in names:
             head = client.head_object(Bucket=BUCKET, Key=f"coverage/{folder}/{name}")
             assert head["ContentType"] == TYPES[name.rpartition(".")[2]]
     body = store.read("latest/functions.csv")
@@ -63,12 +62,13 @@ def test_each_csv_is_in_the_table_of_its_kind_and_day_too(
 def test_what_an_older_run_left_in_latest_goes(session: boto3.Session) -> None:
     store = open_store(f"s3://{BUCKET}", session)
     first = organization(functions=50)
-    store.append(f"{first.folder}/journal.jsonl", b"{}")
+    store.write(f"{first.folder}/left-behind.txt", b"{}", "text/plain")
     write_run(store, first)
+    assert "latest/left-behind.txt" in store.list("latest/")
     second = organization(functions=60, started=NOW + timedelta(hours=1))
     summary = write_run(store, second)
     assert summary["since_previous"]["functions"] == 10
-    assert "latest/journal.jsonl" not in store.list("latest/")
+    assert "latest/left-behind.txt" not in store.list("latest/")
     assert json.loads(store.read("latest/summary.json") or b"")["run_id"] == second.run_id
 
 
