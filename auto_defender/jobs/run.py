@@ -14,7 +14,7 @@ from auto_defender.job_result import JobResult, exit_code, rollout_lines, run_te
 from auto_defender.jobs.health import watch
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
-from auto_defender.jobs.scope import scope_unknown, within_scope
+from auto_defender.jobs.scope import unlisted, within_scope
 from auto_defender.notify.security_hub import update_security_hub
 from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
@@ -150,8 +150,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
     try:
         plan, outside = within_scope(context, plan)
     except BadInput as error:
-        stopped = scope_unknown(error)
-        return ApplyResult(deferred_plan(plan, stopped), stopped)
+        return unlisted(context, plan, error)
     with context.writing("apply"):
         applied = apply_plan(
             plan,

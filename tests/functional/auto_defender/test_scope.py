@@ -3,18 +3,31 @@
 import csv
 import io
 import json
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import boto3
 import pytest
 import yaml
 from moto.core.exceptions import AccessDeniedError
 from moto.organizations.models import OrganizationsBackend, organizations_backends
+from rich.console import Console
 
+from auto_defender.config import read_configuration
+from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
+from auto_defender.jobs.observe import observe
+from auto_defender.jobs.planning import plan_run
+from auto_defender.jobs.run import applied_plan
+from auto_defender.progress import Display
+from remediator.execution.regressions import HealthReport
+from remediator.rollout.lock import RunLock
 from tests.functional.moto_server import (
     Done,
     Workspace,
@@ -161,3 +174,38 @@ def test_where_the_organization_can_not_be_listed_nothing_is_changed(
     assert approved.changed() == set()
     assert "accounts could not be listed" in done.stderr
     assert "allow organizations:List* here" in done.stderr
+
+
+def out_of_time(context: Context) -> Context:
+    return replace(context, deadline=time.monotonic() - 1)
+
+
+def told_to_stop(context: Context) -> Context:
+    context.stop.set()
+    return context
+
+
+@pytest.mark.parametrize("ended", [out_of_time, told_to_stop])
+def test_the_end_of_the_run_before_its_changes_is_no_guard(
+    server: str,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: Callable[[Context], Context],
+) -> None:
+    for name, value in environment(server, AWS_DEFAULT_REGION="us-east-1").items():
+        monkeypatch.setenv(name, value)
+    text = Path(workspace.configure()).read_bytes()
+    context = open_context(
+        read_configuration(text, "auto-defender.yaml", {}),
+        boto3.Session(),
+        run_id=new_run_id(datetime.now(UTC)),
+        mode="apply",
+        display=Display(Console(stderr=True)),
+        stop=threading.Event(),
+    )
+    plan = plan_run(context, observe(context), HealthReport()).plan
+    with RunLock(context.store, context.run_id) as lock:
+        applied = applied_plan(ended(context), plan, lock)
+    assert (applied.stopped_by, applied.cut_short) == (None, True)
+    assert applied.changes["outcome"].tolist() == ["deferred"] * len(plan.changes)
+    assert plan.changes
