@@ -23,23 +23,17 @@ from storage.protocol import Store
 def examine(settings: Configuration, session: boto3.Session, run_id: str, stop: threading.Event) -> JobResult:
     """Check everything a run needs. Nothing is written, and rights that only read are enough."""
     findings = Findings()
-    findings.open("regions", lambda: check_regions(settings, session))
     aws = findings.open(
         "identity", lambda: Aws(session, settings.organization, settings.sweep, run_id, stop=stop)
     )
-    if aws is not None:
-        findings.examine("identity", lambda: [identity(aws)])
-        findings.examine("clock", lambda: [clock(aws)])
     store = findings.open("output", lambda: open_output(settings, session, writable=False))
-    if store is not None:
-        findings.examine("output", lambda: [output(store)])
+    findings.open("regions", lambda: check_regions(settings, session))
     findings.examine("opt-outs", lambda: [optouts(settings, session)])
     findings.examine("rollout", lambda: [rollout(settings)])
-    if aws is not None:
-        findings.examine("notifications", lambda: [topic(aws, settings)])
     if store is not None:
         _state(findings, settings, session, store, run_id)
     if aws is not None:
+        _central_account(findings, settings, aws)
         _members(findings, settings, aws)
     return _result(findings)
 
@@ -47,10 +41,17 @@ def examine(settings: Configuration, session: boto3.Session, run_id: str, stop: 
 def _state(
     findings: Findings, settings: Configuration, session: boto3.Session, store: Store, run_id: str
 ) -> None:
+    findings.examine("output", lambda: [output(store)])
     findings.examine("kill switch", lambda: [kill_switch(settings, session, store)])
     findings.examine("lock", lambda: [lock(store, run_id)])
     findings.examine("journals", lambda: journals(store, settings.rollout.health.hours))
     findings.examine("quarantine", lambda: [quarantine(store)])
+
+
+def _central_account(findings: Findings, settings: Configuration, aws: Aws) -> None:
+    findings.examine("identity", lambda: [identity(aws)])
+    findings.examine("clock", lambda: [clock(aws)])
+    findings.examine("notifications", lambda: [topic(aws, settings)])
 
 
 def _members(findings: Findings, settings: Configuration, aws: Aws) -> None:
