@@ -122,12 +122,8 @@ def open_context(
     """
     sweep = configuration.sweep
     limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
-    optouts = (
-        read_optouts(read_source(configuration.optouts, session, "opt-out file"), configuration.optouts)
-        if configuration.optouts
-        else OptOuts()
-    )
-    _check_regions(configuration, session)
+    optouts = read_configured_optouts(configuration, session)
+    check_regions(configuration, session)
     switch = configuration.rollout.kill_switch
     aws = Aws(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
@@ -153,7 +149,13 @@ def open_context(
     )
 
 
-def _check_regions(configuration: Configuration, session: boto3.Session) -> None:
+def read_configured_optouts(configuration: Configuration, session: boto3.Session) -> OptOuts:
+    """Read the opt-out file; no opt-outs where the configuration names none. Raise BadInput where it can't be used."""
+    source = configuration.optouts
+    return read_optouts(read_source(source, session, "opt-out file"), source) if source else OptOuts()
+
+
+def check_regions(configuration: Configuration, session: boto3.Session) -> None:
     """Reject a region that no partition has: every unit in it would fail."""
     known = {
         region

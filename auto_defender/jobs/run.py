@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -13,6 +14,7 @@ from auto_defender.job_result import JobResult, exit_code, rollout_lines, run_te
 from auto_defender.jobs.health import watch
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
+from auto_defender.jobs.scope import unlisted, within_scope
 from auto_defender.notify.security_hub import update_security_hub
 from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
@@ -145,10 +147,14 @@ def preflighted(context: Context, planned: PlannedRun) -> pd.DataFrame:
 
 
 def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> ApplyResult:
-    """Make a plan's changes under the lock."""
+    """Make a plan's changes under the lock, but none that is out of scope by now."""
     settings = context.configuration
+    try:
+        plan, outside = within_scope(context, plan)
+    except BadInput as error:
+        return unlisted(context, plan, error)
     with context.writing("apply"):
-        return apply_plan(
+        applied = apply_plan(
             plan,
             context.aws,
             context.rules,
@@ -163,6 +169,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             deadline=context.deadline,
             progress=context.display.changed,
         )
+    return replace(applied, changes=pd.concat([outside, applied.changes], ignore_index=True))
 
 
 def finish(

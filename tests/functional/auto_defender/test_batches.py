@@ -9,6 +9,8 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.core.exceptions import AccessDeniedError
+from moto.organizations.models import OrganizationsBackend, organizations_backends
 from moto.s3.models import s3_backends
 
 from auto_defender.demo.functions import SECRET, fill
@@ -238,6 +240,47 @@ def test_the_kill_switch_stops_the_last_step(machine: Steps, monkeypatch: pytest
     brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "kill_switch", 0)
     assert machine.configurations() == before
+
+
+def test_an_account_suspended_after_its_batch_is_not_changed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    before = machine.configurations()
+    suspended = next(
+        account.id for account in machine.organization.accounts if account.spec.name == "payments-prod"
+    )
+    organizations_backends[CENTRAL_ACCOUNT_ID]["aws"].close_account(AccountId=suspended)
+    brief = machine.merge(begun)
+    assert brief["changed"] > 0
+    after = machine.configurations()
+    assert {arn for arn in after if after[arn] != before[arn] and arn.split(":")[4] == suspended} == set()
+    rows = [line for line in machine.read("latest/changes.csv").decode().splitlines() if suspended in line]
+    assert rows
+    assert all(",dropped,out of scope by now: account state SUSPENDED," in row for row in rows)
+
+
+def test_the_last_step_changes_nothing_where_the_organization_can_not_be_listed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    before = machine.configurations()
+
+    def denied(*_: object, **__: object) -> None:
+        raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OrganizationsBackend, "list_accounts", denied)
+        brief = machine.merge(begun)
+    assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "scope", 0)
+    assert machine.configurations() == before
+    assert machine.summary()["changes_by_outcome"].keys() == {"deferred"}
 
 
 def test_a_batch_that_did_not_finish_is_in_the_ledger(machine: Steps) -> None:
