@@ -200,7 +200,10 @@ def doctor(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOp
     """Check what would stop a run, before it runs."""
     from auto_defender.doctor import examine
 
-    _run(_Call(config, as_json, verbose), lambda settings: "scan", examine)
+    with _opened(verbose) as (run_id, _, stop):
+        settings, session = _configured(config)
+        result = examine(settings, session, run_id, stop)
+    _finish(result, as_json)
 
 
 @report_app.command()

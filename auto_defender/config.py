@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints, ValidationError, model_validator
 
+from remediator.plan.plan_file import configuration_digest
 from remediator.settings import RolloutSettings
 from reports.settings import SecurityHubSettings, StorageSettings
 from scanner.core.errors import BadInput
@@ -39,6 +40,11 @@ class Configuration(Settings):
     notifications: NotificationSettings = NotificationSettings()
     optouts: str | None = None
     output: str = "./out"
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the sections that decide over changes: of a plan, a failure, the batches of a run."""
+        return configuration_digest(self.organization, self.defender, self.risk, self.rollout)
 
     @model_validator(mode="after")
     def _a_layer_in_each_region(self) -> "Configuration":

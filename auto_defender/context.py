@@ -15,8 +15,10 @@ from auto_defender.config import Configuration
 from auto_defender.output import open_output
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.store import started_at
+from remediator.journal.upgrade import check_format
 from remediator.rollout.guards import exclusions
 from remediator.rollout.kill_switch import parameter_switch
 from reports.data.run_result import Mode
@@ -51,6 +53,7 @@ class Context:
     session: boto3.Session
     aws: Aws
     store: Store
+    journals: Journals
     optouts: OptOuts
     quarantine: tuple[Quarantined, ...]
     display: Display
@@ -119,18 +122,15 @@ def open_context(
     """
     sweep = configuration.sweep
     limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
-    optouts = (
-        read_optouts(read_source(configuration.optouts, session, "opt-out file"), configuration.optouts)
-        if configuration.optouts
-        else OptOuts()
-    )
-    _check_regions(configuration, session)
+    optouts = read_configured_optouts(configuration, session)
+    check_regions(configuration, session)
     switch = configuration.rollout.kill_switch
     aws = Aws(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
     )
     count_own_calls(session, aws.calls)
     store = open_output(configuration, session, output)
+    check_format(store)
     return Context(
         run_id=run_id,
         mode=mode,
@@ -139,6 +139,7 @@ def open_context(
         session=session,
         aws=aws,
         store=store,
+        journals=Journals(store, configuration.defender),
         optouts=optouts,
         quarantine=quarantined(store),
         display=display,
@@ -148,7 +149,13 @@ def open_context(
     )
 
 
-def _check_regions(configuration: Configuration, session: boto3.Session) -> None:
+def read_configured_optouts(configuration: Configuration, session: boto3.Session) -> OptOuts:
+    """Read the opt-out file; no opt-outs where the configuration names none. Raise BadInput where it can't be used."""
+    source = configuration.optouts
+    return read_optouts(read_source(source, session, "opt-out file"), source) if source else OptOuts()
+
+
+def check_regions(configuration: Configuration, session: boto3.Session) -> None:
     """Reject a region that no partition has: every unit in it would fail."""
     known = {
         region

@@ -1,24 +1,25 @@
 """The store below a local folder."""
 
+import fcntl
+import hashlib
 import os
-import shutil
+import secrets
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from scanner.core.errors import BadInput
-from storage.protocol import StoreFailed, checked
+from storage.protocol import JSON, StoreFailed, Tagged, checked
 
 
 class FolderStore:
-    """Files below a local folder."""
+    """Files below a local folder. Their modes follow the umask, as any other program's do."""
 
     def __init__(self, root: Path) -> None:
         """Take the folder; check_writable() creates it."""
         self.root = root
-        self._appending = threading.Lock()
 
     def check_writable(self) -> None:
         """Create the folder and try to write a file in it."""
@@ -32,39 +33,44 @@ class FolderStore:
                 "name another one with --output or the key 'output'"
             ) from error
 
-    def write(self, path: str, body: bytes, content_type: str) -> None:
-        """Write to a temporary file in the same folder, then rename it."""
-        self._replace(path, lambda temporary: temporary.write_bytes(body))
-
-    def upload(self, path: str, source: Path, content_type: str) -> None:
-        """Copy to a temporary file in the same folder, then rename it."""
-        self._replace(path, lambda temporary: shutil.copyfile(source, temporary))
-
     def read(self, path: str) -> bytes | None:
         """Read the file."""
         file = self.root / checked(path)
         with _store_errors("read", file):
-            try:
-                return file.read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+            return _content(file)
 
-    def append(self, path: str, line: bytes) -> None:
-        """Append, and flush to the disk."""
+    def read_tagged(self, path: str) -> Tagged | None:
+        """Read the file; its tag is its SHA-256 digest."""
+        body = self.read(path)
+        return None if body is None else Tagged(body, _tag(body))
+
+    def write(self, path: str, body: bytes, content_type: str) -> None:
+        """Write to a temporary file in the same folder, then rename it."""
+        self.upload(path, [body], content_type)
+
+    def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> None:
+        """Write to a temporary file in the same folder, then rename it."""
         target = self.root / checked(path)
-        with self._appending, _store_errors("append to", target):
-            _append(_with_folder(target), line.rstrip(b"\n") + b"\n")
+        with _store_errors("write", target), _temporary(target) as (file, temporary):
+            file.writelines(chunks)
+            file.close()
+            temporary.replace(target)
 
-    def create_exclusive(self, path: str, body: bytes) -> bool:
+    def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
         """Hard-link a complete temporary file to the name, which then exists with its whole content or not at all."""
         target = self.root / checked(path)
-        with _store_errors("create", target), _temporary(target) as temporary:
-            temporary.write_bytes(body)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-        return True
+        with _store_errors("create", target):
+            return _tag(body) if _put(target, body, _link) else None
+
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        """Compare and rename under a lock of the operating system, which ends with its process."""
+        target = self.root / checked(path)
+        with _store_errors("replace", target), _exclusive(target):
+            before = _content(target)
+            if before is None or _tag(before) != tag:
+                return None
+            _put(target, body, Path.replace)
+        return _tag(body)
 
     def delete(self, path: str) -> None:
         """Unlink."""
@@ -72,9 +78,19 @@ class FolderStore:
         with _store_errors("delete", file):
             file.unlink(missing_ok=True)
 
+    def folders(self, prefix: str) -> list[str]:
+        """Read one folder."""
+        folder, start = self._folder_of(prefix), prefix.rpartition("/")[2]
+        with _store_errors("list", folder):
+            try:
+                with os.scandir(folder) as entries:
+                    return sorted(one.name for one in entries if one.is_dir() and one.name.startswith(start))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
     def list(self, prefix: str) -> list[str]:
         """Walk the folder part of the prefix."""
-        folder = self.root / checked(prefix + "x").rpartition("/")[0]
+        folder = self._folder_of(prefix)
         found = (
             (Path(parent) / name).relative_to(self.root).as_posix()
             for parent, _, names in os.walk(folder, onerror=_unless_absent)
@@ -87,9 +103,8 @@ class FolderStore:
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Point the symbolic link `target` at `source`: one rename, so that readers see one run or the other."""
         link = self.root / checked(target)
-        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        temporary = _temporary_name(link)
         with _store_errors("point", link):
-            temporary.unlink(missing_ok=True)
             temporary.symlink_to(
                 os.path.relpath(self.root / checked(source), link.parent), target_is_directory=True
             )
@@ -113,12 +128,8 @@ class FolderStore:
         """Return a file:// link; it does not expire."""
         return (self.root / checked(path)).resolve().as_uri()
 
-    def _replace(self, path: str, fill: Callable[[Path], object]) -> None:
-        target = self.root / checked(path)
-        with _store_errors("write", target), _temporary(target) as temporary:
-            fill(temporary)
-            temporary.chmod(0o644)
-            temporary.replace(target)
+    def _folder_of(self, prefix: str) -> Path:
+        return self.root / checked(prefix + "x").rpartition("/")[0]
 
 
 @contextmanager
@@ -130,29 +141,79 @@ def _store_errors(verb: str, path: Path) -> Iterator[None]:
         raise StoreFailed(f"can't {verb} {path}: {error.strerror or error}") from error
 
 
-def _append(target: Path, line: bytes) -> None:
-    """Append the whole line or nothing: after a partial write the next line would continue it."""
-    with target.open("ab", buffering=0) as file:
-        end = file.tell()
-        rest = memoryview(line)
+def _tag(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _link(temporary: Path, target: Path) -> bool:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _put(target: Path, body: bytes, place: Callable[[Path, Path], object]) -> bool:
+    """Write a temporary file to the disk, place it under its name, and write the folder to the disk.
+
+    Return whether it could be placed.
+
+    Whoever may write to the folder may read the file, whatever the umask: it is how runs of several users coordinate.
+    """
+    with _temporary(target) as (file, temporary):
+        file.write(body)
+        file.flush()
+        os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o777 | _writers_of(target.parent) * 2)
+        os.fsync(file.fileno())
+        file.close()
+        placed = bool(place(temporary, target))
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return placed
 
 
 @contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary file in the target's folder, and delete it at the end."""
-    handle, name = tempfile.mkstemp(dir=_with_folder(target).parent, prefix=f".{target.name}.")
-    os.close(handle)
+def _exclusive(target: Path) -> Iterator[None]:
+    """Exclude other processes that replace the same file."""
+    mode = 0o600 | _writers_of(_with_folder(target).parent) * 3
+    guard = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, mode)
     try:
-        yield Path(name)
+        if os.fstat(guard).st_uid == os.getuid():
+            os.fchmod(guard, mode)
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
     finally:
-        Path(name).unlink(missing_ok=True)
+        os.close(guard)
+
+
+def _writers_of(folder: Path) -> int:
+    """Return the write bits of a folder's group and others; twice that are their read bits."""
+    return folder.stat().st_mode & 0o022
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Yield a new temporary file in the target's folder, and delete it at the end."""
+    path = _temporary_name(_with_folder(target))
+    try:
+        with path.open("xb") as file:
+            yield file, path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _temporary_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}")
 
 
 def _with_folder(target: Path) -> Path:

@@ -1,42 +1,65 @@
-"""The protocol that a folder and an S3 prefix share: files by relative path, with conditional creation."""
+"""The protocol that a folder and an S3 prefix share: files by relative path, with conditional creation and replacement."""
 
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from scanner.core.errors import AutoDefenderError
+
+JSON = "application/json"
 
 
 class StoreFailed(AutoDefenderError):
     """The store rejected a call or could not be reached after all retries; no local file was lost."""
 
 
+@dataclass(frozen=True)
+class Tagged:
+    """A file's bytes, and the tag that `replace` takes: it differs for every other content."""
+
+    body: bytes
+    tag: str
+
+
 class Store(Protocol):
-    """Files by relative path, '/' between parts. It has reports, the lock, journals and the quarantine."""
+    """Files by relative path, '/' between parts: reports, the lock, journals and derived state."""
 
     def check_writable(self) -> None:
         """Raise BadInput, in one line, unless files can be written. Creates a folder that does not exist."""
 
-    def write(self, path: str, body: bytes, content_type: str) -> None:
-        """Write one whole file; a reader sees the old or the new one, never a part."""
-
-    def upload(self, path: str, source: Path, content_type: str) -> None:
-        """Write one whole file, of any size, from a local one."""
-
     def read(self, path: str) -> bytes | None:
         """Return a file's bytes, or None if there is no such file."""
 
-    def append(self, path: str, line: bytes) -> None:
-        """Append one line (a newline is added) and return once it is durable. Only one process may append to a path."""
+    def read_tagged(self, path: str) -> Tagged | None:
+        """Return a file's bytes with their tag, or None if there is no such file."""
 
-    def create_exclusive(self, path: str, body: bytes) -> bool:
-        """Create a file; return False if it exists. `body` must be unique to the caller."""
+    def write(self, path: str, body: bytes, content_type: str) -> None:
+        """Write one whole file; a reader sees the old or the new one, never a part."""
+
+    def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> None:
+        """Write one whole file of any size, piece by piece. An error of `chunks` is raised, and no file is written."""
+
+    def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
+        """Create a file durably and return its tag; return None if one exists. `body` must be unique to the caller."""
+
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        """Replace a file durably if it still has this tag, and return its new one; return None otherwise.
+
+        `body` must be unique to the caller.
+        """
 
     def delete(self, path: str) -> None:
         """Delete a file; a missing one is no error."""
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the sorted names of the folders whose paths begin with a prefix and have one part more at most.
+
+        folders("journals/20261124") returns the names below journals/ that begin with 20261124; their files are not read.
+        """
+
     def list(self, prefix: str) -> list[str]:
-        """Return the sorted paths of all files below a prefix."""
+        """Return the sorted paths of all files whose paths begin with a prefix."""
 
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Make `target`/ contain exactly the files `names` of `source`/; the last of `names` is written last."""

@@ -1,9 +1,8 @@
 """The store below s3://bucket/prefix: encrypted, checksummed, never public, conditional where it must be."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from scanner.core.errors import BadInput
-from storage.protocol import StoreFailed, checked
+from storage.protocol import JSON, StoreFailed, Tagged, checked
 
 # Standard mode retries throttling, 5xx and connection faults with exponential back-off and jitter.
 # Links are signed with Signature Version 4: S3 takes no other for objects under a KMS key.
@@ -27,6 +26,7 @@ _CONFIG = Config(
 # The tag of files that may expire: all of a run's but its journal, which a rollback needs. A lifecycle rule can only
 # distinguish files of one folder by tag (stacksets/central.yaml).
 EXPIRES = ("expires", "true")
+_TRANSFER = TransferConfig(max_concurrency=4)
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
@@ -45,8 +45,6 @@ class S3Store:
         self._owner = owner
         # Without a configured key no header is sent: it would override the bucket's default encryption.
         self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms} if kms else {}
-        self._journals: dict[str, _Journal] = {}
-        self._opening = threading.Lock()
 
     @classmethod
     def at(
@@ -81,13 +79,29 @@ class S3Store:
         except BotoCoreError as error:
             raise BadInput(f"{name} can't be reached: {error}") from error
 
+    def read(self, path: str) -> bytes | None:
+        """Get one object."""
+        found = self.read_tagged(path)
+        return found.body if found else None
+
+    def read_tagged(self, path: str) -> Tagged | None:
+        """Get one object; its tag is its ETag."""
+        with self._store_errors("read", path):
+            try:
+                answer = self._s3.get_object(**self._bucket_parameters, Key=self._key(path))
+                return Tagged(answer["Body"].read(), answer["ETag"])
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _ABSENT:
+                    return None
+                raise
+
     def write(self, path: str, body: bytes, content_type: str) -> None:
         """Put one object."""
         with self._store_errors("write", path):
             self._put(path, body, content_type)
 
-    def upload(self, path: str, source: Path, content_type: str) -> None:
-        """Put one object from a file, in parts if it is large, tagged as one that may expire."""
+    def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> None:
+        """Put one object, in parts if it is large, tagged as one that may expire."""
         extra = {
             **self._encryption,
             "ContentType": content_type,
@@ -97,51 +111,31 @@ class S3Store:
         if self._owner:
             extra["ExpectedBucketOwner"] = self._owner
         with self._store_errors("upload", path):
-            self._s3.upload_file(
-                str(source),
-                self._bucket,
-                self._key(path),
-                ExtraArgs=extra,
-                Config=TransferConfig(max_concurrency=4),
+            self._s3.upload_fileobj(
+                _Chunks(chunks), self._bucket, self._key(path), ExtraArgs=extra, Config=_TRANSFER
             )
 
-    def read(self, path: str) -> bytes | None:
-        """Get one object."""
-        with self._store_errors("read", path):
-            try:
-                body: bytes = self._s3.get_object(**self._bucket_parameters, Key=self._key(path))[
-                    "Body"
-                ].read()
-            except ClientError as error:
-                if error.response["Error"]["Code"] in _ABSENT:
-                    return None
-                raise
-            return body
+    def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
+        """Put with If-None-Match."""
+        return self._put_if(path, body, content_type, IfNoneMatch="*")
 
-    def append(self, path: str, line: bytes) -> None:
-        """Append a line to an object: S3 can't append, so the object is written again, with all waiting lines at once."""
-        with self._opening:
-            journal = self._journals.get(path)
-            if journal is None:
-                journal = _Journal(self.read(path) or b"", lambda body: self._append_all(path, body))
-                self._journals[path] = journal
-        journal.append(line)
-
-    def create_exclusive(self, path: str, body: bytes) -> bool:
-        """Put with If-None-Match. After a lost answer the retry fails on our own object, so its content is compared."""
-        with self._store_errors("create", path):
-            try:
-                self._put(path, body, "application/json", IfNoneMatch="*")
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in _TAKEN:
-                    raise
-                return self.read(path) == body
-            return True
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        """Put with If-Match."""
+        return self._put_if(path, body, JSON, IfMatch=tag)
 
     def delete(self, path: str) -> None:
         """Delete one object."""
         with self._store_errors("delete", path):
             self._s3.delete_object(**self._bucket_parameters, Key=self._key(path))
+
+    def folders(self, prefix: str) -> list[str]:
+        """List common prefixes, page by page: the objects below them are neither returned nor billed."""
+        with self._store_errors("list", prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                **self._bucket_parameters, Prefix=self._prefix + prefix, Delimiter="/"
+            )
+            found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def list(self, prefix: str) -> list[str]:
         """List all objects, page by page."""
@@ -179,8 +173,8 @@ class S3Store:
     def _key(self, path: str) -> str:
         return self._prefix + checked(path)
 
-    def _put(self, path: str, body: bytes, content_type: str, **condition: str) -> None:
-        self._s3.put_object(
+    def _put(self, path: str, body: bytes, content_type: str, **condition: str) -> str:
+        answer = self._s3.put_object(
             **self._bucket_parameters,
             **self._encryption,
             **condition,
@@ -189,9 +183,18 @@ class S3Store:
             ContentType=content_type,
             ChecksumAlgorithm="SHA256",
         )
+        return str(answer["ETag"])
 
-    def _append_all(self, path: str, body: bytes) -> None:
-        self.write(path, body, "application/x-ndjson")
+    def _put_if(self, path: str, body: bytes, content_type: str, **condition: str) -> str | None:
+        """Put on a condition. After a lost answer the retry is refused for our own object, so contents are compared."""
+        with self._store_errors("write", path):
+            try:
+                return self._put(path, body, content_type, **condition)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _TAKEN | _ABSENT:
+                    raise
+            found = self.read_tagged(path)
+            return found.tag if found and found.body == body else None
 
     def _copy(self, source: str, target: str) -> None:
         """Copy in one call (up to 5 GB), which keeps the content type; a multipart copy would lose it.
@@ -222,37 +225,27 @@ class S3Store:
             ) from error
 
 
-class _Journal:
-    """An object to which lines are appended. Lines that arrive during a PUT share the next one (group commit)."""
+class _Chunks(io.RawIOBase):
+    """Chunks as a file that can be read once."""
 
-    def __init__(self, body: bytes, put: Callable[[bytes], None]) -> None:
-        self._body = body
-        self._put = put
-        self._waiting = threading.Condition()
-        self._added = 0
-        self._durable = 0
-        self._busy = False
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = b""
 
-    def append(self, line: bytes) -> None:
-        with self._waiting:
-            self._body += line.rstrip(b"\n") + b"\n"
-            self._added += 1
-            mine = self._added
-            while self._durable < mine:
-                if self._busy:
-                    self._waiting.wait()
-                else:
-                    self._commit()
+    def readable(self) -> bool:
+        return True
 
-    def _commit(self) -> None:
-        """Put all lines so far, with the lock released meanwhile. After a failure each waiting caller tries again."""
-        body, upto = self._body, self._added
-        self._busy = True
-        self._waiting.release()
-        try:
-            self._put(body)
-        finally:
-            self._waiting.acquire()
-            self._busy = False
-            self._waiting.notify_all()
-        self._durable = max(self._durable, upto)
+    def read(self, size: int = -1) -> bytes:
+        """Return exactly `size` bytes unless the end is reached: S3 takes no part below 5 MiB but the last."""
+        parts = [self._rest]
+        missing = size - len(self._rest)
+        while size < 0 or missing > 0:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            parts.append(chunk)
+            missing -= len(chunk)
+        whole = b"".join(parts)
+        cut = len(whole) if size < 0 else size
+        self._rest = whole[cut:]
+        return whole[:cut]

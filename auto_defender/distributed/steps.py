@@ -19,7 +19,6 @@ from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
 from auto_defender.jobs.run import conclude, resolve, run_lock
 from auto_defender.observation import Observation
-from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.lock import RunLock, Step
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError, WrongAccount
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
@@ -41,7 +40,7 @@ def begin(context: Context, batch_size: int) -> dict[str, Any]:
         accounts = organization_accounts(context)
         started = StartedRun(
             mode=context.mode,
-            config_digest=_digest(context),
+            config_digest=context.configuration.digest,
             accounts=accounts,
             batches=_batches(accounts, batch_size),
             resolved=resolved,
@@ -138,14 +137,9 @@ def _lock_of(context: Context, started: StartedRun, step: Step) -> AbstractConte
     return RunLock(context.store, context.run_id, step=step) if started.mode == "apply" else nullcontext()
 
 
-def _digest(context: Context) -> str:
-    settings = context.configuration
-    return configuration_digest(settings.organization, settings.defender, settings.risk, settings.rollout)
-
-
 def _check_configuration(context: Context, started: StartedRun) -> None:
     """Raise BadInput if the configuration has changed: half of the run would be assessed by each."""
-    if _digest(context) != started.config_digest:
+    if context.configuration.digest != started.config_digest:
         raise BadInput(
             f"the configuration has changed since run {context.run_id} began; the next run uses it"
         )

@@ -14,10 +14,10 @@ from botocore.exceptions import ClientError
 
 from auto_defender import __version__
 from auto_defender.config import Configuration
-from auto_defender.context import Context
-from auto_defender.doctor.finding import Finding
+from auto_defender.doctor.finding import CALL_FAILED, Finding
 from remediator.settings import RolloutSettings
-from scanner.aws.errors import BrokenAnswer, Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.aws.caller import Aws
+from scanner.aws.errors import describe, error_code
 from scanner.aws.pagination import pages
 from scanner.core.settings import Tag
 
@@ -27,13 +27,13 @@ _SHOWN = 5
 _UPDATE = "update-stack-set, with every parameter that is not at its default (docs/runbook.md)"
 
 
-def stack_set(context: Context, management: str) -> Iterator[Finding]:
+def stack_set(aws: Aws, settings: Configuration, management: str) -> Iterator[Finding]:
     """Yield findings on organization.stack_set. management: the management account, "" where it is unknown."""
-    name = context.configuration.organization.stack_set
+    name = settings.organization.stack_set
     if name is None:
         yield Finding("ok", "stack set", "organization.stack_set is null: the member stacks are not checked")
         return
-    aws, what = context.aws, f"stack set {name}"
+    what = f"stack set {name}"
     call_as = "SELF" if management == aws.central_account_id else "DELEGATED_ADMIN"
     where = (aws.central_account_id, aws.home_region, "cloudformation")
     of_it: dict[str, Any] = {"StackSetName": name, "CallAs": call_as}
@@ -41,15 +41,15 @@ def stack_set(context: Context, management: str) -> Iterator[Finding]:
         described = aws.call(*where, "describe_stack_set", **of_it)["StackSet"]
         listed = pages(aws, *where, "list_stack_instances", **of_it)
         instances = [instance for page in listed for instance in page["Summaries"]]
-    except (ClientError, Throttled, TimedOut, Unreachable, BrokenAnswer) as error:
+    except CALL_FAILED as error:
         yield _unread(what, aws.home_region, error)
         return
     # DescribeStackSet leaves out parameters at their default.
     given = {item["ParameterKey"]: item["ParameterValue"] for item in described.get("Parameters", ())}
     parameters = {**_this_version()["defaults"], **given}
     yield _template(what, described.get("TemplateBody", ""))
-    yield _phase(what, parameters["RolloutPhase"], context.configuration.rollout)
-    yield from _parameters(what, parameters, context.configuration)
+    yield _phase(what, parameters["RolloutPhase"], settings.rollout)
+    yield from _parameters(what, parameters, settings)
     yield _up_to_date(what, instances)
     yield _drift(what, f"--stack-set-name {name} --call-as {call_as}", instances)
 

@@ -13,7 +13,7 @@ from auto_defender.sources import read_source
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import deferred_plan
-from remediator.plan.plan_file import MAX_PLAN_BYTES, configuration_digest, read_plan
+from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.guards import state_unreadable
 from remediator.rollout.lock import RunLock
 from reports.data.rollout_status import RolloutStatus
@@ -28,12 +28,12 @@ def apply_saved(context: Context, source: str) -> JobResult:
     The health of recently changed functions is read first and can stop it; nothing is rolled back: the plan does not
     include that.
     """
-    settings, observed = context.configuration, nothing_observed(context)
+    observed = nothing_observed(context)
     plan = read_plan(
         read_source(source, context.session, "plan", MAX_PLAN_BYTES),
         source,
         now=datetime.now(UTC),
-        config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
+        config_digest=context.configuration.digest,
     )
     with RunLock(context.store, context.run_id) as lock:
         resolved, watched = resolve(context, lock), HealthReport()

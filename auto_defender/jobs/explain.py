@@ -15,7 +15,6 @@ from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import make_plan
-from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
 from remediator.rollout.wave_progress import WaveProgress
@@ -30,11 +29,10 @@ from scanner.inventory.effective_coverage import READ, add_effective_coverage
 from scanner.inventory.functions_frame import frame_of
 from scanner.inventory.tags import add_tags
 from scanner.inventory.utilization import add_utilization
-from scanner.organization.accounts import ACTIVE, list_accounts
+from scanner.organization.accounts import list_accounts, out_of_scope
 from scanner.risk.engine import assess_risk
 from scanner.risk.explain import Finding, explain
 from scanner.risk.protection import versions_protection
-from scanner.settings import OrganizationSettings
 
 _LEFT_BEHIND = (
     "its owner publishes a new version once $LATEST has the Defender, and points the alias to it; "
@@ -59,7 +57,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     findings = explain(assessed, context.rules, today)
     served = _aliases(context, assessed, configuration)
     row = assessed.iloc[0]
-    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
+    digest = settings.digest
     held = hold_back(
         assessed,
         settings.defender,
@@ -69,7 +67,8 @@ def explain_function(context: Context, text: str) -> JobResult:
         own_function=own_function(os.environ, arn.partition, context.aws.central_account_id),
     )
     accounts = list_accounts(context.aws, settings.organization)
-    outside = _outside(arn, accounts, settings.organization)
+    unit = (arn.account_id, arn.region)
+    outside = out_of_scope([unit], accounts, settings.organization).get(unit, "")
     guards = {**held.guards, text: "out_of_scope"} if outside else held.guards
     plan = make_plan(
         _in_waves(context, assessed, accounts),
@@ -116,20 +115,6 @@ def _parsed(context: Context, text: str) -> FunctionArn:
     if arn.region not in context.session.get_available_regions("lambda", partition_name=partition):
         raise BadInput(f"{text}: AWS Lambda has no region '{arn.region}' in the partition '{partition}'")
     return arn
-
-
-def _outside(arn: FunctionArn, accounts: pd.DataFrame, organization: OrganizationSettings) -> str:
-    """Return why no run sweeps a function's account and region, "" where it does."""
-    account = accounts[accounts["account_id"] == arn.account_id]
-    if account.empty:
-        return f"the organization has no account {arn.account_id}"
-    if not account["in_scope"].item():
-        return str(account["detail"].item())
-    if account["state"].item() != ACTIVE:
-        return f"account state {account['state'].item()}"
-    if organization.regions != "enabled" and arn.region not in organization.regions:
-        return f"organization.regions has no {arn.region}"
-    return ""
 
 
 def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) -> pd.DataFrame:

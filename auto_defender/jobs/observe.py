@@ -35,7 +35,7 @@ def observe(context: Context) -> Observation:
 def organization_accounts(context: Context) -> pd.DataFrame:
     """Return the organization's accounts (scanner/organization/accounts.py)."""
     with context.stage("accounts"):
-        accounts = list_accounts(context.aws, context.configuration.organization)
+        accounts = list_accounts(context.aws, context.configuration.organization, context.deadline)
     log.info("%d accounts, %d in scope", len(accounts), int(accounts["in_scope"].sum()))
     return accounts
 

@@ -12,7 +12,6 @@ from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import Plan, make_plan
-from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import LIMITS, own_function, save_state
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
@@ -55,8 +54,7 @@ class PlannedRun:
 def plan_run(context: Context, observed: Observation, watched: HealthReport) -> PlannedRun:
     """Plan a change for every eligible function that may be changed now."""
     settings, partition = context.configuration, context.aws.partition
-    digest = configuration_digest(settings.defender, settings.risk, settings.rollout)
-    now = datetime.now(UTC).replace(microsecond=0)
+    digest, now = settings.digest, datetime.now(UTC).replace(microsecond=0)
     with context.stage("plan"):
         held_back = hold_back(
             observed.functions,

@@ -9,6 +9,7 @@ from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
+from remediator.journal.upgrade import upgrade
 from remediator.rollout.lock import RunLock
 from reports.run_files import begin_run
 
@@ -18,18 +19,19 @@ def roll_back(
 ) -> JobResult:
     """Roll changes back, or show in a dry run what would be rolled back."""
     settings = context.configuration
-    undos = select(context.store, run_ids, function_arns)
     with (
         RunLock(context.store, context.run_id) if apply else nullcontext() as lock,
         context.writing("rollback"),
     ):
-        if lock is not None:
+        if lock:
             begin_run(context.store, context.run_id, context.mode)
+            upgrade(context.store)
+        undos = select(context.journals, run_ids, function_arns)
         rolled_back = rollback(
             undos,
             context.aws,
             settings.defender,
-            store=context.store,
+            journals=context.journals,
             run_id=context.run_id,
             lock=lock,
             stop=context.stop,

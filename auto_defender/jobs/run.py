@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -13,6 +14,7 @@ from auto_defender.job_result import JobResult, exit_code, rollout_lines, run_te
 from auto_defender.jobs.health import watch
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
+from auto_defender.jobs.scope import unlisted, within_scope
 from auto_defender.notify.security_hub import update_security_hub
 from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
@@ -22,6 +24,7 @@ from remediator.execution.recover import resolve_open_runs
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, deferred_plan
 from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.upgrade import upgrade
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import own_function, state_unreadable
 from remediator.rollout.lock import RunLock, Step
@@ -55,18 +58,19 @@ def run_lock(context: Context, step: Step = "whole") -> AbstractContextManager[R
 
 
 def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
-    """Resolve the changes that killed runs left open, before anything new begins.
+    """Take over what an earlier release left, and resolve the changes of killed runs, before anything new begins.
 
-    Raise StoreFailed where this run's own files could not be written.
+    Raise StoreFailed where this run's own files can't be written.
     """
     if lock is None:
         return ApplyResult(changes_frame(()), None)
     begin_run(context.store, context.run_id, context.mode)
+    upgrade(context.store)
     with context.writing("resolve"):
         return resolve_open_runs(
             context.aws,
             context.configuration.defender,
-            store=context.store,
+            journals=context.journals,
             lock=lock,
             switches=context.switches,
             stop=context.stop,
@@ -147,15 +151,19 @@ def preflighted(context: Context, planned: PlannedRun) -> pd.DataFrame:
 
 
 def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool = False) -> ApplyResult:
-    """Make a plan's changes under the lock."""
+    """Make a plan's changes under the lock, but none that is out of scope by now."""
     settings = context.configuration
+    try:
+        plan, outside = within_scope(context, plan)
+    except BadInput as error:
+        return unlisted(context, plan, error)
     with context.writing("apply"):
-        return apply_plan(
+        applied = apply_plan(
             plan,
             context.aws,
             context.rules,
             settings.rollout,
-            store=context.store,
+            journals=context.journals,
             lock=lock,
             run_id=context.run_id,
             approved=approved,
@@ -165,6 +173,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             deadline=context.deadline,
             progress=context.display.changed,
         )
+    return replace(applied, changes=pd.concat([outside, applied.changes], ignore_index=True))
 
 
 def finish(

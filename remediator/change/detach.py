@@ -26,14 +26,12 @@ from scanner.settings import EXEC_WRAPPER
 class DetachContext:
     """What all rollbacks of a run share.
 
-    run_id: the rollback's own. record_intents: makes intents durable. record_undone: marks the changes that an intent
-    undoes, in the journals of their runs. dry_run: send nothing.
+    run_id: the rollback's own. record_intents: makes intents durable. dry_run: send nothing.
     """
 
     run: ChangeContext
     run_id: str
     record_intents: Callable[[Sequence[Intent]], None]
-    record_undone: Callable[[Intent], None]
     dry_run: bool
 
 
@@ -73,13 +71,13 @@ def detach(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
     intent = _intent(context.run_id, intent_id, removal)
     context.record_intents([intent])
     update = yield from send(Update(_effect(context.run, intent), removal.read, removal.after))
-    return _finish(context.run, context.record_undone, intent, update, removal.detail)
+    return _finish(context.run, intent, update, removal.detail)
 
 
-def resume_detach(run: ChangeContext, record_undone: Callable[[Intent], None], intent: Intent) -> Steps:
+def resume_detach(run: ChangeContext, intent: Intent) -> Steps:
     """Find out how a rollback of a killed run ended. Nothing is sent again."""
     update = yield from verify_outcome(_effect(run, intent))
-    return _finish(run, record_undone, intent, update, "")
+    return _finish(run, intent, update, "")
 
 
 def _effect(run: ChangeContext, intent: Intent) -> Effect:
@@ -132,7 +130,6 @@ def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
 
 def _finish(
     run: ChangeContext,
-    record_undone: Callable[[Intent], None],
     intent: Intent,
     update: UpdateResult,
     detail: str,
@@ -141,7 +138,6 @@ def _finish(
         return refused(update.error, 1, intent)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
-        record_undone(intent)
         text = "; ".join(filter(None, (detail, still_tagged)))
         return ChangeResult("rolled_back", text, 1, intent, accepted=True)
     if update.status == "failed":

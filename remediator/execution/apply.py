@@ -17,7 +17,7 @@ from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import count_protections
 from remediator.journal.failures import remember
-from remediator.journal.journal import Journal
+from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import LIMITS, Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
@@ -25,7 +25,6 @@ from remediator.rollout.waves import count_changes
 from remediator.settings import RolloutSettings
 from scanner.core.errors import GuardStop
 from scanner.risk.rules import Rules
-from storage.protocol import Store
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def apply_plan(
     rules: Rules,
     rollout: RolloutSettings,
     *,
-    store: Store,
+    journals: Journals,
     lock: RunLock,
     run_id: str,
     approved: bool = False,
@@ -65,19 +64,17 @@ def apply_plan(
     deadline: the time.monotonic() moment by which this returns; what is not settled then stays open in the
     journal. progress(done, total). Raises InternalError (WrongAccount) after what is in flight has settled.
     """
-    stopping = threading.Event()
-    journal = Journal(store, run_id)
+    stopping, store = threading.Event(), journals.store
+    journal = journals.open(run_id)
     validator = ChangeValidator(
         rules, run_id, journal.record_intents, datetime.now(UTC).date(), approved=approved
     )
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
     run = ChangeContext(aws, rules.defender, stopping, deadline, partial(guards.count, tried=1))
-    # Entries that an aborted attempt of this run has written keep their ids.
-    earlier = len(journal.resume())
     context = AttachContext(run, validator, journal.record_outcomes, own_function)
 
     def begin(number: int) -> Steps:
-        return attach(context, plan.changes[number], f"{earlier}.{number}")
+        return attach(context, plan.changes[number], f"{journal.prefix}.{number}")
 
     executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(plan.changes, begin)

@@ -15,12 +15,12 @@ from remediator.execution.apply import ApplyResult
 from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import count_protections
-from remediator.journal.journal import Journal, open_runs, record_undone
+from remediator.journal.journal import open_runs
+from remediator.journal.journals import Journals
 from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
 from remediator.rollout.waves import count_changes
 from scanner.settings import DefenderSettings
-from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def resolve_open_runs(
     aws: Aws,
     defender: DefenderSettings,
     *,
-    store: Store,
+    journals: Journals,
     lock: RunLock,
     switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
@@ -39,12 +39,12 @@ def resolve_open_runs(
 
     Returns the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
     AWS accepted is finished and tagged, one that it did not is closed. What can't be determined now stays open.
-    Raises BadInput for a journal that can't be read.
     """
-    journals = {run_id: Journal(store, run_id) for run_id in open_runs(store)}
+    store = journals.store
+    opened = {run_id: journals.open(run_id) for run_id in open_runs(store)}
     intents = []
-    for run_id, journal in journals.items():
-        found = [entry.intent for entry in journal.resume() if entry.outcome is None]
+    for run_id, journal in opened.items():
+        found = [entry.intent for entry in journal.entries if entry.outcome is None]
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
         intents += found
     stopping = threading.Event()
@@ -54,20 +54,20 @@ def resolve_open_runs(
     def begin(number: int) -> Steps:
         intent = intents[number]
         if intent.action == "rollback":
-            return resume_detach(run, partial(record_undone, store), intent)
+            return resume_detach(run, intent)
         return resume_attach(run, intent)
 
-    executor = Executor(journals, guards, stopping, stop=stop, deadline=deadline)
+    executor = Executor(opened, guards, stopping, stop=stop, deadline=deadline)
     rows = executor.run(intents, begin)
-    for journal in journals.values():
+    for journal in opened.values():
         journal.close()
     rows_of = {
         run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
-        for run_id in journals
+        for run_id in opened
     }
     now = datetime.now(UTC)
     unkept = save_state(
-        *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in journals),
+        *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in opened),
         lambda: count_changes(store, rows),
     )
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

@@ -10,13 +10,13 @@ import pandas as pd
 from remediator.execution.results import changes_frame
 from remediator.execution.rollback import rollback
 from remediator.journal.history import undo_each
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import RunLock
 from scanner.aws.caller import Aws
 from scanner.core.errors import GuardStop
 from scanner.settings import DefenderSettings
-from storage.protocol import Store
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def roll_back_regressed(
     aws: Aws,
     defender: DefenderSettings,
     *,
-    store: Store,
+    journals: Journals,
     run_id: str,
     lock: RunLock,
     now: datetime,
@@ -65,18 +65,18 @@ def roll_back_regressed(
         return report
     at = now.isoformat(timespec="seconds")
     put_in_quarantine(
-        store,
+        journals.store,
         [
             Quarantined(one.function_arn, at, run_id, f"regressed since run {one.run_id}: {one.why}", True)
             for one in regressed
         ],
     )
-    undos = undo_each(store, {one.function_arn: one.run_id for one in regressed})
+    undos = undo_each(journals, {one.function_arn: one.run_id for one in regressed})
     rolled_back = rollback(
         undos,
         aws,
         defender,
-        store=store,
+        journals=journals,
         run_id=run_id,
         lock=lock,
         stop=stop,

@@ -14,12 +14,11 @@ from remediator.execution.apply import ApplyResult
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import forget
-from remediator.journal.journal import Journal, record_undone
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
 from scanner.settings import DefenderSettings
-from storage.protocol import Store
 
 
 def rollback(
@@ -27,7 +26,7 @@ def rollback(
     aws: Aws,
     defender: DefenderSettings,
     *,
-    store: Store,
+    journals: Journals,
     run_id: str,
     lock: RunLock | None,
     stop: threading.Event | None = None,
@@ -40,14 +39,13 @@ def rollback(
     What is removed is put in quarantine first, so that the next run does not add it again. The kill switch and the
     failure breaker stop protection, not rollback. stop, deadline, progress: as for apply_plan.
     """
-    stopping = threading.Event()
-    journal = Journal(store, run_id)
+    stopping, store = threading.Event(), journals.store
+    journal = journals.open(run_id)
     guards = Guards((lock.check,) if lock else ())
     context = DetachContext(
         ChangeContext(aws, defender, stopping, deadline, partial(guards.count, tried=1)),
         run_id,
         journal.record_intents,
-        partial(record_undone, store),
         dry_run=lock is None,
     )
     if lock:
@@ -55,10 +53,8 @@ def rollback(
         going = [undo.function_arn for undo in undos if undo.intents]
         put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
 
-    earlier = len(journal.resume()) if lock else 0
-
     def begin(number: int) -> Steps:
-        return detach(context, undos[number], f"{earlier}.{number}")
+        return detach(context, undos[number], f"{journal.prefix}.{number}")
 
     executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(undos, begin)

@@ -3,17 +3,17 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from remediator.change.records import Undo
-from remediator.journal.journal import Entry, Journal, runs_since, runs_with_journal
-from remediator.journal.store import run_folder
+from remediator.journal.journal import Entry
+from remediator.journal.journals import Journals
+from remediator.journal.store import started_at
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
-from storage.protocol import Store
 
 
-def select(store: Store, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
+def select(journals: Journals, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
     """Return what `rollback --run … --function …` is to remove, one Undo a function, by ARN.
 
     Raises BadInput for what is no run id or no function's ARN, and for a run without a journal.
@@ -23,32 +23,30 @@ def select(store: Store, runs: Collection[str], function_arns: Collection[str]) 
             raise BadInput(
                 f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME"
             )
+    first = min((started_at(run_id).date() for run_id in runs), default=None)
     for run_id in runs:
-        if store.read(f"{run_folder(run_id)}/journal.jsonl") is None:
-            raise BadInput(f"run {run_id} has no journal in {store.url('runs')}: it changed nothing there")
-    journalled = runs_with_journal(store)
-    oldest = "" if function_arns else min(runs, default="")
-    history = _by_function(store, [run_id for run_id in journalled if run_id >= oldest])
+        if not journals.exists(run_id):
+            raise BadInput(f"run {run_id} has no journal: it changed nothing")
+    history = _by_function(journals.history(None if function_arns else first))
     asked = set(function_arns) | {
         arn for arn, entries in history.items() if any(entry.intent.run_id in runs for entry in entries)
     }
     return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
 
 
-def undo_each(store: Store, runs: Mapping[str, str]) -> list[Undo]:
+def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
     """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
-    oldest = min(runs.values(), default="")
-    history = _by_function(store, [run_id for run_id in runs_with_journal(store) if run_id >= oldest])
+    first = min((started_at(run_id).date() for run_id in runs.values()), default=None)
+    history = _by_function(journals.history(first)) if runs else {}
     return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
-def _by_function(store: Store, runs: Sequence[str]) -> Mapping[str, Sequence[Entry]]:
+def _by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
     """Return every function's changes, the newest first, without rollbacks and what was never made."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
-    for run_id in reversed(runs):
-        for entry in reversed(Journal(store, run_id).entries()):
-            if entry.in_effect or entry.undone_by:
-                history[entry.intent.function_arn].append(entry)
+    for entry in reversed(entries):
+        if entry.in_effect or entry.undone_by:
+            history[entry.intent.function_arn].append(entry)
     return history
 
 
@@ -94,25 +92,22 @@ class Changed:
     ended: datetime
 
 
-def changed_since(store: Store, moment: datetime) -> list[Changed]:
-    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN.
-
-    Raises BadInput for a journal that can't be read.
-    """
+def changed_since(journals: Journals, moment: datetime) -> list[Changed]:
+    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN."""
     found: dict[str, Changed] = {}
-    for run_id in runs_since(store, moment):
-        for entry in Journal(store, run_id).entries():
-            if not entry.in_effect or entry.ended is None or entry.ended < moment:
-                continue
-            intent = entry.intent
-            found[intent.function_arn] = Changed(
-                intent.account_id,
-                intent.region,
-                intent.function_name,
-                intent.function_arn,
-                run_id,
-                intent.wave,
-                entry.begun,
-                entry.ended,
-            )
+    # A run changes things for hours at most after its start, which its id begins with.
+    for entry in journals.history(moment.date() - timedelta(days=1)):
+        if not entry.in_effect or entry.ended is None or entry.ended < moment:
+            continue
+        intent = entry.intent
+        found[intent.function_arn] = Changed(
+            intent.account_id,
+            intent.region,
+            intent.function_name,
+            intent.function_arn,
+            intent.run_id,
+            intent.wave,
+            entry.begun,
+            entry.ended,
+        )
     return [found[arn] for arn in sorted(found)]

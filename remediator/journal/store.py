@@ -1,7 +1,7 @@
 """The state files that runs leave each other.
 
-Paths: state/lock/N.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
-state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
+Paths: state/format.json, state/lock.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
+state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), journals/RUN_ID/00001.jsonl.
 """
 
 import json

@@ -14,14 +14,18 @@ from scanner.settings import EXEC_WRAPPER
 
 # Some 40,000 changes: more than anyone approves at once.
 MAX_PLAN_BYTES = 50_000_000
+# rollout.dry_run is the command's; `doctor` alone reads organization.stack_set.
+_NO_DECISION = {"dry_run", "stack_set"}
 
 
 def configuration_digest(*sections: BaseModel) -> str:
-    """Digest what decides over changes (the sections defender, risk and rollout), but not rollout.dry_run.
+    """Digest sections of the configuration, without the keys that decide over no change.
 
+    Keys at their default are left out, so that a version with new keys accepts what was made before it. A default that
+    another version has changed is not noticed here: the recheck before each change uses the new one.
     The configuration holds secrets, and a plan is handed around: key stretching keeps them from being guessed.
     """
-    data = [section.model_dump(exclude={"dry_run"}) for section in sections]
+    data = [section.model_dump(exclude=_NO_DECISION, exclude_defaults=True) for section in sections]
     text = json.dumps(data, sort_keys=True, default=_plain)
     # OWASP password storage cheat sheet: PBKDF2-HMAC-SHA256 with 600,000 iterations.
     return hashlib.pbkdf2_hmac("sha256", text.encode(), b"auto-defender plan", 600_000).hex()
@@ -51,7 +55,7 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
         raise BadInput(f"{source}: expired on {plan.expires:%Y-%m-%d %H:%M} UTC; {again}")
     if plan.config_digest != config_digest:
         raise BadInput(
-            f"{source}: made under another configuration (defender, risk or rollout differ); {again}"
+            f"{source}: made under another configuration (defender, risk, rollout or organization differ); {again}"
         )
     return plan
 

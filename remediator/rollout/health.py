@@ -15,6 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from remediator.journal.history import Changed, changed_since
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
 from remediator.rollout.metrics import Figures, read_figures
 from remediator.settings import HealthSettings
@@ -134,7 +135,7 @@ def observe_health(
     settings: HealthSettings,
     sweep: SweepSettings,
     *,
-    store: Store,
+    journals: Journals,
     assessed: pd.DataFrame,
     now: datetime,
     deadline: float | None = None,
@@ -145,7 +146,7 @@ def observe_health(
     """
     if not settings.enabled:
         return ()
-    changed = changed_since(store, now - timedelta(hours=settings.hours))
+    changed = changed_since(journals, now - timedelta(hours=settings.hours))
     bare = _bare(assessed, {one.function_name for one in changed}, aws.partition)
     changed = [one for one in changed if one.function_arn not in bare]
     figures = read_figures(changed, aws, sweep, hours=settings.hours, now=now, deadline=deadline)

@@ -1,7 +1,8 @@
 """The run lock: one writing run at a time. It expires when its holder dies, and is then taken over.
 
-Each holder creates the next file of state/lock/; creating is exclusive, so of several takers one wins. A holder
-rewrites only its own file, to renew it, and has lost the lock when a higher one is there.
+state/lock.json names the holder and has a number that each taking raises; a released lock keeps it, so that no number
+is ever used twice. Every write of the file is conditional on what was read: of several takers one wins, and a holder
+that was suspended can't renew what another has taken meanwhile.
 
 A run may be spread over several processes, its steps: the first takes the lock, each renews it while it works, the
 last releases it. Between two steps nobody renews it, so they must follow each other before it expires.
@@ -11,23 +12,51 @@ import json
 import logging
 import os
 import re
+import secrets
 import socket
 import threading
-import time
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
+from scanner.core.clock import uptime
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
 from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
-_FOLDER = "state/lock/"
+LOCK = "state/lock.json"
+# Where releases before 0.2 keep theirs: one file a number. A run of theirs may be under way during an upgrade.
+_FORMER = "state/lock/"
+_FORMER_NAME = re.compile(_FORMER + r"[0-9]{8}\.json")
 # Long enough for a store that answers slowly, short enough that the next hourly run takes over.
 EXPIRES = timedelta(minutes=5)
 # Which part of its run a process is: all of it, or the first step of several, one between, or the last.
 Step = Literal["whole", "first", "middle", "last"]
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """The content of the lock file. nonce: makes each writing of it unique."""
+
+    run_id: str
+    host: str
+    pid: int
+    until: AwareDatetime
+    number: int = 0
+    released: bool = False
+    nonce: str = ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A lock file as read; tag "": there is none yet under today's name."""
+
+    holder: _Holder
+    tag: str
 
 
 class RunLock:
@@ -42,40 +71,37 @@ class RunLock:
         raises.
         """
         self._store = store
+        self._run_id = run_id
         self._step = step
         self._expires = expires
-        self._holder = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid()}
         self._number = 0
-        self._renewed = 0.0
+        self._tag = ""
+        self._until = datetime.now(UTC)
+        self._renewed = uptime()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="run-lock", daemon=True)
 
     def __enter__(self) -> Self:
         """Acquire the lock, from a dead holder if need be, or resume it as a further step of its run."""
-        last = self._last()
-        if self._step != "whole" and self._is_ours(last):
-            self._number = last
-            self._renew()
+        found = self._read()
+        if self._step != "whole" and found and self._is_ours(found):
+            self._number, self._tag = found.holder.number, found.tag
+            if not self._renew():
+                self._number = 0
         elif self._step in {"whole", "first"}:
-            self._take(last)
+            self._take(found)
         self._thread.start()
         return self
 
-    def _take(self, last: int) -> None:
-        if last:
-            self._refuse_while_held(last)
-        self._number = last + 1
-        taken = self._store.create_exclusive(self._path(self._number), self._body())
-        if not taken or self._last() != self._number:
-            if taken:
-                self._store.delete(self._path(self._number))
+    def _take(self, found: _Found | None) -> None:
+        if found:
+            _refuse_while_held(found.holder)
+        self._number = (found.holder.number if found else 0) + 1
+        self._tag = found.tag if found else ""
+        if not self._write():
             raise GuardStop(
                 "lock", "another run took the lock just now", "Wait until it has ended, then run again"
             )
-        self._renewed = time.monotonic()
-        for path in self._files():
-            if _number(path) < self._number:
-                self._store.delete(path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -83,18 +109,17 @@ class RunLock:
         """Release the lock; the next run need not wait. A step that ended well leaves it to the next one."""
         self._released.set()
         self._thread.join()
-        continues = self._step == "middle" or (self._step == "first" and error is None)
+        if self._step == "middle" or (self._step == "first" and error is None) or not self._number:
+            return
         try:
-            if not continues and self._number and self._last() == self._number:
-                self._store.delete(self._path(self._number))
+            self._write(released=True)
         except AutoDefenderError as failure:  # the run has ended and is reported; its lock expires by itself
             log.warning("failed to release the run lock, it expires by itself: %s", failure)
 
     def held_by(self) -> tuple[str, datetime] | None:
         """Return the run that holds the lock, and until when without a renewal; None where it is free."""
-        last = self._last()
-        found = self._holder_of(last) if last else None
-        return (str(found[0].get("run_id")), found[1]) if found else None
+        found = self._read()
+        return (found.holder.run_id, found.holder.until) if found and not found.holder.released else None
 
     def check(self) -> None:
         """Raise GuardStop where the lock was lost, or may have been because it could not be renewed in time."""
@@ -103,80 +128,91 @@ class RunLock:
         if self._expired():
             raise GuardStop("lock", "the lock could not be renewed and has expired", "Run again")
         try:
-            last = self._last()
+            found = self._read()
         except AutoDefenderError as error:
             raise GuardStop(
                 "lock", f"it could not be read ({error})", "Restore access to it, then run again"
             ) from error
-        if last != self._number:
+        if not found or not self._is_ours(found):
             raise GuardStop(
                 "lock", "another run has taken the lock over", "Wait until it has ended, then run again"
             )
 
     def _expired(self) -> bool:
-        return time.monotonic() - self._renewed > self._expires.total_seconds()
+        # By both clocks: a suspended virtual machine may stop the one, and a correction of the time moves the other.
+        return uptime() - self._renewed > self._expires.total_seconds() or datetime.now(UTC) >= self._until
 
     def _keep(self) -> None:
         while not self._released.wait(self._expires.total_seconds() / 5):
             try:
-                if self._expired() or self._last() != self._number:
-                    return  # another run holds it by now; check() reports that
-                self._renew()
+                if self._expired() or not self._renew():
+                    return  # another run may hold it by now; check() reports that
             except AutoDefenderError as error:
                 log.warning("the run lock could not be renewed: %s", error)
 
-    def _renew(self) -> None:
-        started = time.monotonic()
-        self._store.write(self._path(self._number), self._body(), "application/json")
-        self._renewed = started
+    def _renew(self) -> bool:
+        """Renew the lock; return False where another run has taken it. Steps of one run renew it beside each other."""
+        while not self._write():
+            found = self._read()
+            if not found or not self._is_ours(found):
+                return False
+            self._tag = found.tag
+        return True
 
-    def _is_ours(self, number: int) -> bool:
-        found = self._holder_of(number) if number else None
-        return found is not None and found[0].get("run_id") == self._holder["run_id"]
-
-    def _holder_of(self, number: int) -> tuple[dict[str, Any], datetime] | None:
-        """Read who holds a lock, and until when; None where it was released since it was listed."""
-        text = self._store.read(self._path(number))
-        if text is None:
-            return None
-        try:
-            holder = json.loads(text)
-            return holder, datetime.fromisoformat(holder["until"]).astimezone(UTC)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise BadInput(f"{self._store.url(self._path(number))}: not a lock file; delete it") from None
-
-    def _refuse_while_held(self, number: int) -> None:
-        found = self._holder_of(number)
-        if found is None:
-            return
-        holder, until = found
-        if datetime.now(UTC) < until:
-            raise GuardStop(
-                "lock",
-                f"run {holder.get('run_id')} on {holder.get('host')} (process {holder.get('pid')}) is under way",
-                f"Wait until it has ended; if it died, its lock is free at {until:%H:%M:%S} UTC",
-            )
-        log.warning(
-            "taking the lock over from run %s, which has ended without releasing it", holder.get("run_id")
+    def _write(self, *, released: bool = False) -> bool:
+        """Write the file if it is the one last read or written, and return whether it was."""
+        started, until = uptime(), datetime.now(UTC) + self._expires
+        holder = _Holder(
+            self._run_id,
+            socket.gethostname(),
+            os.getpid(),
+            until,
+            self._number,
+            released,
+            secrets.token_hex(8),
         )
+        body = (
+            json.dumps({**asdict(holder), "until": until.isoformat(timespec="milliseconds")}).encode() + b"\n"
+        )
+        tag = self._store.replace(LOCK, body, self._tag) if self._tag else self._store.create(LOCK, body)
+        if tag is None:
+            return False
+        self._tag, self._renewed, self._until = tag, started, until
+        return True
 
-    def _last(self) -> int:
-        return max(map(_number, self._files()), default=0)
+    def _is_ours(self, found: _Found) -> bool:
+        holder = found.holder
+        ours = holder.run_id == self._run_id and self._number in (0, holder.number)
+        return ours and not holder.released and bool(found.tag)
 
-    def _files(self) -> list[str]:
-        return [
-            path
-            for path in self._store.list(_FOLDER)
-            if re.fullmatch(r"\d{8}\.json", path.removeprefix(_FOLDER))
-        ]
+    def _read(self) -> _Found | None:
+        found = self._store.read_tagged(LOCK)
+        return _Found(_parsed(found.body, self._store.url(LOCK)), found.tag) if found else self._former()
 
-    def _path(self, number: int) -> str:
-        return f"{_FOLDER}{number:08}.json"
+    def _former(self) -> _Found | None:
+        """Return the newest lock that an earlier release has left, None where there is none."""
+        paths = [path for path in self._store.list(_FORMER) if _FORMER_NAME.fullmatch(path)]
+        body = self._store.read(paths[-1]) if paths else None
+        if body is None:
+            return None
+        number = paths[-1].removeprefix(_FORMER).removesuffix(".json")
+        return _Found(replace(_parsed(body, self._store.url(paths[-1])), number=int(number)), "")
 
-    def _body(self) -> bytes:
-        until = (datetime.now(UTC) + self._expires).isoformat(timespec="milliseconds")
-        return json.dumps({**self._holder, "until": until}).encode() + b"\n"
+
+def _parsed(body: bytes, source: str) -> _Holder:
+    try:
+        return TypeAdapter(_Holder).validate_json(body)
+    except ValidationError:
+        raise BadInput(f"{source}: not a lock file; delete it") from None
 
 
-def _number(path: str) -> int:
-    return int(path.removeprefix(_FOLDER).removesuffix(".json"))
+def _refuse_while_held(holder: _Holder) -> None:
+    if holder.released:
+        return
+    if datetime.now(UTC) < holder.until:
+        raise GuardStop(
+            "lock",
+            f"run {holder.run_id} on {holder.host} (process {holder.pid}) is under way",
+            f"Wait until it has ended; if it died, its lock is free at {holder.until.astimezone(UTC):%H:%M:%S} UTC",
+        )
+    log.warning("taking the lock over from run %s, which has ended without releasing it", holder.run_id)

@@ -53,5 +53,5 @@ class RunResult:
 
     @property
     def folder(self) -> str:
-        """Return the run's folder in the store: runs/YYYY/MM/DD/RUN_ID, which also has its journal."""
+        """Return the run's folder in the store: runs/YYYY/MM/DD/RUN_ID."""
         return run_folder(self.run_id)

@@ -1,7 +1,7 @@
 """The organization's accounts, their OU paths, and which of them are in scope."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 from botocore.exceptions import ClientError
 
 from scanner.aws.caller import Aws
-from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
+from scanner.aws.errors import BrokenAnswer, Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.aws.pagination import EndlessPages, pages
 from scanner.core.errors import BadInput
 from scanner.settings import OrganizationSettings
@@ -34,22 +34,22 @@ class _Tree:
     parents: dict[str, str] = field(default_factory=dict)
 
 
-def list_accounts(aws: Aws, settings: OrganizationSettings) -> pd.DataFrame:
+def list_accounts(aws: Aws, settings: OrganizationSettings, deadline: float | None = None) -> pd.DataFrame:
     """Return every account of the organization, one row each, by account id.
 
     Columns: account_id, account_name, ou_path (names from the root down, joined by "/"), state (Organizations'
     AccountState), in_scope (bool), detail (why an account is out of scope), ou_ids (ids from the root down, joined by
     one space).
 
-    Raises BadInput where Organizations refuses, where no account is in scope, or where the configuration names an
+    deadline: a time.monotonic() moment. Raises BadInput where Organizations refuses, where no account is in scope, or where the configuration names an
     OU that the organization does not have: a misspelt exclusion must not mean that nothing is excluded.
     """
     try:
-        listed = list(_pages(aws, "list_accounts", "Accounts"))
-        tree = _tree(aws, listed)
+        listed = list(_pages(aws, "list_accounts", "Accounts", deadline))
+        tree = _tree(aws, listed, deadline)
     except ClientError as error:
         raise BadInput(_refused(error)) from None
-    except (Throttled, TimedOut, Unreachable) as error:
+    except (Throttled, TimedOut, Unreachable, BrokenAnswer) as error:
         raise BadInput(f"the organization's accounts could not be listed: {error}; try again later") from None
     _check_ous(settings, tree)
     rows = [_row(account, tree, settings) for account in listed]
@@ -59,6 +59,31 @@ def list_accounts(aws: Aws, settings: OrganizationSettings) -> pd.DataFrame:
             f"no active account is in scope ({len(accounts)} listed); look at organization.include_ous and exclude_*"
         )
     return accounts
+
+
+def out_of_scope(
+    units: Iterable[tuple[str, str]], accounts: pd.DataFrame, settings: OrganizationSettings
+) -> dict[tuple[str, str], str]:
+    """Return why no run sweeps or changes a unit, for those of the units (account id, region) that are out of scope.
+
+    accounts: from list_accounts. Opt-outs are not looked at: the risk engine does that.
+    """
+    listed = {account.account_id: account for account in accounts.itertuples(index=False)}
+    reasons = {unit: _outside(*unit, listed.get(unit[0]), settings) for unit in units}
+    return {unit: reason for unit, reason in reasons.items() if reason}
+
+
+def _outside(account_id: str, region: str, account: Any, settings: OrganizationSettings) -> str:
+    """Return why a unit is out of scope, "" where it is not. account: its row of list_accounts, None where it has none."""
+    if account is None:
+        return f"the organization has no account {account_id}"
+    if not account.in_scope:
+        return str(account.detail)
+    if account.state != ACTIVE:
+        return f"account state {account.state}"
+    if settings.regions != "enabled" and region not in settings.regions:
+        return f"organization.regions has no {region}"
+    return ""
 
 
 def _refused(error: ClientError) -> str:
@@ -71,17 +96,19 @@ def _refused(error: ClientError) -> str:
     )
 
 
-def _pages(aws: Aws, method: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+def _pages(
+    aws: Aws, method: str, key: str, deadline: float | None, **parameters: Any
+) -> Iterator[dict[str, Any]]:
     """Yield the items of every page."""
     where = (aws.central_account_id, aws.home_region, "organizations", method)
     try:
-        for page in pages(aws, *where, **parameters):
+        for page in pages(aws, *where, deadline=deadline, **parameters):
             yield from page[key]
     except EndlessPages:
         raise BadInput(f"organizations {method}: the same page came twice; try again later") from None
 
 
-def _tree(aws: Aws, listed: list[dict[str, Any]]) -> _Tree:
+def _tree(aws: Aws, listed: list[dict[str, Any]], deadline: float | None) -> _Tree:
     """Read the OUs from the root down, and their accounts only where ListAccounts did not return their Paths."""
     tree = _Tree()
     for account in listed:
@@ -89,17 +116,18 @@ def _tree(aws: Aws, listed: list[dict[str, Any]]) -> _Tree:
             tree.parents[account["Id"]] = _parent_in(account["Paths"][0])
     list_members = len(tree.parents) < len(listed)
     todo = deque(
-        (root["Id"], _Ou((root["Name"],), (root["Id"],))) for root in _pages(aws, "list_roots", "Roots")
+        (root["Id"], _Ou((root["Name"],), (root["Id"],)))
+        for root in _pages(aws, "list_roots", "Roots", deadline)
     )
     while todo:
         ou_id, ou = todo.popleft()
         tree.ous[ou_id] = ou
         for child in _pages(
-            aws, "list_organizational_units_for_parent", "OrganizationalUnits", ParentId=ou_id
+            aws, "list_organizational_units_for_parent", "OrganizationalUnits", deadline, ParentId=ou_id
         ):
             todo.append((child["Id"], _Ou((*ou.names, child["Name"]), (*ou.ids, child["Id"]))))
         if list_members:
-            for account in _pages(aws, "list_accounts_for_parent", "Accounts", ParentId=ou_id):
+            for account in _pages(aws, "list_accounts_for_parent", "Accounts", deadline, ParentId=ou_id):
                 tree.parents[account["Id"]] = ou_id
     return tree
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from remediator.journal.store import run_folder
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Organization
 
 EXECUTION_TIMEOUT_SEC = 300.0
@@ -116,13 +117,15 @@ class Machine:
         return output
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        body = self.root("s3").get_object(Bucket=self.bucket, Key=f"latest/{name}")["Body"].read()
-        return list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
+        return list(csv.DictReader(io.StringIO(self.read(f"latest/{name}").decode("utf-8-sig"))))
 
     def summary(self) -> dict[str, Any]:
-        body = self.root("s3").get_object(Bucket=self.bucket, Key="latest/summary.json")["Body"].read()
-        summary: dict[str, Any] = json.loads(body)
+        summary: dict[str, Any] = json.loads(self.read("latest/summary.json"))
         return summary
+
+    def read(self, key: str) -> bytes:
+        body: bytes = self.root("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
 
     def keys(self, prefix: str) -> list[str]:
         listed = self.root("s3").list_objects_v2(Bucket=self.bucket, Prefix=prefix)
@@ -198,10 +201,8 @@ def test_a_run_in_batches_protects_and_leaves_nothing_behind(machine: Machine) -
         client = machine.organization.emulator.root(machine.organization.members[name], "lambda", REGIONS[0])
         (layer,) = client.get_function_configuration(FunctionName=f"{name}-orders")["Layers"]
         assert layer["Arn"] == f"arn:aws:lambda:{REGIONS[0]}:{machine.organization.central}:layer:{LAYER}:1"
-    assert machine.keys("state/lock/") == machine.keys("state/batches/") == machine.keys("state/open/") == []
-    assert (
-        len([key for key in machine.keys("runs/") if brief["run_id"] in key and "journal.jsonl" in key]) == 1
-    )
+    assert machine.keys("state/batches/") == machine.keys("state/open/") == []
+    assert machine.keys(f"journals/{brief['run_id']}/")
 
 
 def test_an_execution_is_refused_while_another_is_under_way(machine: Machine) -> None:
@@ -209,7 +210,7 @@ def test_an_execution_is_refused_while_another_is_under_way(machine: Machine) ->
     # What the first step of another execution leaves behind, whose batches are still to come.
     other = {"execution": "another", "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
     begun = machine.call(job="manifest", batch_size=2, **other)
-    assert len(machine.keys("state/lock/")) == 1
+    assert machine.keys("state/lock") == ["state/lock.json"]
     try:
         refused = machine.ended(machine.start())
     finally:
@@ -218,7 +219,7 @@ def test_an_execution_is_refused_while_another_is_under_way(machine: Machine) ->
     # AWS names the error by its class, GuardStop; the emulator has one name for all errors.
     assert f"run {begun['run_id']} on " in refused["cause"]
     assert "is under way" in refused["cause"]
-    assert machine.keys("state/lock/") == []
+    assert json.loads(machine.read("state/lock.json"))["released"]
 
 
 def test_a_batch_that_fails_for_good_is_reported_and_nothing_is_changed(machine: Machine) -> None:
@@ -238,5 +239,6 @@ def test_a_batch_that_fails_for_good_is_reported_and_nothing_is_changed(machine:
         client.put_function_concurrency(FunctionName=batch_function, ReservedConcurrentExecutions=2)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "tolerated_failures", 0)
     assert brief["units_expected"] == 14
-    assert {row["outcome"] for row in machine.rows("units.csv")} == {"timed_out"}
-    assert machine.keys("state/lock/") == []
+    units = machine.read(f"{run_folder(brief['run_id'])}/units.csv").decode("utf-8-sig")
+    assert {row["outcome"] for row in csv.DictReader(io.StringIO(units))} == {"timed_out"}
+    assert json.loads(machine.read("state/lock.json"))["released"]

@@ -25,8 +25,8 @@ from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
 from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
-from remediator.journal.journal import Journal, open_runs, runs_with_journal
-from remediator.journal.store import run_folder
+from remediator.journal.journal import open_runs
+from remediator.rollout.lock import LOCK
 from reports.data.read_back import read_latest
 from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError
@@ -34,11 +34,11 @@ from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan
-from tests.faults.files import check_files, check_secrets, remember
+from tests.faults.files import check_files, check_secrets, journals_in, remember
 from tests.faults.simulator import Simulator, Write, serving
 from tests.faults.truth import Truth
 from tests.unit.remediator.fake_lambda import Killed
-from tests.unit.remediator.harness import wait_briefly
+from tests.unit.remediator.harness import journal_of, wait_briefly
 from tests.unit.remediator.killing import Countdown, KilledStore
 
 Job = Callable[[Context], JobResult]
@@ -200,10 +200,8 @@ class Campaign:
         return read_latest(FolderStore(self.root))
 
     def _taken(self, write: Write, context: Context) -> None:
-        journal = FolderStore(self.root).read(f"{run_folder(write.run_id)}/journal.jsonl") or b""
-        self.truth.take(
-            write, context.rules, rolling_back=context.mode == "rollback", journal=journal.decode()
-        )
+        journal = journal_of(self.root, write.run_id)
+        self.truth.take(write, context.rules, rolling_back=context.mode == "rollback", journal=journal)
         self.result.changes += 1
 
     def _killed(self) -> str:
@@ -212,9 +210,7 @@ class Campaign:
 
     def _let_go(self) -> None:
         """Remove a lock that nobody could release, as if it had expired."""
-        store = FolderStore(self.root)
-        for path in store.list("state/lock/"):
-            store.delete(path)
+        FolderStore(self.root).delete(LOCK)
 
     def _check_error(self, error: AutoDefenderError, run_id: str, writes_before: int) -> None:
         """A run that has written ends with a report."""
@@ -243,9 +239,11 @@ class Campaign:
         store = FolderStore(self.root)
         for run_id in open_runs(store):
             self.result.violations.append(f"{run_id}: its journal is still open")
-        for run_id in runs_with_journal(store):
-            if any(entry.outcome is None for entry in Journal(store, run_id).entries()):
-                self.result.violations.append(f"{run_id}: an entry of its journal is open for ever")
+        for entry in journals_in(self.root).history():
+            if entry.outcome is None:
+                self.result.violations.append(
+                    f"{entry.intent.run_id}: an entry of its journal is open for ever"
+                )
         self.result.violations += check_secrets(self.root)
         self.result.violations += self.truth.violations
         self.result.faults.update(self.simulator.faults.drawn)
@@ -302,7 +300,7 @@ def _under_faults(campaign: Campaign, many: int) -> None:
 
 
 def _roll_back(campaign: Campaign, many: int) -> None:
-    runs = runs_with_journal(FolderStore(campaign.root))
+    runs = FolderStore(campaign.root).folders("journals/")
     rng = campaign.rng
     arns = sorted({write.arn for write in campaign.simulator.writes})
     chosen = runs if rng.random() < 0.5 else runs[-1:]

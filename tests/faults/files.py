@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remediator.journal.journal import Journal
+from remediator.journal.journals import Journals
 from remediator.journal.store import run_folder
 from scanner.risk.rules import Rules
+from scanner.settings import DefenderSettings
 from storage.folder import FolderStore
-from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS
+from tests.faults.random_organization import OWNERS_SECRET, POLICY, PUBLISHER, REGIONS, WRAPPER
 from tests.faults.simulator import Simulator
 from tests.faults.truth import assessed, layers_of, of_us
 
@@ -29,6 +30,17 @@ class Before:
     owned: Counter[str]
     functions: set[str]
     writes: int
+
+
+def journals_in(root: Path) -> Journals:
+    """Return the journals below a folder, as the campaign's configuration accepts them."""
+    layers = {
+        family: f"arn:aws:lambda:{{region}}:{PUBLISHER}:layer:twistlock-{family}:4"
+        for family in ("python", "nodejs")
+    }
+    return Journals(
+        FolderStore(root), DefenderSettings.model_validate({"layers": layers, "wrapper": WRAPPER})
+    )
 
 
 def remember(simulator: Simulator) -> Before:
@@ -98,7 +110,7 @@ def _changes(simulator: Simulator, run_id: str, changes: list[dict[str, str]], b
 
 def _journal(root: Path, run_id: str, changes: list[dict[str, str]]) -> list[str]:
     store = FolderStore(root)
-    entries = Journal(store, run_id).entries()
+    entries = [entry for entry in journals_in(root).history() if entry.intent.run_id == run_id]
     open_ones = [entry for entry in entries if entry.outcome is None]
     problems = []
     if open_ones and f"state/open/{run_id}.json" not in store.list("state/open/"):

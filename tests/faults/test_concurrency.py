@@ -7,13 +7,13 @@ from pathlib import Path
 
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
-from remediator.journal.journal import runs_with_journal
 from scanner.core.errors import AutoDefenderError, GuardStop
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.fault_plan import FaultPlan, Planned
 from tests.faults.simulator import Write, serving
 from tests.faults.truth import Truth, assessed, layers_of, of_us
+from tests.unit.remediator.harness import journal_of
 
 
 def quiet(folder: Path, **faults: FaultPlan) -> Campaign:
@@ -66,7 +66,7 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
     with serving(campaign.simulator) as port, environment(port):
         campaign.do(run)
         campaign.simulator.plane.settles_in = 0.15
-        runs = runs_with_journal(FolderStore(campaign.root))
+        runs = FolderStore(campaign.root).folders("journals/")
         first = len(campaign.simulator.writes)
         context, during = campaign.context("rollback"), campaign.context("apply")
         underway = threading.Event()
@@ -105,12 +105,8 @@ def test_two_runs_that_share_no_lock_still_do_no_harm(tmp_path: Path) -> None:
         one, other = first.context("apply"), second.context("apply")
 
         def take(write: Write) -> None:
-            journals = (
-                path.read_text()
-                for path in tmp_path.rglob("journal.jsonl")
-                if path.parent.name == write.run_id
-            )
-            truth.take(write, one.rules, rolling_back=False, journal="\n".join(journals))
+            journal = "".join(journal_of(campaign.root, write.run_id) for campaign in (first, second))
+            truth.take(write, one.rules, rolling_back=False, journal=journal)
 
         first.simulator.before_write = take
         results = at_once(lambda: run(one), lambda: run(other))

@@ -10,7 +10,7 @@ import pytest
 
 from auto_defender.jobs.run import run
 from benchmarks.server_process import ROOT
-from remediator.journal.journal import open_runs, runs_with_journal
+from remediator.journal.journal import open_runs
 from storage.folder import FolderStore
 from tests.faults import random_organization
 from tests.faults.campaign import Campaign, environment, variables
@@ -31,7 +31,7 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
         assert process.wait(300) == -9
         campaign.simulator.kill = None
         store = FolderStore(campaign.root)
-        (killed,) = runs_with_journal(store)
+        (killed,) = store.folders("journals/")
         assert open_runs(store) == [killed]
         taken = Counter(write.arn for write in campaign.simulator.writes)
         with environment(port):

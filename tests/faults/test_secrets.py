@@ -20,7 +20,6 @@ from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run, scan
 from auto_defender.logging import JsonLines, RunIdFilter
 from auto_defender.notify.metrics import embedded_metrics
-from remediator.journal.journal import runs_with_journal
 from scanner.core.errors import AutoDefenderError
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
@@ -79,7 +78,7 @@ def test_no_secret_is_let_out(tmp_path: Path) -> None:
         campaign.owners_deploy(30)
         outputs.do("plan", partial(write_plan, out=str(plan)), "dry_run")
         outputs.do("apply", partial(apply_saved, source=str(plan)))
-        runs = runs_with_journal(FolderStore(campaign.root))
+        runs = FolderStore(campaign.root).folders("journals/")
         outputs.do("rollback", partial(roll_back, run_ids=runs, function_arns=[], apply=True), "rollback")
         for arn in sorted({write.arn for write in campaign.simulator.writes})[:5]:
             outputs.do(f"explain {arn}", partial(explain_function, text=arn), "scan")

@@ -13,16 +13,16 @@ from auto_defender.jobs.apply import apply_saved
 from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.run import run
 from remediator.execution.regressions import roll_back_regressed
-from remediator.journal.journal import Journal, open_runs
+from remediator.journal.journal import open_runs
 from remediator.journal.store import run_folder
 from remediator.rollout.health import FunctionHealth
-from remediator.rollout.lock import RunLock
+from remediator.rollout.lock import LOCK, RunLock
 from reports.run_files import write_run
 from scanner.core.errors import GuardStop
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults.campaign import Campaign, environment
-from tests.faults.files import check_files, remember
+from tests.faults.files import check_files, journals_in, remember
 from tests.faults.simulator import serving
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.harness import RUN, Harness, wait_briefly
@@ -44,6 +44,10 @@ class FailsAt(FolderStore):
     def write(self, path: str, body: bytes, content_type: str) -> None:
         self._refuse("write", path)
         super().write(path, body, content_type)
+
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        self._refuse("replace", path)
+        return super().replace(path, body, tag)
 
     def read(self, path: str) -> bytes | None:
         self._refuse("read", path)
@@ -69,7 +73,9 @@ def killed_in_the_midst(campaign: Campaign) -> set[str]:
     store = FolderStore(campaign.root)
     for moment in range(60, 400, 9):
         campaign.do(run, countdown=moment)
-        entries = [entry for run_id in open_runs(store) for entry in Journal(store, run_id).entries()]
+        entries = [
+            entry for entry in journals_in(campaign.root).history() if entry.intent.run_id in open_runs(store)
+        ]
         left_open = {entry.intent.function_arn for entry in entries if entry.outcome is None}
         taken = left_open & {write.arn for write in campaign.simulator.writes}
         if taken:
@@ -105,7 +111,7 @@ def test_a_rollback_that_can_not_update_state_still_reports_its_changes(harness:
 
 
 def test_a_lock_that_can_not_be_read_stops_what_has_not_begun(harness: Harness) -> None:
-    store = failing(harness, "list", "state/lock/")
+    store = failing(harness, "read", LOCK)
     store.armed = False
     with RunLock(harness.store, RUN) as lock:
         store.armed = True
@@ -116,12 +122,14 @@ def test_a_lock_that_can_not_be_read_stops_what_has_not_begun(harness: Harness) 
 def test_a_lock_that_can_not_be_given_back_expires(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = failing(harness, "delete", "state/lock/")
+    store = failing(harness, "replace", LOCK)
     with RunLock(harness.store, RUN):
         pass
     assert "expires" in caplog.text
     store.armed = False
-    assert store.list("state/lock/") == ["state/lock/00000001.json"]
+    held = RunLock(store, NEXT).held_by()
+    assert held is not None
+    assert held[0] == RUN
 
 
 @pytest.mark.parametrize("break_it", ["latest.json", "{run}/summary.json", "{run}/units.csv"])
@@ -164,7 +172,13 @@ def test_a_function_that_the_health_watch_rolled_back_is_reported_when_state_can
     worse = FunctionHealth(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
     with RunLock(harness.store, NEXT) as lock:
         watched = roll_back_regressed(
-            (worse,), harness.aws, harness.defender, store=harness.store, run_id=NEXT, lock=lock, now=NOW
+            (worse,),
+            harness.aws,
+            harness.defender,
+            journals=harness.journals,
+            run_id=NEXT,
+            lock=lock,
+            now=NOW,
         )
     assert watched.changes["outcome"].tolist() == ["rolled_back"]
     assert watched.stopped_by is not None

@@ -11,6 +11,7 @@ from tests.faults.campaign import Campaign, environment
 from tests.faults.random_organization import REGIONS
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
+from tests.unit.remediator.harness import journal_of
 
 
 def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> None:
@@ -26,7 +27,8 @@ def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> No
     assert {line["run_id"] for line in lines} == {summary["run_id"], metrics["run_id"], run_id} == {run_id}
     assert campaign.simulator.session_names == {f"AutoDefender-{run_id}"}
     assert {write.run_id for write in campaign.simulator.writes} == {run_id}, "the user agent, in CloudTrail"
-    for name in ("functions.csv", "journal.jsonl", "plan.json", "report.html", "summary.json"):
+    assert journal_of(campaign.root, run_id)
+    for name in ("functions.csv", "plan.json", "report.html", "summary.json"):
         assert len([path for path in campaign.root.rglob(name) if run_id in path.parts]) == 1
 
     for reported in (summary, metrics):

@@ -19,7 +19,7 @@ from auto_defender.config import Configuration, read_configuration
 from auto_defender.sources import read_source
 from remediator.journal.drift import find_drift
 from remediator.journal.failures import failures
-from remediator.journal.journal import Journal
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
 from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.lock import RunLock
@@ -29,8 +29,8 @@ from scanner.organization.optouts import read_optouts
 from storage.folder import FolderStore
 from tests.functional.moto_server import ROOT, environment
 from tests.fuzz.spoilt import VALUES, garbled, spoilt
-from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda
-from tests.unit.remediator.harness import RUN, Harness, wait_briefly
+from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer
+from tests.unit.remediator.harness import RUN, Harness, journal_of, wait_briefly
 
 NOW = datetime(2026, 11, 24, 3, 42, tzinfo=UTC)
 SECRET = "s3cret-of-the-security-team"
@@ -182,8 +182,8 @@ PLAN = json.dumps(
 @given(data=st.data())
 @settings(deadline=None, max_examples=80)
 def test_a_journal(harness: Harness, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    path = f"runs/2026/11/24/{RUN}/journal.jsonl"
-    right = (harness.store.read(path) or b"").splitlines()
+    path = f"journals/{RUN}/00001.jsonl"
+    right = journal_of(harness.store.root, RUN).encode().splitlines()
     number = data.draw(st.integers(0, len(right) - 1))
     line = data.draw(
         spoilt(json.loads(right[number])).map(lambda d: json.dumps(d).encode())
@@ -192,8 +192,13 @@ def test_a_journal(harness: Harness, tmp_path_factory: pytest.TempPathFactory, d
     )
     store = FolderStore(tmp_path_factory.mktemp("journal"))
     store.write(path, b"\n".join([*right[:number], line, *right[number + 1 :]]) + b"\n", "")
-    entries = refused_in_a_line(Journal(store, RUN).entries, path)
-    assert entries is None or all(entry.intent.function_arn for entry in entries)
+    journals = Journals(store, harness.defender)
+    entries = journals.history()
+    assert all(path in problem and "\n" not in problem for problem in journals.refused)
+    assert {entry.intent.function_arn for entry in entries} <= set(harness.aws.functions)
+    assert {entry.intent.run_id for entry in entries} <= {RUN}
+    layers = [arn for entry in entries for arn in (entry.intent.delta.layer, entry.intent.delta.layer_before)]
+    assert {arn.rpartition(":")[0] for arn in layers if arn} <= {layer(4).rpartition(":")[0]}
 
 
 LACKING = pd.DataFrame(

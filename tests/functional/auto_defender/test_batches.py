@@ -9,6 +9,8 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.core.exceptions import AccessDeniedError
+from moto.organizations.models import OrganizationsBackend, organizations_backends
 from moto.s3.models import s3_backends
 
 from auto_defender.demo.functions import SECRET, fill
@@ -17,6 +19,7 @@ from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
 from remediator.journal.store import run_folder
+from remediator.rollout.lock import LOCK
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from tests.functional.moto_server import Workspace, configurations, environment, reset
 
@@ -181,13 +184,13 @@ def test_changes_in_steps_are_the_changes_of_one_plan(
     assert (brief["mode"], brief["exit_code"]) == ("apply", 3)  # one account refuses its role
     assert brief["changed"] > 0
     files = machine.files(brief["run_id"])
-    assert "journal.jsonl" in files
+    assert machine.keys(f"journals/{brief['run_id']}/")
     assert machine.keys("state/batches/") == []
     assert machine.summary()["eligible"] == 0
-    assert machine.keys("state/lock/") == machine.keys("state/open/") == []
+    assert machine.keys("state/open/") == []
     again = machine.call(job="run")
     assert again["changed"] == 0
-    assert machine.files(again["run_id"]) | {"journal.jsonl"} == files
+    assert machine.files(again["run_id"]) == files
 
 
 def test_the_limit_of_a_run_holds_over_all_batches(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +235,7 @@ def test_a_lock_lost_between_two_steps_stops_the_changes(
     begun = machine.manifest()
     for item in machine.items(begun):
         machine.call(**item)
-    (lock,) = machine.keys("state/lock/")
-    boto3.client("s3").delete_object(Bucket=BUCKET, Key=lock)
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=LOCK)
     before = machine.configurations()
     brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "lock", 0)
@@ -250,6 +252,47 @@ def test_the_kill_switch_stops_the_last_step(machine: Steps, monkeypatch: pytest
     brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "kill_switch", 0)
     assert machine.configurations() == before
+
+
+def test_an_account_suspended_after_its_batch_is_not_changed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    before = machine.configurations()
+    suspended = next(
+        account.id for account in machine.organization.accounts if account.spec.name == "payments-prod"
+    )
+    organizations_backends[CENTRAL_ACCOUNT_ID]["aws"].close_account(AccountId=suspended)
+    brief = machine.merge(begun)
+    assert brief["changed"] > 0
+    after = machine.configurations()
+    assert {arn for arn in after if after[arn] != before[arn] and arn.split(":")[4] == suspended} == set()
+    rows = [line for line in machine.read("latest/changes.csv").decode().splitlines() if suspended in line]
+    assert rows
+    assert all(",dropped,out of scope by now: account state SUSPENDED," in row for row in rows)
+
+
+def test_the_last_step_changes_nothing_where_the_organization_can_not_be_listed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    before = machine.configurations()
+
+    def denied(*_: object, **__: object) -> None:
+        raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OrganizationsBackend, "list_accounts", denied)
+        brief = machine.merge(begun)
+    assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "scope", 0)
+    assert machine.configurations() == before
+    assert machine.summary()["changes_by_outcome"].keys() == {"deferred"}
 
 
 def test_a_batch_that_did_not_finish_is_in_the_ledger(machine: Steps) -> None:
@@ -293,7 +336,7 @@ def test_too_many_failed_batches_stop_the_changes(machine: Steps, monkeypatch: p
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "tolerated_failures", 0)
     assert machine.configurations() == before
     assert machine.summary()["changes_by_outcome"].keys() == {"deferred"}
-    assert machine.keys("state/lock/") == []
+    assert json.loads(machine.read(LOCK))["released"]
 
 
 def test_a_batch_that_failed_says_why_in_the_ledger(machine: Steps) -> None:
@@ -334,7 +377,7 @@ def test_an_internal_error_of_one_batch_stops_the_run(
     with pytest.raises(InternalError, match="AWS answered with another"):
         machine.merge(begun)
     assert machine.configurations() == before
-    assert machine.keys("state/lock/") == []
+    assert json.loads(machine.read(LOCK))["released"]
 
 
 def test_payloads_and_files_of_the_steps_contain_no_secret(machine: Steps) -> None:

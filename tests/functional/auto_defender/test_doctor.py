@@ -7,17 +7,23 @@ from email.utils import format_datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from moto.awslambda.models import lambda_backends
 from moto.cloudformation.models import cloudformation_backends
+from moto.core.exceptions import AccessDeniedError
+from moto.organizations.models import OrganizationsBackend
+from moto.s3.models import s3_backends
 from moto.sns.models import sns_backends
+from moto.sns.responses import SNSResponse
 
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.doctor.environment import _clock
+from auto_defender.doctor.environment import clock
 from auto_defender.doctor.stack_set import template_digest
+from remediator.journal.store import run_folder
 from tests.functional.moto_server import Workspace, auto_defender, environment, reset
 from tools import member_template
 from tools.templates import STACKSETS
@@ -35,11 +41,14 @@ def workspace(server: str, tmp_path: Path) -> Workspace:
 class Findings:
     """What the doctor said."""
 
-    def __init__(self, server: str, workspace: Workspace, **sections: Any) -> None:
-        env = environment(server, AWS_DEFAULT_REGION="us-east-1")
+    def __init__(
+        self, server: str, workspace: Workspace, env: Mapping[str, str] | None = None, **sections: Any
+    ) -> None:
+        env = {**environment(server, AWS_DEFAULT_REGION="us-east-1"), **(env or {})}
         done = auto_defender("doctor", "--config", workspace.configure(**sections), "--json", env=env)
         assert done.stdout, done.stderr[-2000:]
         self.exit_code = done.exit_code
+        self.log = done.stderr
         self.all = done.summary["findings"]
 
     def about(self, what: str) -> list[dict[str, str]]:
@@ -172,6 +181,80 @@ def test_what_earlier_runs_left_is_reported(server: str, workspace: Workspace) -
     assert "ended without releasing it" in Findings(server, workspace).one("lock")["found"]
 
 
+def test_everything_that_is_broken_is_listed_at_once(server: str, workspace: Workspace) -> None:
+    out, run_id = workspace.folder / "out", f"{datetime.now(UTC) - timedelta(hours=2):%Y%m%dT%H%M%SZ}-1a2b3c"
+    journal = out / run_folder(run_id) / "journal.jsonl"
+    for path, text in (
+        (journal, '{"event": "intent"}\n'),
+        (out / "state/quarantine.json", '[{"function_arn": 1}]'),
+        (workspace.folder / "optouts.yaml", "optouts: maybe\n"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def denied(*_: object, **__: object) -> None:
+        raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
+
+    with patch.object(OrganizationsBackend, "list_accounts", denied):
+        found = Findings(server, workspace, organization={"regions": ["us-east-1", "us-esat-2"]})
+    assert found.problems == ["regions", "opt-outs", f"journal of run {run_id}", "quarantine", "organization"]
+    assert found.exit_code == 3
+    assert "us-esat-2" in found.one("regions")["found"]
+    assert "optouts.yaml, line 1" in found.one("opt-outs")["found"]
+    assert "line 1: not a line of a journal" in found.one("journal of")["found"]
+    assert "quarantine.json: 0." in found.one("quarantine")["found"]
+    assert "allow organizations:List* here" in found.one("organization")["found"]
+    assert found.one("lock")["found"] == "free"
+    assert all(finding["remedy"] for finding in found.all if finding["level"] != "ok")
+
+
+def test_without_credentials_the_rest_is_still_examined(server: str, workspace: Workspace) -> None:
+    found = Findings(server, workspace, {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
+    assert (found.exit_code, found.problems) == (3, ["identity"])
+    assert "no AWS credentials found" in found.one("identity")["found"]
+    assert found.one("opt-outs")["level"] == found.one("quarantine")["level"] == "ok"
+
+
+def test_nothing_is_written(server: str, workspace: Workspace) -> None:
+    Findings(server, workspace)
+    assert not (workspace.folder / "out").exists()
+    bucket = s3_backends[CENTRAL_ACCOUNT_ID]["aws"].create_bucket("reports-of-the-org", "us-east-1")
+    found = Findings(server, workspace, output="s3://reports-of-the-org/coverage")
+    assert found.one("output") == {
+        "level": "ok",
+        "what": "output",
+        "found": "s3://reports-of-the-org/coverage can be read; writing is not checked: doctor writes nothing",
+        "remedy": "",
+    }
+    assert not list(bucket.keys)
+
+
+def test_an_output_that_can_not_be_used_is_reported_and_the_rest_examined(
+    server: str, workspace: Workspace
+) -> None:
+    found = Findings(server, workspace, output="s3://nobody-has-this-bucket/reports")
+    assert "NoSuchBucket" in found.one("output")["found"]
+    assert {"output", "lock", "journals", "quarantine"} < set(found.problems)
+    assert found.one("roles")["found"] == "1 of 2 can be assumed"
+    (workspace.folder / "occupied").touch()
+    found = Findings(server, workspace, output=str(workspace.folder / "occupied" / "out"))
+    assert found.one("output")["found"] == f"{workspace.folder / 'occupied' / 'out'} can't be written"
+    assert found.one("roles")["found"] == "1 of 2 can be assumed"
+
+
+def test_an_internal_error_of_one_examination_is_listed_with_the_others(
+    server: str, workspace: Workspace
+) -> None:
+    topic = sns_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_topic("runs")
+    answer = "<GetTopicAttributesResponse><GetTopicAttributesResult/></GetTopicAttributesResponse>"
+    with patch.object(SNSResponse, "get_topic_attributes", lambda _: answer):
+        found = Findings(server, workspace, notifications={"topic_arn": topic.arn})
+    assert found.exit_code == 1
+    assert found.one("notifications")["found"] == "internal error: KeyError"
+    assert "Traceback" in found.log
+    assert found.problems == ["notifications", f"role in {refusing(workspace)}"]
+
+
 def test_a_topic_is_looked_at(server: str, workspace: Workspace) -> None:
     assert Findings(server, workspace).one("notifications")["level"] == "warning"
     topic = sns_backends[CENTRAL_ACCOUNT_ID]["us-east-1"].create_topic("runs")
@@ -285,11 +368,12 @@ def test_a_comment_makes_no_other_template_and_anything_else_does() -> None:
     )
 
 
-@pytest.mark.parametrize(("seconds", "level"), [(0, "ok"), (-20, "ok"), (90, "warning"), (-90, "warning")])
-def test_a_clock_that_drifts_is_reported_before_aws_refuses_it(seconds: int, level: str) -> None:
+@pytest.mark.parametrize(("seconds", "level"), [(0, "ok"), (-20, "ok"), (90, "warning"), (-900, "warning")])
+def test_a_clock_that_drifts_is_reported_with_what_depends_on_it(seconds: int, level: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     answer = {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
     aws = SimpleNamespace(central_account_id="1", home_region="us-east-1", call=lambda *_: answer)
-    finding = _clock(SimpleNamespace(aws=aws))  # type: ignore[arg-type]
+    finding = clock(aws)  # type: ignore[arg-type]
     assert finding.level == level
+    assert ("signed with AWS's time" in finding.found) == (level == "warning")
     assert bool(finding.remedy) == (level == "warning")

@@ -44,10 +44,10 @@ def report(workspace: Workspace, summary: dict[str, Any]) -> str:
 
 def hours_ago(workspace: Workspace, run_id: str, hours: int) -> datetime:
     """Let a run have made its changes some hours ago, and give when."""
-    (path,) = (workspace.folder / "out").glob(f"runs/*/*/*/{run_id}/journal.jsonl")
     at = datetime.now(UTC) - timedelta(hours=hours)
-    lines = [json.loads(line) | {"at": at.isoformat()} for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in (workspace.folder / "out/journals" / run_id).glob("*.jsonl"):
+        lines = [json.loads(line) | {"at": at.isoformat()} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return at
 
 

@@ -55,6 +55,7 @@ def context_with(
         session=session,
         aws=cast("Any", SimpleNamespace(partition="aws", central_account_id=ACCOUNT)),
         store=FolderStore(folder),
+        journals=cast("Any", None),
         optouts=cast("Any", None),
         quarantine=(),
         display=cast("Any", None),

@@ -10,10 +10,11 @@ import pytest
 
 from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
 from remediator.journal.store import STOP
-from remediator.rollout.lock import RunLock
+from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop
+from storage.protocol import JSON, StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
-from tests.unit.remediator.harness import RUN, Harness
+from tests.unit.remediator.harness import RUN, Harness, take_over
 
 OTHER = "20261124T044232Z-other"
 
@@ -182,10 +183,14 @@ def test_a_journal_that_cannot_be_written_stops_everything_unsent(
 ) -> None:
     add(harness, 50)
 
-    def full(path: str, line: bytes) -> None:
-        raise BadInput("no space left on device")
+    create = harness.store.create
 
-    monkeypatch.setattr(harness.store, "append", full)
+    def full(path: str, body: bytes, content_type: str = JSON) -> str | None:
+        if path.startswith("journals/"):
+            raise StoreFailed("no space left on device")
+        return create(path, body, content_type)
+
+    monkeypatch.setattr(harness.store, "create", full)
     applied = harness.apply()
     assert applied.stopped_by is not None
     assert applied.stopped_by.guard == "journal"
@@ -206,7 +211,7 @@ def test_one_run_at_a_time(harness: Harness) -> None:
         pytest.fail("two runs hold the lock")
     with RunLock(harness.store, OTHER):
         pass
-    assert harness.store.list("state/lock/") == []
+    assert RunLock(harness.store, RUN).held_by() is None
 
 
 def test_of_many_takers_of_an_expired_lock_one_wins(harness: Harness) -> None:
@@ -243,14 +248,13 @@ def test_of_many_takers_of_an_expired_lock_one_wins(harness: Harness) -> None:
 def test_a_run_whose_lock_was_taken_over_begins_nothing_more(harness: Harness) -> None:
     add(harness, 3)
     with RunLock(harness.store, OTHER) as lock:
-        harness.store.write("state/lock/00000099.json", b"{}", "application/json")
+        take_over(harness.store)
         with pytest.raises(GuardStop, match="taken the lock over"):
             lock.check()
-        harness.store.delete("state/lock/00000099.json")
 
 
 def test_an_invalid_lock_file_is_reported(harness: Harness) -> None:
-    harness.store.write("state/lock/00000001.json", b"nonsense", "application/json")
+    harness.store.write(LOCK, b"nonsense", "application/json")
     with pytest.raises(BadInput, match="not a lock file; delete it"), RunLock(harness.store, RUN):
         pass
 

@@ -39,7 +39,7 @@ def watched(harness: Harness, now: datetime | None = None) -> tuple[FunctionHeal
         harness.aws,  # type: ignore[arg-type]
         harness.rollout.health,
         SweepSettings(unit_timeout_sec=20),
-        store=harness.store,
+        journals=harness.journals,
         assessed=harness.assessed(),
         now=now or soon(),
     )
@@ -55,7 +55,7 @@ def rolled_back(harness: Harness, functions: tuple[FunctionHealth, ...], run_id:
             functions,
             harness.aws,  # type: ignore[arg-type]
             harness.defender,
-            store=harness.store,
+            journals=harness.journals,
             run_id=run_id,
             lock=lock,
             now=datetime.now(UTC),

@@ -16,7 +16,7 @@ from benchmarks.remediate import DEFENDER, change
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
-from remediator.journal.journal import Journal
+from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
@@ -83,7 +83,10 @@ def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> ApplyResult:
     store = FolderStore(folder)
     with RunLock(store, RUN) as lock:
         rules = Rules("aws", RiskSettings(), DEFENDER)
-        return apply_plan(plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN, **more)
+        journals = Journals(store, DEFENDER)
+        return apply_plan(
+            plan, aws, rules, RolloutSettings(), journals=journals, lock=lock, run_id=RUN, **more
+        )
 
 
 def functions(plane: ControlPlane) -> list[dict[str, Any]]:
@@ -115,7 +118,7 @@ def test_whatever_happens_on_the_wire_each_function_is_updated_once(
         stage = "deployed" if name == "deployed-1" else "production"
         assert function["Environment"]["Variables"]["STAGE"] == stage
         assert bool(plane.tags.get(function["FunctionArn"])) is changed
-    assert all(entry.outcome for entry in Journal(FolderStore(tmp_path), RUN).entries())
+    assert all(entry.outcome for entry in Journals(FolderStore(tmp_path), DEFENDER).history())
 
 
 def test_throttling_slows_down_and_loses_nothing(plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:
@@ -134,8 +137,9 @@ def test_rolled_back_over_the_wire_everything_is_as_before(
     apply(aws, tmp_path, ["plain-1", "lost-done-1"])
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:
-        undos = select(store, [RUN], [])
-        changes = rollback(undos, aws, DEFENDER, store=store, run_id=run_id, lock=lock).changes
+        journals = Journals(store, DEFENDER)
+        undos = select(journals, [RUN], [])
+        changes = rollback(undos, aws, DEFENDER, journals=journals, run_id=run_id, lock=lock).changes
     assert changes["outcome"].tolist() == ["rolled_back"] * 8
     for function in functions(plane):
         assert function["Layers"] == []

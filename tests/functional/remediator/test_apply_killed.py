@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.rollout.lock import LOCK
 from scanner.core.errors import GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.harness import OURS, RUN, Harness
@@ -91,19 +92,6 @@ def test_a_rollback_killed_at_every_moment_is_resolved_too(tmp_path: Path) -> No
     pytest.fail("the rollback never ended by itself")
 
 
-def test_a_journal_line_cut_off_by_the_kill_is_no_obstacle(tmp_path: Path) -> None:
-    harness, arns = harness_with(tmp_path, 1)
-    path = harness.store.root / "runs/2026/11/24" / RUN / "journal.jsonl"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b'{"event": "intent", "id": "0.1", "run_')
-    harness.store.write(f"state/open/{RUN}.json", b"{}", "application/json")
-    harness.resolve()
-    assert harness.store.list("state/open/") == []
-    harness.apply()
-    assert harness.rollback([RUN]).changes["outcome"].tolist() == ["rolled_back"]
-    assert harness.aws.layers(arns[0]) == []
-
-
 HOLDER = """
 import sys, time
 from datetime import timedelta
@@ -127,7 +115,7 @@ def test_the_lock_of_a_process_killed_with_9_is_taken_over_when_it_expires(tmp_p
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        (lock,) = (tmp_path / "state/lock").iterdir()
+        lock = tmp_path / LOCK
         first = until_of(lock)
         while until_of(lock) == first:  # its holder renews it
             time.sleep(0.05)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
+from remediator.journal.journals import Journals
 from remediator.plan.plan import make_plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
@@ -64,7 +65,10 @@ def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
     )
     store = FolderStore(folder)
     with RunLock(store, run_id) as lock:
-        return apply_plan(plan, aws, RULES, rollout, store=store, lock=lock, run_id=run_id, approved=True)
+        journals = Journals(store, DEFENDER)
+        return apply_plan(
+            plan, aws, RULES, rollout, journals=journals, lock=lock, run_id=run_id, approved=True
+        )
 
 
 def test_protected_once_and_rolled_back_exactly(moto_session: boto3.Session, tmp_path: Path) -> None:
@@ -85,7 +89,9 @@ def test_protected_once_and_rolled_back_exactly(moto_session: boto3.Session, tmp
 
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:
-        undone = rollback(select(store, [RUN], []), aws, DEFENDER, store=store, run_id=run_id, lock=lock)
+        journals = Journals(store, DEFENDER)
+        undos = select(journals, [RUN], [])
+        undone = rollback(undos, aws, DEFENDER, journals=journals, run_id=run_id, lock=lock)
     assert undone.changes["outcome"].tolist() == ["rolled_back", "rolled_back"]
     for name, was in before.items():
         now = client.get_function_configuration(FunctionName=name)

@@ -11,7 +11,7 @@ from scanner.core.errors import WrongAccount
 from scanner.core.settings import Tag
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer, lose, refusal
-from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, one, settings
+from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, journal_of, one, settings
 
 DATADOG = layer(7, "datadog")
 
@@ -355,7 +355,7 @@ def test_the_journal_says_before_what_is_about_to_be_done(harness: Harness, aws:
 
     def look(method: str, on: str, n: int) -> None:
         if method == "update_function_configuration":
-            seen.append((harness.store.read(f"runs/2026/11/24/{RUN}/journal.jsonl") or b"").decode())
+            seen.append(journal_of(harness.store.root, RUN))
 
     aws.before = look
     revision = aws.functions[arn]["RevisionId"]

@@ -27,7 +27,7 @@ from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
 from scanner.core.settings import Tag
 from scanner.settings import SweepSettings
-from storage.protocol import StoreFailed
+from storage.protocol import JSON, StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.harness import Harness, wait_briefly
 
@@ -91,7 +91,7 @@ class Hours:
         assessed = harness.assessed()
         aws: Any = harness.aws
         health = observe_health(
-            aws, harness.rollout.health, SWEEP, store=harness.store, assessed=assessed, now=now
+            aws, harness.rollout.health, SWEEP, journals=harness.journals, assessed=assessed, now=now
         )
         return observe_waves(
             assessed, accounts, units, harness.rollout.waves, aws, SWEEP,
@@ -270,16 +270,16 @@ def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     harness = organization(tmp_path, TWO)
     hours = Hours(harness)
     plan = hours.plan(hours.see(timedelta(0)))
-    settled = harness.store.append
+    settled = harness.store.create
 
-    def killed(path: str, line: bytes) -> None:
-        if b'"outcome"' in line:
+    def killed(path: str, body: bytes, content_type: str = JSON) -> str | None:
+        if b'"outcome"' in body:
             raise StoreFailed("the machine is gone")
-        settled(path, line)
+        return settled(path, body, content_type)
 
-    harness.store.append = killed  # type: ignore[method-assign]
+    harness.store.create = killed  # type: ignore[method-assign]
     harness.apply(plan, plan.run_id)
-    harness.store.append = settled  # type: ignore[method-assign]
+    harness.store.create = settled  # type: ignore[method-assign]
     harness.store.delete("state/waves.json")
     assert harness.resolve().changes["outcome"].tolist() == ["changed"]
     assert hours.see(timedelta(0)).status[0].changed == 1

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from scanner.aws.errors import Throttled
+from scanner.aws.errors import BrokenAnswer, Throttled
 from scanner.core.errors import BadInput
-from scanner.organization.accounts import list_accounts
+from scanner.organization.accounts import list_accounts, out_of_scope
 from scanner.settings import OrganizationSettings
 
 ROOT = "r-root"
@@ -122,6 +122,21 @@ def test_an_ou_that_does_not_exist_is_refused(key: str) -> None:
         list_accounts(Organization(), settings(**{key: ("ou-root-misspelt",)}))
 
 
+def test_what_is_out_of_scope_is_named_with_the_reason() -> None:
+    excluding = settings(exclude_accounts=("000000000002",), exclude_ous=("ou-root-sandbox1",))
+    accounts = list_accounts(Organization(states={"000000000003": "SUSPENDED"}), excluding)
+    everywhere = settings().model_copy(update={"regions": "enabled"})
+    units = [(account_id, "us-east-1") for account_id in (*PATHS, "999999999999")]
+    assert out_of_scope([*units, ("000000000001", "us-west-2")], accounts, excluding) == {
+        ("000000000002", "us-east-1"): "organization.exclude_accounts",
+        ("000000000003", "us-east-1"): "account state SUSPENDED",
+        ("000000000004", "us-east-1"): "organization.exclude_ous: ou-root-sandbox1",
+        ("999999999999", "us-east-1"): "the organization has no account 999999999999",
+        ("000000000001", "us-west-2"): "organization.regions has no us-west-2",
+    }
+    assert out_of_scope([("000000000001", "us-west-2")], accounts, everywhere) == {}
+
+
 def test_no_active_account_in_scope_is_refused() -> None:
     with pytest.raises(BadInput, match="no active account is in scope"):
         list_accounts(Organization(states=dict.fromkeys(PATHS, "SUSPENDED")), settings())
@@ -141,6 +156,7 @@ def test_no_active_account_in_scope_is_refused() -> None:
             "in no organization",
         ),
         (Throttled("ListAccounts: slow down"), "try again later"),
+        (BrokenAnswer("list_accounts: the answer lacks Accounts"), "try again later"),
     ],
 )
 def test_a_refusal_is_one_line(error: Exception, said: str) -> None:

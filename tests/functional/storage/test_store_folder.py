@@ -1,6 +1,8 @@
 """What the disk refuses: one clear line, whichever operation meets it."""
 
+import os
 import resource
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from storage.folder import FolderStore
-from storage.protocol import StoreFailed
+from storage.protocol import JSON, StoreFailed
+from storage.segments import Segments, read_segments
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.harness import Harness, wait_briefly
 
@@ -28,10 +31,9 @@ def files_end_at(size: int) -> Iterator[None]:
     "use",
     [
         lambda store: store.write("state/file/x", b"x", "text/plain"),
-        lambda store: store.upload("state/file/x", Path(__file__), "text/plain"),
-        lambda store: store.append("state/file/x", b"x"),
-        lambda store: store.append("state", b"x"),
-        lambda store: store.create_exclusive("state/file/x", b"x"),
+        lambda store: store.upload("state/file/x", [b"x"], "text/plain"),
+        lambda store: store.create("state/file/x", b"x"),
+        lambda store: store.replace("state/file/x", b"x", "tag"),
         lambda store: store.read("state"),
         lambda store: store.delete("state"),
         lambda store: store.publish("state", "state/file/latest", ["x"]),
@@ -60,11 +62,24 @@ def test_a_folder_that_can_not_be_listed_is_not_empty(
 
 def test_a_line_that_the_full_disk_cut_off_does_not_stay(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    store.append("journal", b"the first")
-    with files_end_at(15), pytest.raises(StoreFailed, match="can't append to"):
-        store.append("journal", b"the second")
-    store.append("journal", b"the third")
-    assert store.read("journal") == b"the first\nthe third\n"
+    journal = Segments(store, "journal")
+    journal.append(b"the first\n")
+    with files_end_at(5), pytest.raises(StoreFailed, match="can't create"):
+        journal.append(b"the second\n")
+    journal.append(b"the third\n")
+    assert [lines for _, lines in read_segments(store, ["journal/"])] == [b"the first\n", b"the third\n"]
+    assert len(list((tmp_path / "journal").iterdir())) == 2
+
+
+class FillsUp(FolderStore):
+    """A disk that is full after the lock and three segments."""
+
+    left = 4
+
+    def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
+        self.left -= 1
+        with files_end_at(resource.RLIM_INFINITY if self.left >= 0 else 5):
+            return super().create(path, body, content_type)
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_leaves_nothing_in_flight(
@@ -72,14 +87,46 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_nothing_in_flight(
 ) -> None:
     wait_briefly(monkeypatch)
     harness = Harness(FakeLambda(), tmp_path)
+    harness.store = FillsUp(tmp_path)
     arns = [harness.aws.add(f"f{number}") for number in range(50)]
-    with files_end_at(24_000):
-        applied = harness.apply()
+    applied = harness.apply()
     assert applied.stopped_by is not None
     assert applied.stopped_by.guard == "journal"
-    assert "can't append to" in str(applied.stopped_by)
+    assert "can't create" in str(applied.stopped_by)
     changed = {arn for arn in arns if layer(4) in harness.aws.layers(arn)}
     reported = applied.changes.set_index("function_arn")["outcome"]
     assert changed == set(reported[reported == "changed"].index)
     assert 0 < len(changed) < len(arns)
     assert changed <= {entry.intent.function_arn for entry in harness.entries()}
+
+
+def test_files_follow_the_umask_and_what_coordinates_runs_is_readable_for_who_may_write(
+    tmp_path: Path,
+) -> None:
+    shared = tmp_path / "state"
+    shared.mkdir()
+    shared.chmod(0o770)
+    store = FolderStore(tmp_path)
+    before = os.umask(0o077)
+    try:
+        store.upload("runs/report.html", [b"x"], "text/html")
+        tag = store.create("state/lock.json", b"1")
+        private = store.create("private/lock.json", b"1")
+        modes = [
+            mode_of(tmp_path / path) for path in ("runs/report.html", "state/lock.json", "private/lock.json")
+        ]
+        store.replace("state/lock.json", b"2", tag or "")
+    finally:
+        os.umask(before)
+    assert private
+    assert modes == [0o600, 0o640, 0o600]
+    assert {mode_of(path) for path in shared.iterdir()} == {
+        0o640,
+        0o660,
+    }  # the file, and what excludes others meanwhile
+    store.write("runs/report.html", b"x", "text/html")
+    assert mode_of(tmp_path / "runs/report.html") == 0o666 & ~before
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)

@@ -3,7 +3,6 @@
 import io
 import urllib.parse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,6 +14,7 @@ from scanner.core.errors import BadInput
 from storage.destination import open_store
 from storage.protocol import StoreFailed
 from storage.s3 import EXPIRES
+from storage.segments import Segments
 
 BUCKET = "reports-of-111122223333"
 
@@ -41,17 +41,16 @@ def _text(value: str | bytes) -> str:
 
 
 def test_every_write_is_encrypted_checksummed_private_and_for_the_expected_owner(
-    session: boto3.Session, tmp_path: Any
+    session: boto3.Session,
 ) -> None:
     seen = sent_by(session)
     store = open_store(f"s3://{BUCKET}/p", session, bucket_owner="123456789012", kms_key_id="alias/reports")
-    large = tmp_path / "large.csv"
-    large.write_bytes(b"x" * (9 << 20))
     store.check_writable()
     store.write("runs/1/summary.json", b"{}", "application/json")
-    store.upload("runs/1/small.csv", tmp_path / "large.csv", "text/csv; charset=utf-8")
-    store.append("runs/1/journal.jsonl", b"{}")
-    store.create_exclusive("state/lock", b"mine")
+    store.upload("runs/1/small.csv", [b"x" * (9 << 20)], "text/csv; charset=utf-8")
+    tag = store.create("state/lock", b"mine")
+    assert tag
+    store.replace("state/lock", b"mine again", tag)
     store.publish("runs/1", "latest", ["small.csv", "summary.json"])
     store.add_to_table("runs/1/small.csv", "tables/small/dt=2026-11-24/1/small.csv")
     assert {headers.get("x-amz-expected-bucket-owner") for _, headers in seen} == {"123456789012"}
@@ -60,7 +59,6 @@ def test_every_write_is_encrypted_checksummed_private_and_for_the_expected_owner
     for key in (
         "runs/1/summary.json",
         "runs/1/small.csv",
-        "runs/1/journal.jsonl",
         "state/lock",
         "latest/small.csv",
         "tables/small/dt=2026-11-24/1/small.csv",
@@ -76,14 +74,11 @@ def test_every_write_is_encrypted_checksummed_private_and_for_the_expected_owner
     assert all("sha256" in str(headers).lower() for headers in puts)
 
 
-def test_what_may_expire_is_tagged_and_a_journal_is_not(session: boto3.Session, tmp_path: Path) -> None:
+def test_what_may_expire_is_tagged_and_a_journal_is_not(session: boto3.Session) -> None:
     store = open_store(f"s3://{BUCKET}", session, bucket_owner=None, kms_key_id=None)
-    small, large = tmp_path / "small.csv", tmp_path / "large.csv"
-    small.write_bytes(b"x")
-    large.write_bytes(b"x" * (9 << 20))  # in parts
-    store.upload("runs/1/small.csv", small, "text/csv")
-    store.upload("runs/1/large.csv", large, "text/csv")
-    store.append("runs/1/journal.jsonl", b"{}")
+    store.upload("runs/1/small.csv", [b"x"], "text/csv")
+    store.upload("runs/1/large.csv", [b"x" * (9 << 20)], "text/csv")  # in parts
+    store.create("journals/1/00001.jsonl", b"{}")
     store.publish("runs/1", "latest", ["small.csv"])
     s3 = session.client("s3")
     tags = {
@@ -93,7 +88,7 @@ def test_what_may_expire_is_tagged_and_a_journal_is_not(session: boto3.Session, 
     assert tags == {
         "runs/1/small.csv": [EXPIRES],
         "runs/1/large.csv": [EXPIRES],
-        "runs/1/journal.jsonl": [],
+        "journals/1/00001.jsonl": [],
         "latest/small.csv": [],
     }
 
@@ -156,17 +151,30 @@ def test_a_lock_whose_answer_was_lost_is_still_ours(session: boto3.Session) -> N
     """The first try creates the object but its answer is lost; the retry is refused by our own object."""
     session.client("s3").put_object(Bucket=BUCKET, Key="state/lock", Body=b"run 1 on host a")
     store = open_store(f"s3://{BUCKET}", session)
-    assert store.create_exclusive("state/lock", b"run 1 on host a")
-    assert not store.create_exclusive("state/lock", b"run 2 on host b")
+    assert store.create("state/lock", b"run 1 on host a")
+    assert not store.create("state/lock", b"run 2 on host b")
 
 
-def test_a_failed_append_is_reported_and_the_next_one_carries_its_line(session: boto3.Session) -> None:
-    answer_with(session, "PutObject", 403, "AccessDenied", times=1)
+def test_a_renewal_whose_answer_was_lost_is_still_ours(session: boto3.Session) -> None:
     store = open_store(f"s3://{BUCKET}", session)
-    with pytest.raises(StoreFailed, match="can't write"):
-        store.append("j", b"1")
-    store.append("j", b"2")
-    assert store.read("j") == b"1\n2\n"
+    read = store.create("state/lock", b"run 1")
+    session.client("s3").put_object(Bucket=BUCKET, Key="state/lock", Body=b"run 1, renewed")
+    assert read
+    assert store.replace("state/lock", b"run 2", read) is None
+    assert store.replace("state/lock", b"run 1, renewed", read)
+
+
+def test_a_journal_costs_what_is_written_and_no_more(session: boto3.Session) -> None:
+    """A journal that was put again with each append sent 4.3 GB for 5,000 changes."""
+    sent: list[int] = []
+    session.events.register(
+        "before-send.s3.PutObject",
+        lambda request, **_: sent.append(int(request.headers["X-Amz-Decoded-Content-Length"])),
+    )
+    journal = Segments(open_store(f"s3://{BUCKET}", session), "journals/run")
+    for number in range(200):
+        journal.append(b"%0850d\n" % number)
+    assert sent == [851] * 200
 
 
 def test_a_link_opens_without_credentials_of_ones_own(session: boto3.Session) -> None:

@@ -14,11 +14,12 @@ from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
-from remediator.journal.journal import Entry, Journal
+from remediator.journal.journal import Entry
+from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import exclusions
-from remediator.rollout.lock import RunLock
+from remediator.rollout.lock import LOCK, RunLock
 from remediator.settings import RolloutSettings
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
@@ -68,6 +69,10 @@ class Harness:
     def digest(self) -> str:
         return configuration_digest(self.defender, self.risk, self.rollout)
 
+    @property
+    def journals(self) -> Journals:
+        return Journals(self.store, self.defender)
+
     def assessed(self) -> pd.DataFrame:
         frame = FunctionsFrame()
         for arn, configuration in self.aws.functions.items():
@@ -100,7 +105,7 @@ class Harness:
                 self.aws,
                 self.rules,
                 self.rollout,
-                store=self.store,
+                journals=self.journals,
                 lock=lock,
                 run_id=run_id,
                 **more,
@@ -108,7 +113,7 @@ class Harness:
 
     def resolve(self) -> ApplyResult:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
-            return resolve_open_runs(self.aws, self.defender, store=self.store, lock=lock)
+            return resolve_open_runs(self.aws, self.defender, journals=self.journals, lock=lock)
 
     def rollback(
         self,
@@ -119,18 +124,32 @@ class Harness:
         run_id: str = "20261125T000000Z-back",
         **more: Any,
     ) -> ApplyResult:
-        undos = select(self.store, runs, functions or [])
-        common: dict[str, Any] = {"store": self.store, "run_id": run_id, **more}
+        undos = select(self.journals, runs, functions or [])
+        common: dict[str, Any] = {"journals": self.journals, "run_id": run_id, **more}
         if not write:
             return rollback(undos, self.aws, self.defender, lock=None, **common)
         with RunLock(self.store, run_id) as lock:
             return rollback(undos, self.aws, self.defender, lock=lock, **common)
 
     def entries(self, run_id: str = RUN) -> list[Entry]:
-        return Journal(self.store, run_id).entries()
+        """Return a run's entries, with what later runs have undone."""
+        return [entry for entry in self.journals.history() if entry.intent.run_id == run_id]
 
     def everything_written(self) -> str:
         return "\n".join(path.read_text() for path in self.store.root.rglob("*") if path.is_file())
+
+
+def take_over(store: FolderStore) -> None:
+    """Let another run have taken the lock over, as after the expiry of a suspended holder's."""
+    lock = store.root / LOCK
+    lock.write_text(
+        json.dumps(json.loads(lock.read_text()) | {"run_id": "20261124T120000Z-other", "number": 99})
+    )
+
+
+def journal_of(root: Path, run_id: str) -> str:
+    """Return the lines of a run's journal."""
+    return "".join(path.read_text() for path in sorted((root / "journals" / run_id).glob("[0-9]*")))
 
 
 def one(applied: ApplyResult) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from remediator.rollout.lock import LOCK
 from storage.folder import FolderStore
+from storage.protocol import JSON
 from tests.unit.remediator.fake_lambda import Killed
 from tests.unit.remediator.harness import Harness
 
@@ -22,10 +24,15 @@ class Countdown:
 class KilledStore(FolderStore):
     countdown = Countdown(10**9)
 
-    def append(self, path: str, line: bytes) -> None:
+    def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
         self.countdown.count()
-        super().append(path, line)
+        tag = super().create(path, body, content_type)
         self.countdown.count()
+        return tag
+
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        self.countdown.count()
+        return super().replace(path, body, tag)
 
     def write(self, path: str, body: bytes, content_type: str) -> None:
         self.countdown.count()
@@ -49,5 +56,4 @@ def restart(harness: Harness) -> None:
     """The process is gone: its lock with it, as if it had expired, and what it would still have done."""
     harness.store = FolderStore(harness.store.root)
     harness.aws.before = harness.aws.after = lambda method, arn, n: None
-    for path in harness.store.list("state/lock/"):
-        harness.store.delete(path)
+    harness.store.delete(LOCK)

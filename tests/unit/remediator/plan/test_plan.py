@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from remediator.execution.apply import limit_stop
 from remediator.plan.plan_file import configuration_digest, read_plan
 from remediator.settings import RolloutSettings
 from scanner.core.errors import BadInput
-from scanner.settings import RiskSettings
+from scanner.settings import OrganizationSettings, RiskSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.harness import POLICY, Harness, settings
 
@@ -84,15 +85,31 @@ def test_what_is_no_plan_is_refused_in_one_line(text: bytes) -> None:
 
 
 def test_the_configurations_digest_follows_what_decides_and_nothing_else() -> None:
-    def digest(defender: Any = None, rollout: Any = None, risk: Any = None) -> str:
+    def digest(defender: Any = None, rollout: Any = None, risk: Any = None, **organization: Any) -> str:
         return configuration_digest(
-            defender or settings(), risk or RiskSettings(), rollout or RolloutSettings()
+            OrganizationSettings(**{"role_name": "Member", "regions": ("us-east-1",)} | organization),
+            defender or settings(),
+            risk or RiskSettings(),
+            rollout or RolloutSettings(),
         )
 
     assert digest() == digest(rollout=RolloutSettings(dry_run=False))
     assert digest() != digest(defender=settings(version=5))
     assert digest() != digest(risk=RiskSettings(min_memory_mb=512))
     assert digest() != digest(rollout=RolloutSettings(exclusion_list=("x",)))
+    assert digest() != digest(exclude_accounts=("111122223333",))
+    assert digest() != digest(regions=("us-west-2",))
+    assert digest() == digest(stack_set=None)
+
+
+def test_a_new_key_at_its_default_is_not_another_configuration() -> None:
+    class Later(RiskSettings):
+        keep_layer_slot: bool = False
+        previous: dict[str, str] = Field(default_factory=dict)
+
+    assert configuration_digest(Later()) == configuration_digest(RiskSettings())
+    assert configuration_digest(Later(keep_layer_slot=True)) != configuration_digest(RiskSettings())
+    assert configuration_digest(RiskSettings(min_memory_mb=256)) == configuration_digest(RiskSettings())
 
 
 def test_the_accounts_take_turns_and_the_limits_hold(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Checks of the output and the state in it: the kill switch, the lock, journals, the quarantine."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+
+from auto_defender.config import Configuration
+from auto_defender.doctor.finding import Finding
+from remediator.journal.journal import Journal, open_runs, runs_since
+from remediator.journal.quarantine import quarantined
+from remediator.rollout.guards import check_kill_switch
+from remediator.rollout.kill_switch import parameter_switch
+from remediator.rollout.lock import RunLock
+from scanner.aws.caller import home_region
+from scanner.core.errors import BadInput, GuardStop
+from storage.protocol import Store
+
+
+def output(store: Store) -> Finding:
+    """Check that the output can be read, and a folder also written; nothing is written to find that out."""
+    address = store.url("runs").removesuffix("/runs")
+    open_runs(store)
+    if address.startswith("s3://"):
+        return Finding(
+            "ok", "output", f"{address} can be read; writing is not checked: doctor writes nothing"
+        )
+    folder = Path(address).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return Finding("ok", "output", f"{address} can be written")
+    return Finding("problem", "output", f"{address} can't be written", "Name another folder in output.")
+
+
+def kill_switch(settings: Configuration, session: boto3.Session, store: Store) -> Finding:
+    """Read both kill switches; what keeps a run from writing is a warning, because it may be intended."""
+    parameter = settings.rollout.kill_switch
+    try:
+        check_kill_switch(store)
+        if parameter:
+            parameter_switch(session, parameter, home_region(session, settings.organization))()
+    except GuardStop as stop:
+        return Finding("warning", "kill switch", f"on: {stop.why}", f"{stop.how_to_go_on}.")
+    return Finding("ok", "kill switch", "off")
+
+
+def lock(store: Store, run_id: str) -> Finding:
+    """Report which run has the lock."""
+    held = RunLock(store, run_id).held_by()
+    if held is None:
+        return Finding("ok", "lock", "free")
+    holder, until = held
+    if until < datetime.now(UTC):
+        return Finding("ok", "lock", f"run {holder} ended without releasing it; the next run takes it over")
+    return Finding("ok", "lock", f"run {holder} is under way; its lock is valid until {until:%H:%M:%S} UTC")
+
+
+def journals(store: Store, hours: int) -> Iterator[Finding]:
+    """Report open journals, and which of those that the next run reads can't be read.
+
+    hours: for which the health watch reads journals.
+    """
+    runs = open_runs(store)
+    if runs:
+        remedy = "Nothing to do: the next run that writes reads their outcome before it begins anything."
+        yield Finding("warning", "journals", f"changes of {', '.join(runs)} are not settled", remedy)
+    else:
+        yield Finding("ok", "journals", "all closed")
+    for run_id in sorted({*runs, *runs_since(store, datetime.now(UTC) - timedelta(hours=hours))}):
+        try:
+            Journal(store, run_id).entries()
+        except BadInput as error:
+            remedy = "Until then no run that writes begins anything."
+            yield Finding("problem", f"journal of run {run_id}", str(error), remedy)
+
+
+def quarantine(store: Store) -> Finding:
+    """Count the functions in quarantine."""
+    count = len(quarantined(store))
+    return Finding("ok", "quarantine", f"{count} functions are left alone" if count else "empty")

@@ -1,0 +1,176 @@
+"""The journals of all runs, read back. They may have been edited since: what can't be ours is refused and reported.
+
+A segment that can't be read as one costs itself, an entry that names what is not ours costs itself; the rest counts.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from remediator.change.records import Intent, OutcomeRecord
+from remediator.journal.journal import FOLDER, Entry, Journal
+from remediator.journal.store import started_at
+from scanner.core.arns import FunctionArn, LayerVersion
+from scanner.core.errors import BadInput
+from scanner.settings import DefenderSettings
+from storage.protocol import Store
+from storage.segments import read_segments
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Undone:
+    """A line of releases before 0.2: a later run has removed this change. Now the rollback's own journal says so."""
+
+    id: str
+    by: str
+
+
+_Record = Intent | OutcomeRecord | _Undone
+_RECORDS: Mapping[str, TypeAdapter[Any]] = {
+    "intent": TypeAdapter(Intent),
+    "outcome": TypeAdapter(OutcomeRecord),
+    "undone": TypeAdapter(_Undone),
+}
+
+
+@dataclass
+class _Run:
+    """What one run's segments have given so far. undone: by entry, the run that a former release noted."""
+
+    run_id: str
+    segments: int = 0
+    entries: dict[str, Entry] = field(default_factory=dict)
+    undone: dict[str, str] = field(default_factory=dict)
+
+
+class Journals:
+    """Reads journals. refused: a line for each segment and entry that was refused, in the order they were met."""
+
+    def __init__(self, store: Store, defender: DefenderSettings) -> None:
+        """Take the store, and the settings that say which layers and wrappers are ours."""
+        self.store = store
+        self._defender = defender
+        self.refused: list[str] = []
+
+    def open(self, run_id: str) -> Journal:
+        """Return a run's journal with what it has already, to be written on. The run must have ended, or be this one."""
+        runs = list(self._read([f"{FOLDER}/{run_id}/"]))
+        entries = [entry for run in runs for entry in run.entries.values()]
+        return Journal(self.store, run_id, entries, sum(run.segments for run in runs))
+
+    def exists(self, run_id: str) -> bool:
+        """Return whether a run has a journal: whether it has changed anything."""
+        return run_id in self.store.folders(f"{FOLDER}/{run_id}")
+
+    def history(self, since: date | None = None) -> list[Entry]:
+        """Return the entries of all runs that started on a day (UTC) or later, oldest run first, with what undid them.
+
+        since: None for all.
+        """
+        runs = list(self._read([f"{FOLDER}/"] if since is None else _days_since(since)))
+        undone = dict(_undone(runs))
+        return [
+            replace(entry, undone_by=undone.get((run.run_id, entry.intent.id)))
+            for run in runs
+            for entry in run.entries.values()
+        ]
+
+    def _read(self, prefixes: Iterable[str]) -> Iterator[_Run]:
+        """Yield the runs below the prefixes."""
+        segments = read_segments(self.store, prefixes)
+        for folder, group in groupby(segments, key=lambda segment: segment[0].rpartition("/")[0]):
+            run = _Run(folder.removeprefix(f"{FOLDER}/"))
+            for path, lines in group:
+                run.segments += 1
+                self._add(run, path, lines)
+            yield run
+
+    def _add(self, run: _Run, path: str, lines: bytes) -> None:
+        """Add a segment to its run, or refuse all of it."""
+        try:
+            started_at(run.run_id)
+            parsed = [_parsed(line) for line in lines.splitlines()]
+        except (BadInput, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            self._refuse(f"{self.store.url(path)}: not a segment of a journal")
+            return
+        for record, at in parsed:
+            if isinstance(record, _Undone):
+                run.undone[record.id] = record.by
+            elif isinstance(record, OutcomeRecord):
+                if entry := run.entries.get(record.id):
+                    run.entries[record.id] = replace(entry, outcome=record, ended=at)
+            elif why := self._not_ours(record, run.run_id):
+                self._refuse(f"{self.store.url(path)}: entry {record.id} {why}")
+            else:
+                run.entries[record.id] = Entry(record, None, None, at, None)
+
+    def _refuse(self, problem: str) -> None:
+        log.error("refused: %s; what that run changed is not known in full", problem)
+        self.refused.append(problem)
+
+    def _not_ours(self, intent: Intent, run_id: str) -> str:
+        """Return why an entry can't have been written by this run under this configuration, "" where it can."""
+        arn = FunctionArn.parse(intent.function_arn)
+        if intent.run_id != run_id:
+            return f"is of another run ({intent.run_id})"
+        if arn is None or (arn.account_id, arn.region, arn.name) != (
+            intent.account_id,
+            intent.region,
+            intent.function_name,
+        ):
+            return f"names '{intent.function_arn}', which is not its account, region and function"
+        for layer in (intent.delta.layer, intent.delta.layer_before):
+            if layer is not None and not self._ours(layer, intent):
+                return (
+                    f"names the layer '{layer}', which is neither in defender.layers nor in defender.previous"
+                )
+        wrapper = intent.delta.wrapper
+        if wrapper is not None and wrapper not in self._wrappers():
+            return f"names the wrapper '{wrapper}', which is neither in defender.wrapper nor in defender.previous"
+        return ""
+
+    def _ours(self, arn: str, intent: Intent) -> bool:
+        found = LayerVersion.parse(arn)
+        return found is not None and any(
+            found.same_layer(self._defender.layer_for(family, intent.region, intent.account_id))
+            for family in self._defender.layers
+            if self._defender.template_for(family, intent.region)
+        )
+
+    def _wrappers(self) -> set[str]:
+        return {self._defender.wrapper_for(family) for family in self._defender.layers}
+
+
+def _parsed(line: bytes) -> tuple[_Record, datetime]:
+    """Return a line's record and when it was written; raise one of many errors for what is no line of a journal."""
+    data = json.loads(line)
+    record: _Record = _RECORDS[data.pop("event")].validate_python(data)
+    return record, datetime.fromisoformat(data["at"]).astimezone(UTC)
+
+
+def _undone(runs: Sequence[_Run]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield which run's rollback has removed which entry, both by run id and entry id."""
+    for run in runs:
+        yield from (((run.run_id, identity), by) for identity, by in run.undone.items())
+    entries = {(run.run_id, entry.intent.id): entry for run in runs for entry in run.entries.values()}
+    for entry in entries.values():
+        if entry.outcome is None or entry.outcome.outcome != "rolled_back":
+            continue
+        for key in entry.intent.undoes:
+            undone = entries.get(key)
+            if undone and undone.intent.function_arn == entry.intent.function_arn:
+                yield key, entry.intent.run_id
+
+
+def _days_since(first: date) -> list[str]:
+    """Return the prefixes of the folders of runs that started on a day or later; a clock may be a day ahead."""
+    days = range((datetime.now(UTC).date() - first).days + 2)
+    return [f"{FOLDER}/{first + timedelta(day):%Y%m%d}" for day in days]

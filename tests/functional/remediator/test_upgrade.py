@@ -1,0 +1,93 @@
+"""A bucket that release 0.1 left (tests/data/release-0.1, written by its code) is taken over as it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from remediator.journal.journal import open_runs
+from remediator.journal.quarantine import quarantined
+from remediator.journal.upgrade import check_format, upgrade
+from scanner.core.errors import BadInput
+from scanner.settings import EXEC_WRAPPER
+from storage.folder import FolderStore
+from tests.unit.remediator.fake_lambda import FakeLambda, layer
+from tests.unit.remediator.harness import RUN, WRAPPER, Harness, wait_briefly
+
+BACK, KILLED = "20261125T000000Z-back", "20261124T234232Z-killed"
+LEFT = Path(__file__).parents[2] / "data" / "release-0.1"
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    wait_briefly(monkeypatch)
+    shutil.copytree(LEFT, tmp_path, dirs_exist_ok=True)
+    aws = FakeLambda(polls_to_settle=1)
+    ours = {"Variables": {"OWNER": "x", EXEC_WRAPPER: WRAPPER, "TW_POLICY": "s3cret for kept"}}
+    aws.add("kept", Layers=[{"Arn": layer(4)}], Environment=ours)
+    aws.add("rolled-back")
+    aws.add("killed")
+    harness = Harness(aws, tmp_path)
+    upgrade(harness.store)
+    return harness
+
+
+def test_every_journal_is_known_and_what_they_say_of_each_function(harness: Harness) -> None:
+    journals = harness.journals
+    known = {(entry.intent.run_id, entry.intent.function_name): entry for entry in journals.history()}
+    assert journals.refused == []
+    assert known[RUN, "kept"].in_effect
+    assert known[RUN, "rolled-back"].undone_by == BACK
+    assert known[KILLED, "killed"].outcome is None
+    assert [entry.function_arn.rpartition(":")[2] for entry in quarantined(harness.store)] == ["rolled-back"]
+
+
+def test_what_a_killed_run_left_open_is_settled_and_its_last_line_is_no_obstacle(harness: Harness) -> None:
+    assert open_runs(harness.store) == [KILLED]
+    resolved = harness.resolve().changes
+    assert resolved[["function_name", "outcome"]].to_numpy().tolist() == [["killed", "deferred"]]
+    assert open_runs(harness.store) == []
+
+
+def test_an_old_run_is_rolled_back(harness: Harness) -> None:
+    changes = harness.rollback([RUN], run_id="20261126T000000Z-again").changes.set_index("function_name")[
+        "outcome"
+    ]
+    assert changes["kept"] == "rolled_back"
+    kept = next(arn for arn in harness.aws.functions if arn.endswith(":kept"))
+    assert harness.aws.layers(kept) == []
+
+
+def test_it_happens_once_and_may_be_interrupted(harness: Harness) -> None:
+    segments = harness.store.list("journals/")
+    upgrade(harness.store)
+    harness.store.delete("state/format.json")
+    upgrade(harness.store)
+    assert harness.store.list("journals/") == segments
+    assert len(segments) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"format": 3}', "written by a newer release"),
+        ("[]", "fix it or restore"),
+        ("{", "fix it or restore"),
+    ],
+)
+def test_what_a_newer_release_left_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    store = FolderStore(tmp_path)
+    store.write("state/format.json", text.encode(), "application/json")
+    for use in (check_format, upgrade):
+        with pytest.raises(BadInput, match=why) as refused:
+            use(store)
+        assert str(tmp_path / "state/format.json") in str(refused.value)
+    assert store.list("") == ["state/format.json"]
+
+
+def test_a_new_bucket_has_todays_format_from_its_first_run(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    upgrade(store)
+    assert json.loads(store.read("state/format.json") or b"") == {"format": 2}
+    assert check_format(store) == 2

@@ -1,0 +1,120 @@
+"""What is read back is held against what it may say, and a broken part costs itself alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remediator.journal.history import select
+from tests.unit.remediator.fake_lambda import FakeLambda, layer
+from tests.unit.remediator.harness import RUN, Harness, journal_of, wait_briefly
+
+LATER = "20261124T054232Z-later"
+DATADOG = "arn:aws:lambda:us-east-1:464622532012:layer:Datadog-Extension:60"
+EVIL = "arn:aws:lambda:us-east-1:111122223333:layer:evil:1"
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    wait_briefly(monkeypatch)
+    harness = Harness(FakeLambda(), tmp_path)
+    for name in ("a", "b"):
+        harness.aws.add(name)
+    harness.apply()
+    return harness
+
+
+def edited(harness: Harness, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the intent of the function a, as whoever may write to the bucket could."""
+    for path in (harness.store.root / "journals" / RUN).glob("[0-9]*"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            if line["event"] == "intent" and line["function_name"] == "a":
+                edit(line)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (lambda line: line["delta"].update(layer=DATADOG), "neither in defender.layers"),
+        (lambda line: line["delta"].update(layer_before=EVIL), "neither in defender.layers"),
+        (lambda line: line["delta"].update(layer="not an arn"), "neither in defender.layers"),
+        (lambda line: line["delta"].update(wrapper="/opt/datadog_wrapper"), "neither in defender.wrapper"),
+        (lambda line: line.update(run_id=LATER), "is of another run"),
+        (lambda line: line.update(account_id="999999999999"), "is not its account, region and function"),
+        (lambda line: line.update(region="eu-west-1"), "is not its account, region and function"),
+        (lambda line: line.update(function_arn="payments"), "is not its account, region and function"),
+    ],
+)
+def test_an_entry_that_can_not_be_ours_is_refused_and_reported(
+    harness: Harness, edit: Callable[[dict[str, Any]], object], why: str
+) -> None:
+    edited(harness, edit)
+    journals = harness.journals
+    undos = select(journals, [RUN], [])
+    assert [undo.function_name for undo in undos] == ["b"]
+    (problem,) = journals.refused
+    assert why in problem
+    assert f"journals/{RUN}/" in problem
+    before = dict(harness.aws.functions)
+    assert harness.rollback([RUN]).changes["function_name"].tolist() == ["b"]
+    assert [arn for arn in before if layer(4) in harness.aws.layers(arn)] == [
+        arn for arn in before if arn.endswith(":a")
+    ]
+
+
+def test_a_broken_segment_costs_itself_alone(harness: Harness) -> None:
+    harness.store.write("journals/20250101T000000Z-ffffff/00001.jsonl", b"{}\n", "")
+    harness.store.write("journals/20260101T000000Z-eeeeee/00001.jsonl", b"\xff\xfe", "")
+    harness.store.write("journals/no-run/00001.jsonl", b"{}\n", "")
+    arns = sorted(harness.aws.functions)
+    assert harness.rollback([], arns).changes["outcome"].tolist() == ["rolled_back"] * 2
+    journals = harness.journals
+    journals.history()
+    assert len(journals.refused) == 3
+    assert all("not a segment of a journal" in problem for problem in journals.refused)
+
+
+def test_only_a_rollback_of_the_same_function_undoes_a_change(harness: Harness) -> None:
+    """A forged rollback of another function does not hide that a change is in effect."""
+    first, *_ = [json.loads(line) for line in journal_of(harness.store.root, RUN).splitlines()]
+    other = {"a": "b", "b": "a"}[first["function_name"]]
+    forged = first | {
+        "run_id": LATER,
+        "action": "rollback",
+        "function_name": other,
+        "function_arn": first["function_arn"][:-1] + other,
+        "undoes": [[RUN, first["id"]]],
+    }
+    outcome = {
+        "event": "outcome",
+        "at": first["at"],
+        "id": first["id"],
+        "outcome": "rolled_back",
+        "detail": "",
+        "attempts": 1,
+    }
+    harness.store.write(
+        f"journals/{LATER}/00001.jsonl", f"{json.dumps(forged)}\n{json.dumps(outcome)}\n".encode(), ""
+    )
+    assert all(entry.in_effect for entry in harness.entries())
+
+
+def test_a_change_is_undone_by_the_journal_of_its_rollback(harness: Harness) -> None:
+    harness.rollback([RUN])
+    entries = harness.entries()
+    assert {entry.undone_by for entry in entries} == {"20261125T000000Z-back"}
+    written = journal_of(harness.store.root, RUN)
+    assert "undone" not in written
+
+
+def test_two_processes_of_one_run_give_different_ids_and_lose_no_line(harness: Harness) -> None:
+    """A last step that is called twice goes on where the first call ended."""
+    ids = {entry.intent.id for entry in harness.entries()}
+    again = harness.journals.open(RUN)
+    assert again.prefix != "0"
+    assert not any(identity.startswith(f"{again.prefix}.") for identity in ids)
+    assert {entry.intent.id for entry in again.entries} == ids
