@@ -44,7 +44,7 @@ def _state(
     findings.examine("output", lambda: [output(store)])
     findings.examine("kill switch", lambda: [kill_switch(settings, session, store)])
     findings.examine("lock", lambda: [lock(store, run_id)])
-    findings.examine("journals", lambda: journals(store, settings.rollout.health.hours))
+    findings.examine("journals", lambda: journals(store, settings))
     findings.examine("quarantine", lambda: [quarantine(store)])
 
 

@@ -9,20 +9,22 @@ import boto3
 
 from auto_defender.config import Configuration
 from auto_defender.doctor.finding import Finding
-from remediator.journal.journal import Journal, open_runs, runs_since
+from remediator.journal.journal import open_runs
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
+from remediator.journal.upgrade import check_format
 from remediator.rollout.guards import check_kill_switch
 from remediator.rollout.kill_switch import parameter_switch
 from remediator.rollout.lock import RunLock
 from scanner.aws.caller import home_region
-from scanner.core.errors import BadInput, GuardStop
+from scanner.core.errors import GuardStop
 from storage.protocol import Store
 
 
 def output(store: Store) -> Finding:
     """Check that the output can be read, and a folder also written; nothing is written to find that out."""
     address = store.url("runs").removesuffix("/runs")
-    open_runs(store)
+    check_format(store)
     if address.startswith("s3://"):
         return Finding(
             "ok", "output", f"{address} can be read; writing is not checked: doctor writes nothing"
@@ -57,23 +59,19 @@ def lock(store: Store, run_id: str) -> Finding:
     return Finding("ok", "lock", f"run {holder} is under way; its lock is valid until {until:%H:%M:%S} UTC")
 
 
-def journals(store: Store, hours: int) -> Iterator[Finding]:
-    """Report open journals, and which of those that the next run reads can't be read.
-
-    hours: for which the health watch reads journals.
-    """
+def journals(store: Store, settings: Configuration) -> Iterator[Finding]:
+    """Report open journals, and what is refused of those that the next run reads for the health watch."""
     runs = open_runs(store)
     if runs:
         remedy = "Nothing to do: the next run that writes reads their outcome before it begins anything."
         yield Finding("warning", "journals", f"changes of {', '.join(runs)} are not settled", remedy)
     else:
         yield Finding("ok", "journals", "all closed")
-    for run_id in sorted({*runs, *runs_since(store, datetime.now(UTC) - timedelta(hours=hours))}):
-        try:
-            Journal(store, run_id).entries()
-        except BadInput as error:
-            remedy = "Until then no run that writes begins anything."
-            yield Finding("problem", f"journal of run {run_id}", str(error), remedy)
+    read = Journals(store, settings.defender)
+    read.history((datetime.now(UTC) - timedelta(hours=settings.rollout.health.hours)).date())
+    for problem in read.refused:
+        remedy = "Restore an older version of it; what it says counts for nothing until then, all else does."
+        yield Finding("problem", "journal", problem, remedy)
 
 
 def quarantine(store: Store) -> Finding:

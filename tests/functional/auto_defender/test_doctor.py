@@ -23,7 +23,6 @@ from auto_defender.demo.organization import ROLE, Organization, build_organizati
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.doctor.environment import clock
 from auto_defender.doctor.stack_set import template_digest
-from remediator.journal.store import run_folder
 from tests.functional.moto_server import Workspace, auto_defender, environment, reset
 from tools import member_template
 from tools.templates import STACKSETS
@@ -183,7 +182,7 @@ def test_what_earlier_runs_left_is_reported(server: str, workspace: Workspace) -
 
 def test_everything_that_is_broken_is_listed_at_once(server: str, workspace: Workspace) -> None:
     out, run_id = workspace.folder / "out", f"{datetime.now(UTC) - timedelta(hours=2):%Y%m%dT%H%M%SZ}-1a2b3c"
-    journal = out / run_folder(run_id) / "journal.jsonl"
+    journal = out / "journals" / run_id / "00001.jsonl"
     for path, text in (
         (journal, '{"event": "intent"}\n'),
         (out / "state/quarantine.json", '[{"function_arn": 1}]'),
@@ -197,11 +196,11 @@ def test_everything_that_is_broken_is_listed_at_once(server: str, workspace: Wor
 
     with patch.object(OrganizationsBackend, "list_accounts", denied):
         found = Findings(server, workspace, organization={"regions": ["us-east-1", "us-esat-2"]})
-    assert found.problems == ["regions", "opt-outs", f"journal of run {run_id}", "quarantine", "organization"]
+    assert found.problems == ["regions", "opt-outs", "journal", "quarantine", "organization"]
     assert found.exit_code == 3
     assert "us-esat-2" in found.one("regions")["found"]
     assert "optouts.yaml, line 1" in found.one("opt-outs")["found"]
-    assert "line 1: not a line of a journal" in found.one("journal of")["found"]
+    assert f"{journal}: not a segment of a journal" in found.one("journal")["found"]
     assert "quarantine.json: 0." in found.one("quarantine")["found"]
     assert "allow organizations:List* here" in found.one("organization")["found"]
     assert found.one("lock")["found"] == "free"
