@@ -1,17 +1,19 @@
 """A sweep that is stopped, or out of time, before its end: reported, and not the newest complete run."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from auto_defender.context import Context
-from auto_defender.jobs.run import run, scan
+from auto_defender.job_result import JobResult
+from auto_defender.jobs.observe import observe_accounts, organization_accounts
+from auto_defender.jobs.run import finish, run, scan
+from remediator.execution.results import changes_frame
 from reports.data.read_back import read_latest
 from storage.folder import FolderStore
-from tests.faults.campaign import Campaign, environment
+from tests.faults.campaign import Campaign, Job, environment
 from tests.faults.simulator import serving
 
 
@@ -21,24 +23,32 @@ def stopped(context: Context) -> Context:
     return context
 
 
-def out_of_time(context: Context) -> Context:
-    return replace(context, deadline=time.monotonic())
+def scan_stopped(context: Context) -> JobResult:
+    return scan(stopped(context))
 
 
-@pytest.mark.parametrize("cut", [stopped, out_of_time])
-@pytest.mark.parametrize("mode", ["scan", "dry_run"])
-def test_a_sweep_that_was_cut_off_is_not_published(
-    tmp_path: Path, cut: Callable[[Context], Context], mode: str
-) -> None:
+def run_stopped(context: Context) -> JobResult:
+    return run(stopped(context))
+
+
+def scan_out_of_time(context: Context) -> JobResult:
+    accounts = organization_accounts(context)
+    late = replace(context, deadline=time.monotonic())
+    return finish(late, observe_accounts(late, accounts), changes_frame(()))
+
+
+@pytest.mark.parametrize(
+    ("job", "cut_off", "mode"),
+    [(scan, scan_stopped, "scan"), (run, run_stopped, "dry_run"), (scan, scan_out_of_time, "scan")],
+)
+def test_a_sweep_that_was_cut_off_is_not_published(tmp_path: Path, job: Job, cut_off: Job, mode: str) -> None:
     campaign = Campaign(5, tmp_path, accounts=40, functions=1, fault_rate=0.0)
-    job = scan if mode == "scan" else run
     with serving(campaign.simulator) as port, environment(port):
         whole = job(campaign.context(mode))
-        ending = job(cut(campaign.context(mode)))
+        ending = cut_off(campaign.context(mode))
         after = job(campaign.context(mode))
-    store = FolderStore(campaign.root)
     assert ending.exit_code == 3
     assert ending.summary["units_unread"] > whole.summary["units_unread"]
     assert "warning        latest stays as it was" in ending.text
     assert after.summary["since_previous"]["run_id"] == whole.summary["run_id"]
-    assert read_latest(store) == after.summary["run_id"]
+    assert read_latest(FolderStore(campaign.root)) == after.summary["run_id"]
