@@ -5,6 +5,7 @@ changes, the breaker, the journal) is in the last step: one process does it, as 
 """
 
 import logging
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,8 +28,10 @@ from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
 from auto_defender.jobs.run import conclude, resolve, run_lock
 from auto_defender.observation import Observation
+from remediator.change.records import ChangeResult, ChangeRow
 from remediator.execution.apply import ApplyResult
-from remediator.journal.journal import open_runs
+from remediator.execution.results import changes_frame
+from remediator.journal.journal import Entry, Journal
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.lock import RunLock, Step
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError, WrongAccount
@@ -124,15 +127,27 @@ def _keep(parts: Parts, result: JobResult) -> JobResult:
 
 
 def _resolved(context: Context, started: StartedRun, lock: RunLock | None) -> ApplyResult:
-    """Return what the first step resolved, and what an earlier, killed call of the last step left open."""
-    before = started.resolved
-    if lock is None or context.run_id not in open_runs(context.store):
-        return before
-    own = resolve(context, lock)
+    """Return what the first step resolved, and what an earlier, killed call of the last step changed or left open."""
+    first = started.resolved
+    if lock is None or not (entries := Journal(context.store, context.run_id).entries()):
+        return first
+    made = _made(entries)
+    left_open = resolve(context, lock)
     return ApplyResult(
-        pd.concat([before.changes, own.changes], ignore_index=True),
-        before.stopped_by or own.stopped_by,
-        before.cut_short or own.cut_short,
+        pd.concat([first.changes, made, left_open.changes], ignore_index=True),
+        first.stopped_by or left_open.stopped_by,
+        first.cut_short or left_open.cut_short,
+    )
+
+
+def _made(entries: Iterable[Entry]) -> pd.DataFrame:
+    """Return the changes frame of what was made; what failed is tried again, and gets its row from that."""
+    return changes_frame(
+        ChangeRow(
+            entry.intent, ChangeResult(entry.outcome.outcome, entry.outcome.detail, entry.outcome.attempts)
+        )
+        for entry in entries
+        if entry.outcome is not None and entry.outcome.outcome in {"changed", "rolled_back"}
     )
 
 

@@ -381,21 +381,33 @@ class Invocation:
     def get_remaining_time_in_millis(self):
         return 900_000
 
-Journal.record_outcomes = lambda *_: os._exit(9)
+left, record = int(sys.argv[2]), Journal.record_outcomes
+
+def record_or_die(journal, outcomes):
+    global left
+    record(journal, outcomes[:left])
+    left -= len(outcomes)
+    if left < 0:
+        os._exit(9)
+
+Journal.record_outcomes = record_or_die
 handler(json.loads(sys.argv[1]), Invocation())
 """
 
 
+@pytest.mark.parametrize("recorded", [0, 8])
 def test_a_last_step_killed_in_the_midst_of_its_changes_is_continued(
-    machine: Steps, monkeypatch: pytest.MonkeyPatch
+    machine: Steps, monkeypatch: pytest.MonkeyPatch, recorded: int
 ) -> None:
+    """recorded: how many outcomes the journal has when the step is killed."""
     monkeypatch.setenv("DRY_RUN", "false")
     untouched = machine.configurations()
     begun = machine.manifest()
     for item in machine.items(begun):
         machine.call(**item)
     event = json.dumps({"job": "merge", "run_id": begun["run_id"]})
-    killed = subprocess.run([sys.executable, "-c", KILLED, event], cwd=ROOT, check=False, capture_output=True)
+    command = [sys.executable, "-c", KILLED, event, str(recorded)]
+    killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
     assert killed.returncode == 9, killed.stderr
     midway = machine.configurations()
     assert midway != untouched
