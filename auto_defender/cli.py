@@ -22,7 +22,7 @@ from auto_defender.job_result import JobResult
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
 from auto_defender.signals import Interrupted, StopSignals
-from auto_defender.sources import read_source
+from auto_defender.sources import read_configuration_file
 from auto_defender.terminal import error_console, open_streams, print_error, print_result
 from reports.data.run_result import Mode
 from scanner.core.errors import AutoDefenderError, BadInput
@@ -301,7 +301,7 @@ def _configured(source: str) -> tuple[Configuration, boto3.Session]:
         )  # botocore only reads AWS_DEFAULT_REGION
     except BotoCoreError as error:
         raise BadInput(f"the AWS configuration can't be used: {error}") from None
-    text = read_source(source, session, "configuration")
+    text = read_configuration_file(source, session, os.environ)
     return read_configuration(text, source, os.environ), session
 
 

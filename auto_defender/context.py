@@ -120,7 +120,10 @@ def open_context(
     sweep = configuration.sweep
     limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
     optouts = (
-        read_optouts(read_source(configuration.optouts, session, "opt-out file"), configuration.optouts)
+        read_optouts(
+            read_source(configuration.optouts, session, "opt-out file", configuration.storage.bucket_owner),
+            configuration.optouts,
+        )
         if configuration.optouts
         else OptOuts()
     )

@@ -30,7 +30,7 @@ def apply_saved(context: Context, source: str) -> JobResult:
     """
     settings, observed = context.configuration, nothing_observed(context)
     plan = read_plan(
-        read_source(source, context.session, "plan", MAX_PLAN_BYTES),
+        read_source(source, context.session, "plan", settings.storage.bucket_owner, most=MAX_PLAN_BYTES),
         source,
         now=datetime.now(UTC),
         config_digest=configuration_digest(settings.defender, settings.risk, settings.rollout),
