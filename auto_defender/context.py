@@ -152,8 +152,8 @@ def open_context(
 
 def read_configured_optouts(configuration: Configuration, session: boto3.Session) -> OptOuts:
     """Read the opt-out file; no opt-outs where the configuration names none. Raise BadInput where it can't be used."""
-    source = configuration.optouts
-    return read_optouts(read_source(source, session, "opt-out file"), source) if source else OptOuts()
+    source, owner = configuration.optouts, configuration.storage.bucket_owner
+    return read_optouts(read_source(source, session, "opt-out file", owner), source) if source else OptOuts()
 
 
 def check_regions(configuration: Configuration, session: boto3.Session) -> None:

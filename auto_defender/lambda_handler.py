@@ -29,7 +29,7 @@ from auto_defender.jobs.weekly import report_week
 from auto_defender.notify.metrics import embedded_metrics
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
-from auto_defender.sources import read_source
+from auto_defender.sources import read_configuration_file
 from reports.data.run_result import Mode
 from scanner.core.errors import AutoDefenderError, BadInput
 
@@ -94,7 +94,8 @@ def _job(event: Event, run_id: str, display: Display, ends: float) -> dict[str, 
     address = os.environ.get("AUTO_DEFENDER_CONFIG")
     if not address:
         raise BadInput("AUTO_DEFENDER_CONFIG is not set; set it to s3://bucket/key or ssm:NAME")
-    settings = read_configuration(read_source(address, session, "configuration"), address, os.environ)
+    text = read_configuration_file(address, session, os.environ)
+    settings = read_configuration(text, address, os.environ)
     try:
         return _run_job(event, run_id, settings, session, display, ends)
     except AutoDefenderError as error:

@@ -26,6 +26,7 @@ from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import run_folder
 from reports.data.run_result import Mode
 from reports.run_files import LATEST
+from scanner.core.errors import AutoDefenderError
 from storage.destination import open_store
 from storage.protocol import Store
 
@@ -45,6 +46,8 @@ def run_demo(accounts: int, output: str, display: Display, stop: threading.Event
             organization = build_organization(accounts)
             fill(organization)
             results, left = demo.runs(session, organization)
+        if not results:
+            raise AutoDefenderError("the demo was stopped before its first run")
         # After the simulation: within it an s3:// output would be simulated too.
         _copy_runs(demo.output, store, results)
     return _summarize(accounts, store, results, left, stopped=stop.is_set())
