@@ -43,7 +43,7 @@ def exit_code(
 
 
 def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ()) -> str:
-    """Return a run's summary as a few lines of text; the last one is the report's address.
+    """Return a run's summary as a few lines of text; the last one is the report's address, if there is a report.
 
     rollout: from rollout_lines().
     """
@@ -77,7 +77,11 @@ def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ())
         problems = [f"{hub[name]:,} {name}" for name in ("failed", "waiting") if hub[name]]
         problems += [hub["error"]] if hub["error"] else []
         lines.append("; ".join([f"security hub   {hub['open']:,} open", *problems]))
-    return "\n".join([*lines, f"report         {address}"])
+    lines += [f"warning        {warning}" for warning in summary["warnings"]]
+    lines += [f"missing        {name}: {why}" for name, why in summary["files_missing"].items()]
+    if "report.html" not in summary["files_missing"]:
+        lines.append(f"report         {address}")
+    return "\n".join(lines)
 
 
 def rollout_lines(rollout: RolloutStatus) -> list[str]:

@@ -12,11 +12,15 @@ _ROLLED_BACK = {"verdict": "excluded", "reasons": "quarantined"}
 
 @dataclass(frozen=True)
 class Observation:
-    """The accounts (scanner/organization/accounts.py), the units ledger and the assessed functions frame."""
+    """The accounts (scanner/organization/accounts.py), the units ledger and the assessed functions frame.
+
+    whole_scope: every unit was asked; False where the sweep was stopped, or out of time, before its end.
+    """
 
     accounts: pd.DataFrame
     units: pd.DataFrame
     functions: pd.DataFrame
+    whole_scope: bool = True
 
     def after(self, changes: pd.DataFrame) -> "Observation":
         """Return a copy in which the changed functions are protected."""

@@ -1,125 +1,196 @@
-"""Writes a run's files: to a local folder, then to the store and its tables, then publishes `latest`."""
+"""Writes a run's files to the store and its tables, each as it is made, then publishes `latest`."""
 
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import PurePosixPath
 from typing import Any
 
-from remediator.journal.store import started_at
+import pandas as pd
+
+from remediator.journal.store import run_folder, started_at
 from reports.data import columns
 from reports.data.coverage import by_account
 from reports.data.functions_table import functions_table
-from reports.data.read_back import read_csv, read_summary
-from reports.data.run_result import RunResult
+from reports.data.read_back import POINTER, read_csv, read_latest, read_summary
+from reports.data.run_result import Mode, RunResult
 from reports.data.summary import Previous, summarize
-from reports.render import csv as csv_files
+from reports.latest import advance_latest, copy_latest
 from reports.render import html
+from reports.render.csv import GZIP_ABOVE, csv_file
 from storage.protocol import Store, StoreFailed
 
 log = logging.getLogger(__name__)
 
-LATEST = "latest"
 # stacksets/athena.yaml reads them.
 TABLES = "tables"
-_SUMMARY = "summary.json"
 _CONTENT_TYPES = {
     ".csv": "text/csv; charset=utf-8",
     ".gz": "application/gzip",
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
 }
+# A file of the run is missing: as for an error that ends a run.
+_MISSING_FILES = StoreFailed.exit_code
 
 
-def write_run(store: Store, result: RunResult) -> dict[str, Any]:
+def begin_run(store: Store, run_id: str, mode: Mode) -> None:
+    """Write run.json, the first file of a run that may change functions. Raise StoreFailed: nothing may begin then.
+
+    A run whose changes could not be reported must not make any.
+    """
+    document = {"run_id": run_id, "mode": mode, "started": f"{started_at(run_id):%Y-%m-%dT%H:%M:%SZ}"}
+    store.upload(f"{run_folder(run_id)}/run.json", [_json(document)], _CONTENT_TYPES[".json"])
+
+
+def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) -> dict[str, Any]:
     """Write every file of a run and return its summary.
 
-    `latest` is published only after all files are uploaded, and only for a run that swept (not for a rollback).
-    Raise StoreFailed, which names the local folder where the files remain.
+    A file that can't be made or written costs no other file: the summary lists it with the reason (`files_missing`), and
+    its exit code is at least 1. `latest` is published for a complete run over the whole scope, and not for a rollback.
+    gzip_above: bytes of a CSV file's text above which it is zipped.
     """
-    previous = _previous(store) if _swept(result) else None
-    staging = Path(tempfile.mkdtemp(prefix=f"auto-defender-{result.run_id}-"))
-    summary = _stage(result, previous, staging)
-    try:
-        for path in _summary_last(staging):
-            with path.open("rb") as file:
-                store.upload(f"{result.folder}/{path.name}", file, _CONTENT_TYPES[path.suffix])
-        for path in staging.glob("*.csv*"):
-            store.add_to_table(f"{result.folder}/{path.name}", _table_path(result, path.name))
-        if _swept(result):
-            _publish(store, result.folder)
-    except StoreFailed as error:
-        raise StoreFailed(f"{error}; the run's files are kept in {staging}") from error
-    shutil.rmtree(staging)
+    files, warnings = _RunFiles(store, result, gzip_above), list[str]()
+    accounts = cache(lambda: by_account(result.accounts, result.units, result.functions))
+    functions = cache(lambda: functions_table(result.functions, result.accounts, result.partition))
+    previous = _previous(store, result.run_id, warnings) if _swept(result) else None
+    if not result.whole_scope:
+        _warn(warnings, "latest stays as it was: this run ended before it had asked every account and region")
+    files.write_csv("changes", lambda: result.changes, columns.CHANGES)
+    if (plan := result.plan_json) is not None:
+        files.write("plan.json", lambda: plan)
+        files.write("rollout.json", lambda: _json(result.rollout.as_dict(), indent=1))
+    files.write_csv("units", lambda: result.units, columns.UNITS)
+    files.write_csv("accounts", accounts, columns.ACCOUNTS)
+    files.write_csv("functions", functions, columns.FUNCTIONS)
+    summary = summarize(result, previous) | {"files": files.written, "files_missing": files.missing}
+    summary["warnings"] = warnings
+    files.write(
+        "report.html", lambda: html.render_run(result, summary, accounts(), functions(), previous).encode()
+    )
+    summary["files"] = dict(files.written)  # the others: without summary.json itself
+    files.count_in(summary)
+    files.write("summary.json", lambda: _json(summary, indent=2))
+    if _swept(result) and result.whole_scope and not files.missing:
+        _publish(store, summary, files)
+    files.count_in(summary)
     return summary
-
-
-def _previous(store: Store) -> Previous | None:
-    """Return the previous run; None, with a warning, where it can't be read: the report is written without it."""
-    try:
-        return read_previous(store)
-    except (StoreFailed, ValueError) as error:
-        log.warning("the report is not compared with the previous run, which can't be read: %s", error)
-        return None
-
-
-def read_previous(store: Store) -> Previous | None:
-    """Read the newest complete run's summary and units, or None before the first run. Raise ValueError if one is broken."""
-    summary = read_summary(store, LATEST)
-    if summary is None:
-        return None
-    units = read_csv(store, LATEST, "units", list(columns.UNITS))
-    return None if units is None else Previous(summary, units)
 
 
 def _swept(result: RunResult) -> bool:
     return result.mode != "rollback" and not result.units.empty
 
 
-def _stage(result: RunResult, previous: Previous | None, folder: Path) -> dict[str, Any]:
-    """Write all files into a local folder, summary.json last: it lists the others."""
-    summary = summarize(result, previous)
-    accounts = by_account(result.accounts, result.units, result.functions)
-    functions = functions_table(result.functions, result.accounts, result.partition)
-    csv_files.write_csv(functions, columns.FUNCTIONS, folder, "functions")
-    csv_files.write_csv(accounts, columns.ACCOUNTS, folder, "accounts")
-    csv_files.write_csv(result.units, columns.UNITS, folder, "units")
-    csv_files.write_csv(result.changes, columns.CHANGES, folder, "changes")
-    if result.plan_json is not None:
-        (folder / "plan.json").write_bytes(result.plan_json)
-        rollout = json.dumps(result.rollout.as_dict(), indent=1, ensure_ascii=True)
-        (folder / "rollout.json").write_text(rollout + "\n", encoding="utf-8")
-    summary["files"] = _checksums(folder)
-    report = html.render_run(result, summary, accounts, functions, previous)
-    (folder / "report.html").write_text(report, encoding="utf-8")
-    summary["files"] = _checksums(folder)
-    (folder / _SUMMARY).write_text(json.dumps(summary, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
-    return summary
+def _previous(store: Store, run_id: str, warnings: list[str]) -> Previous | None:
+    """Return the previous run; None, with a warning, where it can't be read: the report is written without it."""
+    try:
+        return read_previous(store, run_id)
+    except (StoreFailed, ValueError) as error:
+        _warn(warnings, f"the report is not compared with the previous run, which can't be read: {error}")
+        return None
 
 
-def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    return {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+def read_previous(store: Store, run_id: str) -> Previous | None:
+    """Read the summary and the units of the newest complete run; None where there is none that began before this one.
+
+    Raise ValueError if one is broken.
+    """
+    newest = read_latest(store)
+    if newest is None or newest >= run_id:
+        return None
+    folder = run_folder(newest)
+    summary = read_summary(store, folder)
+    units = read_csv(store, folder, "units", list(columns.UNITS))
+    return None if summary is None or units is None else Previous(summary, units)
 
 
-def _checksum(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+def _publish(store: Store, summary: dict[str, Any], files: "_RunFiles") -> None:
+    """Publish this run as `latest`, unless a newer one is. Old copies in latest/ are a warning: readers have latest.json."""
+    with files.reported(POINTER):
+        if not advance_latest(store, summary):
+            return
+        try:
+            copy_latest(store)
+        except (StoreFailed, ValueError) as error:
+            _warn(summary["warnings"], f"latest/ may have files of an earlier run: {error}")
 
 
-def _table_path(result: RunResult, name: str) -> str:
-    """Return a CSV file's path in its table, which is partitioned by the day of the run."""
-    table = name.partition(".")[0]
-    return f"{TABLES}/{table}/dt={started_at(result.run_id):%Y-%m-%d}/{result.run_id}/{name}"
+def _warn(warnings: list[str], text: str) -> None:
+    log.warning("%s", text)
+    warnings.append(text)
 
 
-def _summary_last(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda path: (path.name == _SUMMARY, path.name))
+def _json(document: Mapping[str, Any], indent: int = 2) -> bytes:
+    return json.dumps(document, indent=indent, ensure_ascii=True).encode() + b"\n"
 
 
-def _publish(store: Store, folder: str) -> None:
-    """Publish this run as `latest`: all files of its folder, summary.json last."""
-    names = {path.removeprefix(f"{folder}/") for path in store.list(f"{folder}/")} - {_SUMMARY}
-    store.publish(folder, LATEST, [*sorted(names), _SUMMARY])
+class _RunFiles:
+    """A run's files: those written, with their size and SHA-256, and those missing, with the reason."""
+
+    def __init__(self, store: Store, result: RunResult, gzip_above: int) -> None:
+        self.written: dict[str, dict[str, Any]] = {}
+        self.missing: dict[str, str] = {}
+        self._store = store
+        self._result = result
+        self._gzip_above = gzip_above
+
+    def write(self, name: str, make: Callable[[], bytes]) -> None:
+        """Make a file and write it."""
+        with self.reported(name):
+            self._upload(name, [make()])
+
+    def write_csv(
+        self, name: str, make: Callable[[], pd.DataFrame], columns_of_file: tuple[str, ...]
+    ) -> None:
+        """Write a table as CSV, in blocks of rows, and add it to its table in Athena."""
+        with self.reported(f"{name}.csv"):
+            file, chunks = csv_file(make(), columns_of_file, name, self._gzip_above)
+            path, run_id = self._upload(file, chunks), self._result.run_id
+            table = f"{TABLES}/{name}/dt={started_at(run_id):%Y-%m-%d}/{run_id}/{file}"
+            with self.reported(table):
+                self._store.add_to_table(path, table)
+
+    @contextmanager
+    def reported(self, name: str) -> Iterator[None]:
+        """Turn an error into the reason why a file is missing."""
+        try:
+            yield
+        except StoreFailed as error:
+            log.error("%s is missing: %s", name, error)  # noqa: TRY400 - one clear line, no traceback
+            self.missing[name] = str(error)
+        except Exception as error:
+            log.exception("%s could not be made", name)
+            self.missing[name] = f"internal error: {type(error).__name__}; please report it with the log"
+
+    def count_in(self, summary: dict[str, Any]) -> None:
+        """Give a summary the exit code that missing files mean."""
+        if self.missing:
+            summary["exit_code"] = max(summary["exit_code"], _MISSING_FILES)
+
+    def _upload(self, name: str, chunks: Iterable[bytes]) -> str:
+        path, counted = f"{self._result.folder}/{name}", _Counted(chunks)
+        self._store.upload(path, counted, _CONTENT_TYPES[PurePosixPath(name).suffix])
+        self.written[name] = counted.described()
+        return path
+
+
+class _Counted:
+    """A file's chunks on their way to the store; counts what passes."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self._bytes = 0
+        self._sha256 = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._bytes += len(chunk)
+            self._sha256.update(chunk)
+            yield chunk
+
+    def described(self) -> dict[str, Any]:
+        """Return what summary.json has of a file."""
+        return {"bytes": self._bytes, "sha256": self._sha256.hexdigest()}

@@ -24,7 +24,7 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
     sweeps = [run for run in runs if run.swept]
     if not sweeps:
         raise BadInput(
-            f"no run read the organization in week {week} ({chosen.monday} to {chosen.sunday}); "
+            f"no run of the hourly job read the organization in week {week} ({chosen.monday} to {chosen.sunday}); "
             f"looked in {store.url('runs')}{f'; {len(broken)} runs there are broken' if broken else ''}"
         )
     accounts, before = accounts_of(store, sweeps[-1]), accounts_of(store, sweeps[0])

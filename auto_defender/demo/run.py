@@ -24,8 +24,9 @@ from auto_defender.logging import set_run_id
 from auto_defender.progress import Display
 from remediator.journal.quarantine import Quarantined, put_in_quarantine
 from remediator.journal.store import run_folder
+from reports.data.read_back import LATEST
 from reports.data.run_result import Mode
-from reports.run_files import LATEST
+from reports.latest import advance_latest, copy_latest
 from scanner.core.errors import AutoDefenderError
 from storage.destination import open_store
 from storage.protocol import Store
@@ -167,16 +168,13 @@ def optouts_text(organization: Organization) -> str:
 
 def _copy_runs(folder: Path, store: Store, results: list[JobResult]) -> None:
     """Copy the runs to the user's output; `latest` is the last one."""
-    for path in sorted([*folder.glob("runs/**/*"), *folder.glob("journals/**/*")]):
+    for path in sorted((folder / "runs").rglob("*")):
         if path.is_file():
             content_type = guess_type(path.name)[0] or "application/octet-stream"
             with path.open("rb") as file:
                 store.upload(path.relative_to(folder).as_posix(), file, content_type)
-    last = run_folder(results[-1].summary["run_id"])
-    names = sorted(
-        (path.name for path in (folder / last).iterdir()), key=lambda name: (name == "summary.json", name)
-    )
-    store.publish(last, LATEST, names)
+    advance_latest(store, results[-1].summary)
+    copy_latest(store)
 
 
 def _summarize(

@@ -139,10 +139,9 @@ class Parts:
     def write_part(self, batch: str, part: BatchResult) -> None:
         """Write a batch's result, without its accounts: the first step has written those."""
         units, functions = packed(part.observed.units), packed(part.observed.functions)
-        self._write(
-            f"{batch}.json.gz",
-            {"version": self._version, "units": units, "functions": functions, "work": part.usage},
-        )
+        data = {"units": units, "functions": functions, "work": part.usage}
+        more = {"version": self._version, "whole_scope": part.observed.whole_scope}
+        self._write(f"{batch}.json.gz", {**data, **more})
 
     def part(self, batch: str, accounts: pd.DataFrame) -> BatchResult | OtherVersion | None:
         """Read a batch's result; None where it did not finish, OtherVersion where this version can't use it."""
@@ -151,7 +150,8 @@ class Parts:
             return None
         if data.get("version") != self._version:
             return OtherVersion(str(data.get("version")))
-        observed = Observation(accounts, unpacked(data["units"]), unpacked(data["functions"]))
+        units, functions = unpacked(data["units"]), unpacked(data["functions"])
+        observed = Observation(accounts, units, functions, data["whole_scope"])
         return BatchResult(observed, StepUsage(**data["work"]))
 
     def write_failed(self, batch: str, failed: BatchFailure) -> None:

@@ -153,25 +153,28 @@ def _made(entries: Iterable[Entry]) -> pd.DataFrame:
 def _observed(context: Context, started: StartedRun, parts: Parts) -> Observation:
     """Merge the batches; their stages and calls count as the run's."""
     _include(context, started.usage)
-    units, functions, again = [], [], []
+    units, functions, again, whole_scope = [], [], [], True
     for batch in started.batches:
         accounts = started.accounts_of(batch)
         part = parts.part(batch, accounts)
         if part is None:
+            whole_scope = False
             units.append(_unread(context, accounts, parts.failed(batch)))
         elif isinstance(part, OtherVersion):
             log.warning("batch %s was swept by version %s and is swept again", batch, part.version)
             again.append(accounts)
         else:
             _include(context, part.usage)
+            whole_scope = whole_scope and part.observed.whole_scope
             units.append(part.observed.units)
             functions.append(part.observed.functions)
     if again:
         swept = observe_accounts(context, pd.concat(again, ignore_index=True))
+        whole_scope = whole_scope and swept.whole_scope
         units.append(swept.units)
         functions.append(swept.functions)
     merged = joined(functions) if functions else nothing_observed(context).functions
-    return Observation(started.accounts, joined(units), merged)
+    return Observation(started.accounts, joined(units), merged, whole_scope)
 
 
 def _unread(context: Context, accounts: pd.DataFrame, failed: BatchFailure | None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The read-only part that jobs begin with: accounts, sweep, tags, verdicts."""
 
 import logging
+import time
 from datetime import UTC, datetime
 from functools import partial
 
@@ -46,6 +47,7 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
     with context.stage("sweep"):
         sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)
         swept = sweep.run(accounts, context.optouts, today, context.deadline)
+        cut_off = context.stop.is_set() or _is_past(context.deadline)
     with context.stage("tags"):
         rules = context.rules
         functions = add_tags(
@@ -66,7 +68,12 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
                 assessed, reader.read_unit, aws, settings.sweep, context.deadline
             )
     log_verdicts(assessed, aws.partition)
-    return Observation(accounts, swept.units, assessed)
+    whole_scope = not (cut_off and (swept.units["outcome"] == "timed_out").any())
+    return Observation(accounts, swept.units, assessed, whole_scope)
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def nothing_observed(context: Context) -> Observation:

@@ -8,8 +8,7 @@ from auto_defender.config import Configuration
 from auto_defender.job_result import JobResult
 from auto_defender.output import open_output
 from remediator.journal.store import run_folder
-from reports.data.read_back import read_summary
-from reports.run_files import LATEST
+from reports.data.read_back import POINTER, read_latest
 from scanner.core.errors import BadInput
 from storage.protocol import Store, StoreFailed
 
@@ -35,9 +34,9 @@ def link_report(settings: Configuration, session: boto3.Session, run_id: str | N
 
 def _latest(store: Store) -> str:
     try:
-        summary = read_summary(store, LATEST)
+        run_id = read_latest(store)
     except ValueError as error:
         raise BadInput(f"{error}; name a run with --run, or run again") from error
-    if summary is None:
-        raise BadInput(f"no run has written a report yet: there is no {store.url(f'{LATEST}/summary.json')}")
-    return str(summary["run_id"])
+    if run_id is None:
+        raise BadInput(f"no run has written a report yet: there is no {store.url(POINTER)}")
+    return run_id

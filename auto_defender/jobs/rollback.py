@@ -11,6 +11,7 @@ from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.upgrade import upgrade
 from remediator.rollout.lock import RunLock
+from reports.run_files import begin_run
 
 
 def roll_back(
@@ -23,6 +24,7 @@ def roll_back(
         context.writing("rollback"),
     ):
         if lock:
+            begin_run(context.store, context.run_id, context.mode)
             upgrade(context.store)
         undos = select(context.journals, run_ids, function_arns)
         rolled_back = rollback(

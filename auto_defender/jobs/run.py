@@ -30,7 +30,7 @@ from remediator.rollout.guards import own_function, state_unreadable
 from remediator.rollout.lock import RunLock, Step
 from reports.data.rollout_status import RolloutStatus
 from reports.data.run_result import RunResult
-from reports.run_files import write_run
+from reports.run_files import begin_run, write_run
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
 from storage.protocol import StoreFailed
 
@@ -58,9 +58,13 @@ def run_lock(context: Context, step: Step = "whole") -> AbstractContextManager[R
 
 
 def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
-    """Take over what an earlier release left, and resolve the changes of killed runs, before anything new begins."""
+    """Take over what an earlier release left, and resolve the changes of killed runs, before anything new begins.
+
+    Raise StoreFailed where this run's own files can't be written.
+    """
     if lock is None:
         return ApplyResult(changes_frame(()), None)
+    begin_run(context.store, context.run_id, context.mode)
     upgrade(context.store)
     with context.writing("resolve"):
         return resolve_open_runs(
@@ -208,10 +212,11 @@ def finish(
         version=__version__,
         rollout=rollout or RolloutStatus(),
         security_hub=findings,
+        whole_scope=observed.whole_scope,
     )
     summary = write_run(context.store, result)
     text = run_text(summary, context.store.url(f"{result.folder}/report.html"), rollout_lines(result.rollout))
-    job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
+    job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, summary["exit_code"])
     if context.mode == "scan":
         return job_result
     return notify_run(context.configuration.notifications, context.session, job_result)

@@ -24,7 +24,7 @@ COUNTS = (
 SECONDS = "duration_sec"
 # 1 where a guard stopped the run because of a failure; the limits on changes only spread the work over several runs.
 BREAKER_OPEN = "breaker_open"
-# 1 for what makes exit code 3 or 4, also where a guard's exit code 5 takes precedence. 0 where only the limits on
+# 1 for what makes exit code 1, 3 or 4, also where a guard's exit code 5 takes precedence. 0 where only the limits on
 # changes left work to later runs.
 INCOMPLETE = "incomplete"
 
@@ -52,4 +52,4 @@ def embedded_metrics(summary: Mapping[str, Any], now: datetime) -> str:
 
 def _incomplete(summary: Mapping[str, Any]) -> bool:
     unread = summary["units_unread"] + summary["tags_unread"]["functions"]
-    return bool(unread or summary["failed"] or summary["cut_short"])
+    return bool(unread or summary["failed"] or summary["cut_short"] or summary["files_missing"])

@@ -18,7 +18,12 @@ log = logging.getLogger(__name__)
 # has up to 262,144 bytes of UTF-8.
 MAX_SUBJECT = 99
 MAX_MESSAGE_BYTES = 262_144
-_ENDS = {0: "complete", 4: "changes failed", 5: "stopped by a guard"}
+_ENDS = {
+    0: "complete",
+    1: "incomplete: files of its report are missing",
+    4: "changes failed",
+    5: "stopped by a guard",
+}
 
 
 def notify_run(settings: NotificationSettings, session: boto3.Session, result: JobResult) -> JobResult:

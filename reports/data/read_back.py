@@ -6,12 +6,30 @@ import json
 import zlib
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ValidationError, model_validator
 
+from remediator.journal.store import run_folder
+from scanner.core.errors import BadInput
 from storage.protocol import Store
+
+# The copies of the newest complete run's files, and the one file that says which run that is.
+LATEST = "latest"
+POINTER = "latest.json"
+POINTER_FORMAT = 1
+
+
+def _run_id(text: str) -> str:
+    try:
+        run_folder(text)
+    except BadInput as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+_RunId = Annotated[str, AfterValidator(_run_id)]
 
 
 class _Share(BaseModel):
@@ -46,7 +64,8 @@ class _TagsUnread(BaseModel):
 class _Summary(BaseModel):
     """The keys of a run's summary.json that reports read; docs/schema.md has all."""
 
-    run_id: str
+    run_id: _RunId
+    mode: str
     started: AwareDatetime
     ended: AwareDatetime
     units_expected: int
@@ -80,6 +99,29 @@ class _Weekly(BaseModel):
 
     end: _WeekEnd
     effective_coverage: _MeasuredLast | None = None  # as in a run's
+
+
+class _Pointer(BaseModel):
+    """The keys of latest.json that lead to the run; its folder is never taken from elsewhere."""
+
+    format: Literal[1]
+    run_id: _RunId
+    folder: str
+
+    @model_validator(mode="after")
+    def _own_folder(self) -> Self:
+        if self.folder != run_folder(self.run_id):
+            raise ValueError(f"the folder of run {self.run_id} is {run_folder(self.run_id)}")
+        return self
+
+
+def read_latest(store: Store) -> str | None:
+    """Return the id of the newest complete run, None before the first. Raise ValueError, in one line, if it can't be read.
+
+    A release before latest.json has left only latest/summary.json.
+    """
+    newest = _read(store, POINTER, _Pointer) or read_summary(store, LATEST)
+    return None if newest is None else str(newest["run_id"])
 
 
 def read_summary(store: Store, folder: str) -> Mapping[str, Any] | None:
@@ -120,8 +162,8 @@ def _read(store: Store, path: str, shape: type[BaseModel]) -> Mapping[str, Any] 
         shape.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{store.url(path)} is broken: {place}: {first['msg']}") from error
+        place = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise ValueError(f"{store.url(path)} is broken: {place}{first['msg']}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{store.url(path)} is broken: {error}") from error
     return found

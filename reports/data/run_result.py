@@ -23,6 +23,7 @@ class RunResult:
     quarantine: one mapping per quarantined function: function_arn, and since, run_id, reason where known.
     stages: seconds by stage. calls: counts by service and operation.
     cut_short: the run was stopped, or out of time, before all its changes were tried.
+    whole_scope: the sweep asked every account and region in scope: it was neither narrowed nor cut off.
     version: this program's version.
     rollout: waves, health of changed functions and drift, of a run that planned.
     security_hub: the counts of findings (open, imported, closed, failed, waiting, error), or None where not enabled.
@@ -48,6 +49,7 @@ class RunResult:
     version: str = ""
     rollout: RolloutStatus = field(default_factory=RolloutStatus)
     security_hub: Mapping[str, Any] | None = None
+    whole_scope: bool = True
 
     @property
     def folder(self) -> str:

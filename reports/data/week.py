@@ -1,7 +1,6 @@
 """The runs of one ISO week, read from the store and compared."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +17,8 @@ from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
-_RUN = re.compile(r"^(runs/\d{4}/\d{2}/\d{2}/[^/]+)/summary\.json$")
+# Of the hourly job, `auto-defender run`, whoever starts it.
+HOURLY_MODES = ("dry_run", "apply")
 _HOUR = timedelta(hours=1)
 
 
@@ -69,8 +69,11 @@ class Run:
 
     @property
     def swept(self) -> bool:
-        """Return whether it read the organization (a rollback does not)."""
-        return int(self.summary["units_expected"]) > 0
+        """Return whether it is one of the hourly sweeps: of `run`, and of the whole organization.
+
+        A `scan` is not, and neither are a rollback and an approved plan, which have no sweep.
+        """
+        return self.summary["mode"] in HOURLY_MODES and int(self.summary["units_expected"]) > 0
 
     @property
     def incomplete(self) -> bool:
@@ -111,10 +114,10 @@ class WeekChanges:
 
 def runs_of(store: Store, week: Week) -> tuple[list[Run], list[str]]:
     """Return the runs that started in a week, oldest first, and the folders of runs with a broken summary."""
-    days = [week.monday + timedelta(days=day) for day in range(7)]
-    paths = [path for day in days for path in store.list(f"runs/{day:%Y/%m/%d}/")]
+    days = [f"runs/{week.monday + timedelta(days=day):%Y/%m/%d}/" for day in range(7)]
+    folders = [f"{day}{run_id}" for day in days for run_id in store.folders(day)]
     runs, broken = [], []
-    for folder in (match[1] for path in paths if (match := _RUN.match(path))):
+    for folder in folders:
         try:
             summary = read_summary(store, folder)
         except ValueError as error:

@@ -49,7 +49,7 @@ def weekly_summary(
         "runs": len(runs),
         "sweeps": len(sweeps),
         "runs_incomplete": sum(run.incomplete for run in sweeps),
-        "runs_stopped": sum(run.summary["stopped_by"] is not None for run in runs),
+        "runs_stopped": sum(run.summary["stopped_by"] is not None for run in sweeps),
         "hours_missing": sum(gap.hours for gap in missing),
         "gaps": [{"begin": utc(gap.begin), "end": utc(gap.end), "hours": gap.hours} for gap in missing],
         "start": _coverage_of(first),

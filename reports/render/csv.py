@@ -1,13 +1,11 @@
 """CSV: RFC 4180, UTF-8, one line per row, no cell that a spreadsheet reads as a formula; docs/schema.md has the columns."""
 
 import csv
-import gzip
 import io
 import math
 import re
-import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from reports.render.text import visible
 
 # Above this many bytes of text a CSV is written as NAME.csv.gz.
 GZIP_ABOVE = 64 * 1024 * 1024
-_CHUNK = 50_000
+_CHUNK = 10_000
 # In these, -1 means "not known" and is written as an empty cell.
 _EMPTY_BELOW_ZERO = (
     "memory_mb", "timeout_sec", "code_size_bytes", "functions_start", "protected_start", "provisioned_concurrency",
@@ -47,13 +45,16 @@ def _neutral_all(texts: list[str]) -> list[str]:
     return texts if plain and not _SUSPECT.search(joined) else [neutral(text) for text in texts]
 
 
-def write_csv(frame: pd.DataFrame, columns: tuple[str, ...], folder: Path, name: str) -> Path:
-    """Write `name`.csv, or `name`.csv.gz if it is large, into `folder`; return its path."""
-    path = folder / f"{name}.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for text in csv_text(frame, columns):
-            file.write(text)
-    return _gzipped(path) if path.stat().st_size > GZIP_ABOVE else path
+def csv_file(
+    frame: pd.DataFrame, columns: tuple[str, ...], name: str, gzip_above: int
+) -> tuple[str, Iterator[bytes]]:
+    """Return a file's name, `name`.csv or, above so many bytes of text, `name`.csv.gz, and its content in chunks.
+
+    A large file's rows are rendered twice, because no whole file is kept in memory: the first time up to the limit.
+    """
+    if _is_larger(_encoded(frame, columns), gzip_above):
+        return f"{name}.csv.gz", _gzipped(_encoded(frame, columns))
+    return f"{name}.csv", _encoded(frame, columns)
 
 
 def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
@@ -95,14 +96,22 @@ def _rows(rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
-def _gzipped(path: Path) -> Path:
-    target = path.with_name(path.name + ".gz")
-    # No file name and no time in the header: the same rows are the same bytes.
-    with (
-        path.open("rb") as source,
-        target.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=5, mtime=0) as packed,
-    ):
-        shutil.copyfileobj(source, packed, 1 << 20)
-    path.unlink()
-    return target
+def _encoded(frame: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[bytes]:
+    return (text.encode("utf-8") for text in csv_text(frame, columns))
+
+
+def _is_larger(chunks: Iterable[bytes], limit: int) -> bool:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            return True
+    return False
+
+
+def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks as one gzip file. Its header has no name and no time: the same rows are the same bytes."""
+    packer = zlib.compressobj(level=5, wbits=zlib.MAX_WBITS | 16)
+    for chunk in chunks:
+        yield packer.compress(chunk)
+    yield packer.flush()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from remediator.journal.store import run_folder
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Organization
 
 EXECUTION_TIMEOUT_SEC = 300.0
@@ -116,13 +117,15 @@ class Machine:
         return output
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        body = self.root("s3").get_object(Bucket=self.bucket, Key=f"latest/{name}")["Body"].read()
-        return list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
+        return list(csv.DictReader(io.StringIO(self.read(f"latest/{name}").decode("utf-8-sig"))))
 
     def summary(self) -> dict[str, Any]:
-        body = self.root("s3").get_object(Bucket=self.bucket, Key="latest/summary.json")["Body"].read()
-        summary: dict[str, Any] = json.loads(body)
+        summary: dict[str, Any] = json.loads(self.read("latest/summary.json"))
         return summary
+
+    def read(self, key: str) -> bytes:
+        body: bytes = self.root("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
 
     def keys(self, prefix: str) -> list[str]:
         listed = self.root("s3").list_objects_v2(Bucket=self.bucket, Prefix=prefix)
@@ -238,5 +241,6 @@ def test_a_batch_that_fails_for_good_is_reported_and_nothing_is_changed(machine:
         client.put_function_concurrency(FunctionName=batch_function, ReservedConcurrentExecutions=2)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "tolerated_failures", 0)
     assert brief["units_expected"] == 14
-    assert {row["outcome"] for row in machine.rows("units.csv")} == {"timed_out"}
+    units = machine.read(f"{run_folder(brief['run_id'])}/units.csv").decode("utf-8-sig")
+    assert {row["outcome"] for row in csv.DictReader(io.StringIO(units))} == {"timed_out"}
     assert json.loads(machine.read("state/lock.json"))["released"]

@@ -132,14 +132,15 @@ def test_a_lock_that_can_not_be_given_back_expires(
     assert held[0] == RUN
 
 
-@pytest.mark.parametrize("break_it", ["latest/summary.json", "latest/units.csv"])
+@pytest.mark.parametrize("break_it", ["latest.json", "{run}/summary.json", "{run}/units.csv"])
 def test_a_run_before_that_can_not_be_read_costs_the_comparison_alone(
     tmp_path: Path, break_it: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FailsAt(tmp_path)
-    write_run(store, organization(12, 20))
-    store.operation, store.path = "read", break_it
-    summary = write_run(store, organization(12, 20))
+    before = organization(12, 20)
+    write_run(store, before)
+    store.operation, store.path = "read", break_it.format(run=before.folder)
+    summary = write_run(store, organization(12, 20, started=before.ended))
     assert summary["since_previous"] is None
     assert "not compared with the previous run" in caplog.text
 

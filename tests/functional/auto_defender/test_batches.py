@@ -27,6 +27,7 @@ from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
 from auto_defender.progress import Display
+from remediator.journal.store import run_folder
 from remediator.rollout.lock import LOCK
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from storage.protocol import StoreFailed
@@ -55,9 +56,12 @@ class Steps:
         self.organization = workspace.organization
         self.workspace = workspace
         self._started = 0
+        self._last = ""
 
     def call(self, **event: Any) -> dict[str, Any]:
-        return handler(event, Invocation())
+        answer = handler(event, Invocation())
+        self._last = answer.get("run_id", self._last)
+        return answer
 
     def manifest(self, batch_size: int = 2) -> dict[str, Any]:
         self._started += 1
@@ -109,17 +113,25 @@ class Steps:
     def files(self, run_id: str) -> set[str]:
         return {key.rpartition("/")[2] for key in self.keys("runs/") if f"/{run_id}/" in key}
 
+    def last(self, name: str) -> bytes:
+        """Read a file of the last run."""
+        return self.read(f"{run_folder(self._last)}/{name}")
+
+    def published(self) -> str:
+        """Return the run that latest.json names."""
+        return str(json.loads(self.read("latest.json"))["run_id"])
+
     def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = json.loads(self.read("latest/summary.json"))
+        summary: dict[str, Any] = json.loads(self.last("summary.json"))
         return summary
 
     def units(self) -> dict[tuple[str, str], tuple[str, str]]:
-        lines = self.read("latest/units.csv").decode("utf-8-sig").splitlines()[1:]
+        lines = self.last("units.csv").decode("utf-8-sig").splitlines()[1:]
         cells = [line.split(",", 4) for line in lines]
         return {(account, region): (outcome, detail) for account, region, outcome, _, detail in cells}
 
     def functions(self) -> list[str]:
-        return sorted(self.read("latest/functions.csv").decode("utf-8-sig").splitlines())
+        return sorted(self.last("functions.csv").decode("utf-8-sig").splitlines())
 
     def undo_everything(self) -> None:
         """Remove every layer, as owners' deployments would."""
@@ -155,7 +167,7 @@ def test_a_dry_run_in_steps_reports_the_same_as_one_call(
     functions, units, plan = (
         machine.functions(),
         machine.units(),
-        json.loads(machine.read("latest/plan.json")),
+        json.loads(machine.last("plan.json")),
     )
     before = machine.configurations()
     capsys.readouterr()
@@ -168,7 +180,7 @@ def test_a_dry_run_in_steps_reports_the_same_as_one_call(
         assert steps_summary[name] == whole[name]
     assert machine.functions() == functions
     assert machine.units() == units
-    assert json.loads(machine.read("latest/plan.json"))["changes"] == plan["changes"]
+    assert json.loads(machine.last("plan.json"))["changes"] == plan["changes"]
     # The calls of all steps count, and their stages.
     listed = "lambda.list_functions"
     assert steps_summary["calls"][listed] == whole["calls"][listed]
@@ -193,7 +205,7 @@ def test_what_aliases_serve_is_the_same_in_steps(machine: Steps) -> None:
     covered = [effective[share]["covered"] for share in ("on_latest", "where_traffic_goes")]
     assert covered == [whole["protected"]] * 2
     assert machine.functions() == functions
-    assert machine.read("latest/report.html").count(b'id="effective"') == 1
+    assert machine.last("report.html").count(b'id="effective"') == 1
 
 
 def test_changes_in_steps_are_the_changes_of_one_plan(
@@ -316,8 +328,9 @@ def test_the_last_step_changes_nothing_where_the_organization_can_not_be_listed(
 
 
 def test_a_batch_that_did_not_finish_is_in_the_ledger(machine: Steps) -> None:
-    machine.call(job="run")
+    machine.run()
     whole = machine.units()
+    complete = machine.published()
     begun = machine.manifest()
     _, others, accounts = machine.lost_and_others(begun)
     for item in others:
@@ -332,6 +345,9 @@ def test_a_batch_that_did_not_finish_is_in_the_ledger(machine: Steps) -> None:
     assert lost
     failed = dict.fromkeys(lost, ("timed_out", "its batch did not finish"))
     assert machine.units() == {**whole, **failed}
+    assert machine.published() == complete  # what was not asked is not the newest whole picture
+    machine.run()
+    assert machine.published() != complete
 
 
 def test_without_any_batch_every_unit_is_reported(machine: Steps) -> None:

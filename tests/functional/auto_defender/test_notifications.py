@@ -52,7 +52,7 @@ def test_an_incomplete_run_is_reported(server: str, workspace: Workspace, topic:
     assert SECRET not in message
 
 
-def test_a_run_that_could_not_read_tags_says_so(server: str, workspace: Workspace, topic: Topic) -> None:
+def test_what_a_run_lacks_is_in_the_subject(server: str, workspace: Workspace, topic: Topic) -> None:
     unread = {
         "units_unread": 0,
         "tags_unread": {"functions": 3, "units": 1},
@@ -64,9 +64,11 @@ def test_a_run_that_could_not_read_tags_says_so(server: str, workspace: Workspac
             patch.setenv(name, value)
         for summary in (unread, unread | {"tags_unread": {"functions": 0}, "cut_short": True}):
             notify_run(NotificationSettings(topic_arn=topic.arn), session, JobResult(summary, "text", 3))
+        notify_run(NotificationSettings(topic_arn=topic.arn), session, JobResult(unread, "text", 1))
     assert [subject for subject, _ in messages(topic)] == [
         "Auto-Defender: run incomplete: tags were not read",
         "Auto-Defender: run incomplete: cut short",
+        "Auto-Defender: run incomplete: files of its report are missing",
     ]
 
 

@@ -70,7 +70,7 @@ def opened(link: str) -> bytes:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no run has written a report yet: there is no s3://reports-of-the-org/latest/summary.json"),
+        ([], "no run has written a report yet: there is no s3://reports-of-the-org/latest.json"),
         (["--run", "20261124T034232Z-ffffff"], "run 20261124T034232Z-ffffff has no report"),
         (["--run", "../../etc"], "'../../etc' is no run id"),
         (["--hours", "169"], "less than or equal to 168"),
@@ -113,11 +113,21 @@ def test_a_newest_run_that_can_not_be_read_is_one_line(tmp_path: Path, body: byt
     run = organization(functions=60)
     store = open_store(str(folder))
     write_run(store, run)
-    store.write(f"{run.folder}/summary.json", body, "application/json")
+    store.write("latest.json", body, "application/json")
     done = auto_defender("report", "link", "--config", configured(tmp_path, str(folder)), env=environment())
     assert done.exit_code == 2
-    assert "latest/summary.json is broken" in done.stderr
+    assert "latest.json is broken" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_newest_run_of_an_older_release_is_found_without_a_pointer(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run = organization(functions=60)
+    store = open_store(str(folder))
+    write_run(store, run)
+    store.delete("latest.json")
+    done = auto_defender("report", "link", "--config", configured(tmp_path, str(folder)), env=environment())
+    assert done.stdout.strip() == (folder / run.folder / "report.html").as_uri()
 
 
 @pytest.mark.parametrize("week", ["9999-W52", "9999-W01"])

@@ -19,6 +19,8 @@ SUMMARY = {
     "tags_unread": {"functions": 0, "units": 0},
     "effective_coverage": None,
     "security_hub": None,
+    "files_missing": {},
+    "warnings": [],
 }
 STOP = GuardStop("kill_switch", "it is on", "Delete it to go on")
 
@@ -48,6 +50,15 @@ def test_tags_that_could_not_be_read_are_not_complete(tags: dict[str, list[bool]
     assert exit_code(units, pd.DataFrame(tags), changes, None) == code
     reported = run_text(SUMMARY | {"tags_unread": {"functions": 2, "units": 1}}, "report.html")
     assert "\ntags unread    2 functions in 1 units\n" in reported
+
+
+def test_files_that_are_missing_and_warnings_are_named() -> None:
+    left = {"files_missing": {"report.html": "can't write it"}, "warnings": ["latest/ is old"]}
+    assert run_text(SUMMARY | left, "report.html").splitlines()[-2:] == [
+        "warning        latest/ is old",
+        "missing        report.html: can't write it",
+    ]
+    assert run_text(SUMMARY, "report.html").splitlines()[-1] == "report         report.html"
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from reports.data.run_result import RunResult
-from reports.run_files import read_previous, write_run
+from reports.run_files import begin_run, read_previous, write_run
 from scanner.inventory.functions_frame import FunctionsFrame
 from scanner.inventory.ledger import Ledger
 from scanner.organization import accounts
@@ -25,6 +25,9 @@ CONTRACT = (
     "run_id mode started ended units_expected units_read functions protected eligible skipped excluded "
     "changed failed exit_code"
 ).split()
+
+
+LATER = organization(functions=40, started=NOW + timedelta(hours=1))
 
 
 def written(folder: Path, run: RunResult) -> tuple[dict[str, Any], Path]:
@@ -82,6 +85,12 @@ def test_the_next_run_says_what_changed_since(tmp_path: Path) -> None:
     assert since["units_read"] == 0
 
 
+def test_a_run_is_not_compared_with_itself_or_with_one_that_began_later(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for run in (LATER, LATER, organization()):
+        assert write_run(store, run)["since_previous"] is None
+
+
 def test_a_rollback_leaves_latest_alone(tmp_path: Path) -> None:
     first, _ = written(tmp_path, organization())
     run = organization(mode="apply", started=NOW + timedelta(hours=1))
@@ -117,26 +126,91 @@ def test_a_run_without_a_sweep_has_its_files_too(tmp_path: Path) -> None:
     assert not (tmp_path / "latest").exists()
 
 
-class FullStore(FolderStore):
-    """A folder whose disk is full once the first file is in."""
+def test_the_first_file_of_a_run_that_writes_is_there_before_any_other_and_in_latest_too(
+    tmp_path: Path,
+) -> None:
+    run, store = organization(mode="apply"), FolderStore(tmp_path)
+    begin_run(store, run.run_id, run.mode)
+    first = {"run_id": run.run_id, "mode": "apply", "started": "2026-11-24T03:42:32Z"}
+    assert json.loads((tmp_path / run.folder / "run.json").read_text()) == first
+    write_run(store, run)
+    assert json.loads((tmp_path / "latest/run.json").read_text()) == first
+
+
+class Refusing(FolderStore):
+    """Refuses to write what matches."""
+
+    refused = ""
 
     def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> None:
-        if path.endswith("functions.csv"):
+        if re.search(self.refused, path):
             raise StoreFailed(f"can't write {path}: No space left on device")
         super().upload(path, chunks, content_type)
 
 
-def test_a_store_that_fails_keeps_the_files_here_and_latest_where_it_was(tmp_path: Path) -> None:
-    first, _ = written(tmp_path, organization())
-    run = organization(started=NOW + timedelta(hours=1))
-    with pytest.raises(
-        StoreFailed, match=r"No space left on device; the run's files are kept in (\S+)$"
-    ) as failed:
-        write_run(FullStore(tmp_path), run)
-    kept = Path(str(failed.value).rpartition(" ")[2])
-    assert {"functions.csv", "report.html", "summary.json"} <= {path.name for path in kept.iterdir()}
+def refusing(folder: Path, refused: str) -> Refusing:
+    store = Refusing(folder)
+    store.refused = refused
+    return store
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["changes.csv", "plan.json", "rollout.json", "units.csv", "accounts.csv", "functions.csv", "report.html"],
+)
+def test_a_file_that_the_store_refuses_costs_that_file_alone(tmp_path: Path, name: str) -> None:
+    first, folder = written(tmp_path, organization())
+    run = organization(started=NOW + timedelta(hours=1), unread=0)
+    summary = write_run(refusing(tmp_path, name), run)
+    folder = tmp_path / run.folder
+    assert files_of(folder) == files_of(tmp_path / "latest") - {name}
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary["files_missing"] == {name: f"can't write {run.folder}/{name}: No space left on device"}
+    assert (run.exit_code, summary["exit_code"]) == (0, 1)
+    assert name not in summary["files"]
+    # A run with a missing file is not a complete one.
+    assert json.loads((tmp_path / "latest.json").read_text())["run_id"] == first["run_id"]
     assert json.loads((tmp_path / "latest/summary.json").read_text())["run_id"] == first["run_id"]
-    shutil.rmtree(kept)
+
+
+def test_a_store_that_refuses_all_leaves_the_summary_to_the_caller(tmp_path: Path) -> None:
+    run = organization(mode="apply")
+    summary = write_run(refusing(tmp_path, "."), run)
+    assert (summary["changed"], summary["exit_code"], summary["files"]) == (58, 4, {})
+    assert set(summary["files_missing"]) == {
+        "changes.csv", "plan.json", "rollout.json", "units.csv", "accounts.csv", "functions.csv", "report.html",
+        "summary.json",
+    }  # fmt: skip
+    assert not (tmp_path / "latest.json").exists()
+
+
+def test_a_report_that_can_not_be_made_costs_the_report_alone(tmp_path: Path) -> None:
+    unfit: Any = [1]  # no mapping: the page can't show it
+    summary, folder = written(tmp_path, dataclasses.replace(organization(unread=0), quarantine=unfit))
+    why = summary["files_missing"]["report.html"]
+    assert why == "internal error: TypeError; please report it with the log"
+    assert summary["exit_code"] == 1
+    assert {"functions.csv", "changes.csv", "summary.json"} <= files_of(folder)
+
+
+def test_tables_that_can_not_be_made_leave_the_changes_and_the_summary(tmp_path: Path) -> None:
+    run = dataclasses.replace(organization(mode="apply"), accounts=organization().accounts[["in_scope"]])
+    summary, folder = written(tmp_path, run)
+    assert files_of(folder) == {"changes.csv", "units.csv", "plan.json", "rollout.json", "summary.json"}
+    assert set(summary["files_missing"]) == {"accounts.csv", "functions.csv", "report.html"}
+
+
+def test_a_full_or_read_only_temporary_folder_is_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    summary, _ = written(tmp_path, organization(mode="apply"))
+    assert summary["files_missing"] == {}
+    assert (tmp_path / "latest/report.html").is_file()
 
 
 def test_an_empty_organization_is_reported_like_any_other(tmp_path: Path) -> None:
@@ -156,7 +230,7 @@ def test_an_empty_organization_is_reported_like_any_other(tmp_path: Path) -> Non
 def test_the_previous_units_are_read_back_with_their_account_ids_whole(tmp_path: Path) -> None:
     run = organization()
     written(tmp_path, run)
-    previous = read_previous(FolderStore(tmp_path))
+    previous = read_previous(FolderStore(tmp_path), LATER.run_id)
     assert previous is not None
     assert previous.units["account_id"].tolist() == run.units["account_id"].tolist()
 
@@ -170,5 +244,5 @@ def test_a_run_before_that_is_broken_is_not_compared_with(
     store = FolderStore(tmp_path)
     write_run(store, run)
     store.write(f"{run.folder}/{name}", body, "text/plain")
-    assert write_run(store, run)["since_previous"] is None
+    assert write_run(store, LATER)["since_previous"] is None
     assert "not compared with the previous run, which can't be read" in caplog.text

@@ -181,7 +181,8 @@ def test_a_week_without_a_sweep_is_one_clear_line(tmp_path: Path) -> None:
         run, mode="rollback", units=run.units.iloc[:0], functions=run.functions.iloc[:0]
     )
     with pytest.raises(
-        BadInput, match=r"no run read the organization in week 2026-W48 \(2026-11-23 to 2026-11-29\)"
+        BadInput,
+        match=r"no run of the hourly job read the organization in week 2026-W48 \(2026-11-23 to 2026-11-29\)",
     ):
         week_of(tmp_path, rollback)
     assert not (tmp_path / "weekly").exists()
@@ -298,6 +299,27 @@ def test_changes_and_rollbacks_of_all_runs_are_added_up(tmp_path: Path) -> None:
     summary = week_of(tmp_path, at(0), applied, rollback)
     assert (summary["changed"], summary["failed"], summary["rolled_back"]) == (len(changes) - 1, 1, 4)
     assert (summary["runs"], summary["sweeps"]) == (3, 2)
+
+
+def test_only_the_hourly_job_counts_as_a_sweep(tmp_path: Path) -> None:
+    """A scan, an approved plan and a rollback are no hours of the week, nor its start or end."""
+    run, last = at(1), at(3, mode="apply")
+    fewer = run.functions.iloc[:50]
+    scans = [at(hour, mode="scan", functions=fewer, stopped_by=None) for hour in (0, 2, 5)]
+    nothing = {"units": run.units.iloc[:0], "functions": run.functions.iloc[:0]}
+    plan = at(4, mode="apply", stopped_by="lock", **nothing)
+    rollback = at(4.5, mode="rollback", stopped_by="lock", **nothing)
+    summary = week_of(tmp_path, *scans, run, last, plan, rollback, now=MONDAY + timedelta(hours=6))
+    assert (summary["runs"], summary["sweeps"], summary["runs_stopped"]) == (7, 2, 0)
+    assert summary["hours_missing"] == 4
+    assert [summary[end]["run_id"] for end in ("start", "end")] == [run.run_id, last.run_id]
+    assert summary["end"]["functions"] == len(last.functions)
+    assert (summary["newly_protected"], summary["lost"], summary["deleted"]) == (0, 0, 0)
+
+
+def test_a_week_of_scans_alone_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no run of the hourly job read the organization"):
+        week_of(tmp_path, at(1, mode="scan"), at(2, mode="scan"))
 
 
 def test_coverage_csv_has_one_row_an_account_and_adds_up(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ SUMMARY = {name: number for number, name in enumerate(COUNTS)} | {
     "units_unread": 0,
     "tags_unread": {"functions": 0, "units": 0},
     "cut_short": False,
+    "files_missing": {},
     "duration_sec": 12.5,
     "run_id": "20261124T034232Z-1a2b3c",
     "mode": "apply",
@@ -58,6 +59,7 @@ def test_the_limits_on_changes_open_no_breaker(guard: str | None, value: int) ->
         {"tags_unread": {"functions": 2, "units": 1}},
         {"cut_short": True},
         {"failed": 1},
+        {"files_missing": {"report.html": "can't write it"}},
     ],
 )
 @pytest.mark.parametrize("guard", [None, "max_changes_per_run"])

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import re
+import tracemalloc
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 
 from reports.data.columns import ACCOUNTS, CHANGES, COVERAGE, FUNCTIONS, UNITS
 from reports.data.functions_table import functions_table
-from reports.data.summary import summarize
-from reports.render import csv as csv_files
-from reports.render.csv import ATHENA_ESCAPE, csv_text, neutral, write_csv
+from reports.render.csv import ATHENA_ESCAPE, csv_file, csv_text, neutral
 from reports.render.text import visible
+from reports.run_files import write_run
+from storage.folder import FolderStore
 from tests.unit.reports.frames import HOSTILE, organization
 
 CONTRACT = {
@@ -56,8 +57,9 @@ def test_the_schema_document_lists_exactly_these_columns(name: str, columns: tup
     assert documented(f"{name}.csv") == columns
 
 
-def test_the_schema_document_lists_exactly_the_summarys_keys() -> None:
-    assert documented("summary.json") == (*summarize(organization()), "files")
+def test_the_schema_document_lists_exactly_the_summarys_keys(tmp_path: Path) -> None:
+    summary = write_run(FolderStore(tmp_path), organization())
+    assert documented("summary.json") == tuple(summary)
 
 
 def documented(file: str) -> tuple[str, ...]:
@@ -129,19 +131,36 @@ def test_no_rows_are_a_header_alone() -> None:
     assert "".join(csv_text(pd.DataFrame(columns=list(UNITS)), UNITS)) == ",".join(UNITS) + "\r\n"
 
 
-def test_a_large_file_is_zipped_and_the_same_rows_give_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frame = pd.DataFrame({"a": ["x" * 50] * 200})
-    plain = write_csv(frame, ("a",), tmp_path, "small").read_bytes()
-    monkeypatch.setattr(csv_files, "GZIP_ABOVE", 1000)
-    first, second = (write_csv(frame, ("a",), tmp_path, name) for name in ("one", "two"))
-    assert first.name == "one.csv.gz"
-    assert gzip.decompress(first.read_bytes()) == plain
-    assert first.read_bytes() == second.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.csv.gz", "small.csv", "two.csv.gz"]
+@pytest.mark.parametrize("limit", [0, 1000, 52_000])
+def test_a_large_file_is_zipped_and_the_same_rows_give_the_same_bytes(limit: int) -> None:
+    frame = pd.DataFrame({"a": ["x" * 50] * 1001})
+    (name, plain), *packed = (
+        csv_file(frame, ("a",), "functions", gzip_above) for gzip_above in (1 << 20, limit, limit)
+    )
+    first, second = (b"".join(chunks) for _, chunks in packed)
+    assert [name, packed[0][0]] == ["functions.csv", "functions.csv.gz"]
+    assert gzip.decompress(first) == b"".join(plain)
+    assert first == second
 
 
-def test_a_lone_surrogate_does_not_stop_the_file(tmp_path: Path) -> None:
-    path = write_csv(pd.DataFrame({"a": ["\ud800"]}), ("a",), tmp_path, "odd")
-    assert path.read_text(encoding="utf-8") == "a\n\\ud800\n"
+def test_a_file_of_exactly_the_limit_is_not_zipped() -> None:
+    frame = pd.DataFrame({"a": ["x" * 50] * 10})
+    size = len("".join(csv_text(frame, ("a",))))
+    assert [csv_file(frame, ("a",), "a", limit)[0] for limit in (size, size - 1)] == ["a.csv", "a.csv.gz"]
+
+
+def test_a_large_file_comes_in_blocks_of_rows_and_never_whole() -> None:
+    frame = pd.DataFrame({"a": ["x" * 50] * 400_000})
+    for limit in (1 << 30, 1 << 20):
+        tracemalloc.start()
+        _, chunks = csv_file(frame, ("a",), "a", limit)
+        size = sum(map(len, chunks))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert size > 0
+        assert peak < len(frame) * 52 * 0.75
+
+
+def test_a_lone_surrogate_does_not_stop_the_file() -> None:
+    _, chunks = csv_file(pd.DataFrame({"a": ["\ud800"]}), ("a",), "odd", 100)
+    assert b"".join(chunks).decode() == "a\r\n\\ud800\r\n"
