@@ -3,20 +3,16 @@
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import boto3
 import typer
 from botocore.exceptions import BotoCoreError
-from rich.console import Console
 
 from auto_defender import __version__
 from auto_defender import logging as logs
@@ -25,7 +21,9 @@ from auto_defender.context import Context, mode_of, new_run_id, open_context
 from auto_defender.job_result import JobResult
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
-from auto_defender.sources import read_source
+from auto_defender.signals import Interrupted, StopSignals
+from auto_defender.sources import read_configuration_file
+from auto_defender.terminal import error_console, open_streams, print_error, print_result
 from reports.data.run_result import Mode
 from scanner.core.errors import AutoDefenderError, BadInput
 
@@ -64,6 +62,7 @@ class _Call:
     json: bool
     verbose: bool
     output: str | None = None
+    settles: bool = False  # on a signal the job ends in good order, with its report; otherwise it just ends
     notify: bool = False  # publish a failure to the topic: a scheduled run has no one at its terminal
 
 
@@ -92,8 +91,9 @@ def demo(
     """Sweep an organization simulated in this process: a dry run, then the same with changes."""
     from auto_defender.demo import run_demo  # moto, which only the demo needs, takes seconds to import
 
-    with _opened(verbose) as (_, display, stop):
-        result = run_demo(accounts, output, display, stop)
+    with _opened(verbose) as (_, display, signals):
+        signals.settle()
+        result = run_demo(accounts, output, display, signals.stop)
     _finish(result, as_json)
 
 
@@ -107,7 +107,7 @@ def scan(
     """Sweep and assess every function; read only."""
     from auto_defender.jobs.run import scan as job
 
-    _run(_Call(config, as_json, verbose, output), lambda settings: "scan", job)
+    _run(_Call(config, as_json, verbose, output, settles=True), lambda settings: "scan", job)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def run(
     """Sweep, assess and protect: the hourly job. Writes only with --apply, or where rollout.dry_run is false."""
     from auto_defender.jobs.run import run as job
 
-    call = _Call(config, as_json, verbose, output, notify=True)
+    call = _Call(config, as_json, verbose, output, settles=True, notify=True)
     _run(call, lambda settings: mode_of(settings, apply=apply), job)
 
 
@@ -151,7 +151,7 @@ def apply_command(
     from auto_defender.jobs.apply import apply_saved
 
     _run(
-        _Call(config, as_json, verbose),
+        _Call(config, as_json, verbose, settles=True),
         lambda settings: "apply",
         lambda context: apply_saved(context, plan_file),
     )
@@ -172,7 +172,7 @@ def rollback(
     if not run_ids and not functions:
         _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
     _run(
-        _Call(config, as_json, verbose),
+        _Call(config, as_json, verbose, settles=True),
         lambda settings: "rollback",
         lambda context: roll_back(context, run_ids or [], functions or [], apply),
     )
@@ -200,9 +200,9 @@ def doctor(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOp
     """Check what would stop a run, before it runs."""
     from auto_defender.doctor import examine
 
-    with _opened(verbose) as (run_id, _, stop):
+    with _opened(verbose) as (run_id, _, signals):
         settings, session = _configured(config)
-        result = examine(settings, session, run_id, stop)
+        result = examine(settings, session, run_id, signals.stop)
     _finish(result, as_json)
 
 
@@ -259,7 +259,7 @@ def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOpt
 
 def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Context], JobResult]) -> None:
     """Open the context, do the job, print its result."""
-    with _opened(call.verbose) as (run_id, display, stop):
+    with _opened(call.verbose) as (run_id, display, signals):
         settings, session = _configured(call.config)
         try:
             context = open_context(
@@ -268,9 +268,11 @@ def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Cont
                 run_id=run_id,
                 mode=mode(settings),
                 display=display,
-                stop=stop,
+                stop=signals.stop,
                 output=call.output,
             )
+            if call.settles:
+                signals.settle()
             result = job(context)
         except AutoDefenderError as error:
             if call.notify:
@@ -280,16 +282,19 @@ def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Cont
 
 
 @contextmanager
-def _opened(verbose: bool) -> Iterator[tuple[str, Display, threading.Event]]:
+def _opened(verbose: bool) -> Iterator[tuple[str, Display, StopSignals]]:
     """Set up the log, the progress and the signals; report the project's errors in one line with their exit code."""
-    console = Console(stderr=True)
+    console = error_console()
     run_id = new_run_id(datetime.now(UTC))
     logs.set_up(run_id, verbose=verbose, console=console)
+    signals = StopSignals()
     try:
-        with Display(console) as display:
-            yield run_id, display, _stop_on_signals()
-    except AutoDefenderError as error:
+        with signals, Display(console) as display:
+            yield run_id, display, signals
+    except Interrupted as error:
         _fail(error)
+    except AutoDefenderError as error:
+        _fail(error, signals.exit_code)
 
 
 def _configured(source: str) -> tuple[Configuration, boto3.Session]:
@@ -299,44 +304,27 @@ def _configured(source: str) -> tuple[Configuration, boto3.Session]:
         )  # botocore only reads AWS_DEFAULT_REGION
     except BotoCoreError as error:
         raise BadInput(f"the AWS configuration can't be used: {error}") from None
-    text = read_source(source, session, "configuration")
+    text = read_configuration_file(source, session, os.environ)
     return read_configuration(text, source, os.environ), session
 
 
-def _stop_on_signals() -> threading.Event:
-    """Stop in good order on the first Ctrl-C or SIGTERM; a second one ends the process."""
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        log.warning(
-            "stopping: units and changes not reached are reported as such; a second signal ends at once"
-        )
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask_to_stop)
-    return stop
-
-
 def _finish(result: JobResult, as_json: bool) -> None:
-    typer.echo(json.dumps(result.summary, indent=2) if as_json else result.text)
+    print_result(json.dumps(result.summary, indent=2) if as_json else result.text)
     raise typer.Exit(result.exit_code)
 
 
-def _fail(error: AutoDefenderError) -> None:
-    typer.echo(f"auto-defender: {error}", err=True)
-    raise typer.Exit(error.exit_code) from None
+def _fail(error: AutoDefenderError | Interrupted, exit_code: int | None = None) -> NoReturn:
+    """Print the error; exit_code: None for the error's own."""
+    print_error(str(error))
+    raise typer.Exit(exit_code or error.exit_code) from None
 
 
 def main() -> None:
     """Run the command line; an internal error ends with exit code 1 and one line."""
+    open_streams()
     try:
         app()
     except Exception as error:
         log.exception("internal error")
-        typer.echo(
-            f"auto-defender: internal error: {type(error).__name__}; please report it with the log above",
-            err=True,
-        )
+        print_error(f"internal error: {type(error).__name__}; please report it with the log above")
         sys.exit(1)

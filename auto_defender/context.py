@@ -114,14 +114,15 @@ def open_context(
     display: Display,
     stop: threading.Event,
     output: str | None = None,
-    seconds: float | None = None,
+    deadline: float | None = None,
 ) -> Context:
     """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
-    output: overrides the configuration's. seconds: the run's time limit (AWS Lambda's remaining time).
+    output: overrides the configuration's. deadline: the time.monotonic() moment at which the run's time ends (AWS
+    Lambda's remaining time); sweep.run_timeout_sec counts from this call on, so that what opening takes is part of it.
     """
     sweep = configuration.sweep
-    limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
+    timeout = None if sweep.run_timeout_sec is None else time.monotonic() + sweep.run_timeout_sec
     optouts = read_configured_optouts(configuration, session)
     check_regions(configuration, session)
     switch = configuration.rollout.kill_switch
@@ -144,15 +145,15 @@ def open_context(
         quarantine=quarantined(store),
         display=display,
         stop=stop,
-        deadline=time.monotonic() + min(limits) if limits else None,
+        deadline=min((limit for limit in (deadline, timeout) if limit is not None), default=None),
         switches=(parameter_switch(session, switch, aws.home_region),) if switch else (),
     )
 
 
 def read_configured_optouts(configuration: Configuration, session: boto3.Session) -> OptOuts:
     """Read the opt-out file; no opt-outs where the configuration names none. Raise BadInput where it can't be used."""
-    source = configuration.optouts
-    return read_optouts(read_source(source, session, "opt-out file"), source) if source else OptOuts()
+    source, owner = configuration.optouts, configuration.storage.bucket_owner
+    return read_optouts(read_source(source, session, "opt-out file", owner), source) if source else OptOuts()
 
 
 def check_regions(configuration: Configuration, session: boto3.Session) -> None:

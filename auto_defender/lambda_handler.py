@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -28,7 +29,7 @@ from auto_defender.jobs.weekly import report_week
 from auto_defender.notify.metrics import embedded_metrics
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
-from auto_defender.sources import read_source
+from auto_defender.sources import read_configuration_file
 from reports.data.run_result import Mode
 from scanner.core.errors import AutoDefenderError, BadInput
 
@@ -64,11 +65,12 @@ def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
 
     Raise AutoDefenderError where the job has no result, so that the invocation counts as failed.
     """
+    ends = time.monotonic() + context.get_remaining_time_in_millis() / 1000
     run_id = _run_id(event)
     console = Console(stderr=True, force_terminal=False)
     logs.set_up(run_id, verbose=False, console=console)
     try:
-        return _job(event, run_id, Display(console), context.get_remaining_time_in_millis() / 1000)
+        return _job(event, run_id, Display(console), ends)
     except AutoDefenderError as error:
         log.error("%s", error)  # noqa: TRY400 - one clear line, no traceback
         raise
@@ -87,14 +89,15 @@ def _run_id(event: Event) -> str:
     return new_run_id(datetime.now(UTC))
 
 
-def _job(event: Event, run_id: str, display: Display, remaining: float) -> dict[str, Any]:
+def _job(event: Event, run_id: str, display: Display, ends: float) -> dict[str, Any]:
     session = boto3.Session()
     address = os.environ.get("AUTO_DEFENDER_CONFIG")
     if not address:
         raise BadInput("AUTO_DEFENDER_CONFIG is not set; set it to s3://bucket/key or ssm:NAME")
-    settings = read_configuration(read_source(address, session, "configuration"), address, os.environ)
+    text = read_configuration_file(address, session, os.environ)
+    settings = read_configuration(text, address, os.environ)
     try:
-        return _run_job(event, run_id, settings, session, display, remaining)
+        return _run_job(event, run_id, settings, session, display, ends)
     except AutoDefenderError as error:
         # The state machine retries a batch, and its last step reports batches that still fail.
         if event.get("job") != "batch":
@@ -108,8 +111,10 @@ def _run_job(
     settings: Configuration,
     session: boto3.Session,
     display: Display,
-    remaining: float,
+    ends: float,
 ) -> dict[str, Any]:
+    """Do one job. ends: the time.monotonic() moment at which Lambda ends the invocation."""
+
     def open_for(mode: Mode, reserve: float) -> Context:
         return open_context(
             settings,
@@ -118,7 +123,7 @@ def _run_job(
             mode=mode,
             display=display,
             stop=threading.Event(),
-            seconds=max(1.0, remaining - reserve),
+            deadline=ends - reserve,
         )
 
     match event.get("job"):

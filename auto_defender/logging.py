@@ -2,9 +2,8 @@
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -61,14 +60,14 @@ class _Terminal(RichHandler):
         return text.append(f"  {record.__dict__['run_id']}", "dim")
 
 
-def set_up(run_id: str, *, verbose: bool, console: Console, stream: TextIO = sys.stderr) -> None:
-    """Send the project's log, and other libraries' warnings, to stderr."""
+def set_up(run_id: str, *, verbose: bool, console: Console) -> None:
+    """Send the project's log, and other libraries' warnings, to the console of stderr."""
     handler: logging.Handler
     if console.is_terminal:
         handler = _Terminal(console)
         logging.getLogger(SKIPS).setLevel(logging.NOTSET if verbose else logging.ERROR)
     else:
-        handler = logging.StreamHandler(stream)
+        handler = logging.StreamHandler(console.file)
         handler.setFormatter(JsonLines())
     handler.addFilter(_run_id_filter)
     set_run_id(run_id)

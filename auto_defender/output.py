@@ -1,12 +1,11 @@
 """Opens the store of a run's files; a bucket must belong to the expected account."""
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.config import Configuration
+from auto_defender.sources import caller_account
 from scanner.aws.caller import home_region
-from scanner.aws.errors import describe
-from scanner.core.errors import BadInput
+from storage.address import S3
 from storage.destination import open_store
 from storage.protocol import Store
 
@@ -17,16 +16,9 @@ def open_output(
     """Open the output; `output` overrides the configuration's. writable: check that it can be written."""
     destination = output or settings.output
     owner = settings.storage.bucket_owner
-    if destination.startswith("s3://") and owner is None:
-        owner = _account(session, home_region(session, settings.organization))
+    if destination.startswith(S3) and owner is None:
+        owner = caller_account(session, home_region(session, settings.organization))
     store = open_store(destination, session, bucket_owner=owner, kms_key_id=settings.storage.kms_key_id)
     if writable:
         store.check_writable()
     return store
-
-
-def _account(session: boto3.Session, region: str) -> str:
-    try:
-        return str(session.client("sts", region_name=region).get_caller_identity()["Account"])
-    except (ClientError, BotoCoreError) as error:
-        raise BadInput(f"the AWS credentials do not work: {describe(error)}") from None

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere and without escape codes."""
 
 import logging
 import time
@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from auto_defender.terminal import has_escape_codes
 from scanner.inventory.sweep import Progress
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ class Display:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not has_escape_codes(console),
         )
-        self._lines = not console.is_terminal
+        self._lines = not has_escape_codes(console)
         self._last_line = time.monotonic()
         self._tasks: dict[str, int] = {}
 

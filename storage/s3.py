@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from scanner.core.errors import BadInput
+from storage.address import bucket_and_key
 from storage.protocol import JSON, StoreFailed, Tagged, checked
 
 # Standard mode retries throttling, 5xx and connection faults with exponential back-off and jitter.
@@ -51,9 +52,7 @@ class S3Store:
         cls, url: str, session: boto3.Session, *, bucket_owner: str | None, kms_key_id: str | None
     ) -> "S3Store":
         """Open `s3://bucket/prefix` with a boto3 Session."""
-        bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise BadInput(f"output: '{url}' names no bucket; expected s3://bucket/prefix")
+        bucket, prefix = bucket_and_key(url, "output")
         client = session.client("s3", config=_CONFIG)
         prefix = prefix.strip("/")
         return cls(client, bucket, prefix + "/" if prefix else "", bucket_owner, kms_key_id)

@@ -27,6 +27,7 @@ from remediator.journal.store import run_folder
 from reports.data.read_back import LATEST
 from reports.data.run_result import Mode
 from reports.latest import advance_latest, copy_latest
+from scanner.core.errors import AutoDefenderError
 from storage.destination import open_store
 from storage.protocol import Store
 
@@ -46,6 +47,8 @@ def run_demo(accounts: int, output: str, display: Display, stop: threading.Event
             organization = build_organization(accounts)
             fill(organization)
             results, left = demo.runs(session, organization)
+        if not results:
+            raise AutoDefenderError("the demo was stopped before its first run")
         # After the simulation: within it an s3:// output would be simulated too.
         _copy_runs(demo.output, store, results)
     return _summarize(accounts, store, results, left, stopped=stop.is_set())

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
+from scanner.core.errors import InternalError
+
 
 def packed(frame: pd.DataFrame) -> dict[str, Any]:
     """Return a frame as orjson serializes it: per column its dtype, its values, and a category's names."""
@@ -19,8 +21,15 @@ def unpacked(data: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate frames of the same columns; categories stay categories. At least one frame."""
-    first, *_ = frames
+    """Concatenate frames; categories stay categories. At least one frame.
+
+    Raise InternalError for frames with different columns: a column of one alone would be lost.
+    """
+    first, *others = frames
+    for other in others:
+        different = sorted(set(first.columns) ^ set(other.columns))
+        if different:
+            raise InternalError(f"the batches' results have different columns: {', '.join(different)}")
     return pd.DataFrame({name: _joined([frame[name] for frame in frames]) for name in first.columns})
 
 

@@ -1,26 +1,37 @@
 """The files by which the steps of a run exchange data, below state/batches/RUN_ID/ in the store.
 
-manifest.json: the batches, one item per batch, the input of {"job": "batch"}
+manifest.json: the batches, one item per batch
 begun.json.gz: the first step's result; BATCH.json.gz: a batch's; BATCH.failed.json: why a batch has none
-Like functions.csv they contain facts and verdicts, no secrets. The last step deletes them.
+ending.json: the last step's result, which it returns again when it is called again
+Like functions.csv they contain facts and verdicts, no secrets. The last step deletes all but the ending; what lies there
+for a week, it deletes too, whichever run it is of.
 """
 
 import gzip
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
 import pandas as pd
 
 from auto_defender.distributed.frames import packed, unpacked
+from auto_defender.job_result import JobResult
 from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
+from remediator.execution.results import COLUMNS as CHANGE_COLUMNS
+from remediator.journal.store import started_at
 from reports.data.run_result import Mode
 from scanner.core.errors import BadInput, GuardStop
+from scanner.organization.accounts import COLUMNS as ACCOUNT_COLUMNS
 from storage.protocol import Store
 
 _JSON, _GZIP = "application/json", "application/gzip"
+_FOLDER = "state/batches/"
+# As long as the lifecycle rule of stacksets/central.yaml keeps them.
+_KEPT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,12 @@ class StepUsage:
 
 @dataclass(frozen=True)
 class StartedRun:
-    """The first step's result. batches: account ids by batch. config_digest: of the configuration at the start."""
+    """The first step's result.
 
+    version: of the code that wrote it. batches: account ids by batch. config_digest: of the configuration at the start.
+    """
+
+    version: str
     mode: Mode
     config_digest: str
     accounts: pd.DataFrame
@@ -58,6 +73,13 @@ class BatchResult:
 
 
 @dataclass(frozen=True)
+class OtherVersion:
+    """A batch's result by another version of the code, whose checks and columns may be others."""
+
+    version: str
+
+
+@dataclass(frozen=True)
 class BatchFailure:
     """Why a batch has no result: the error's class and message."""
 
@@ -68,11 +90,12 @@ class BatchFailure:
 class Parts:
     """The files of one run between its steps."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
-        """Take the store and the run's id."""
+    def __init__(self, store: Store, run_id: str, version: str) -> None:
+        """Take the store, the run's id and the version of the code that runs."""
         self._store = store
         self._run_id = run_id
-        self._folder = f"state/batches/{run_id}"
+        self._version = version
+        self._folder = f"{_FOLDER}{run_id}"
 
     def write_started(self, started: StartedRun) -> str:
         """Write the first step's result and the manifest of the batches; return the manifest's address."""
@@ -80,6 +103,7 @@ class Parts:
         self._write(
             "begun.json.gz",
             {
+                "version": started.version,
                 "mode": started.mode,
                 "config_digest": started.config_digest,
                 "accounts": packed(started.accounts),
@@ -95,31 +119,37 @@ class Parts:
         return self._store.url(f"{self._folder}/manifest.json")
 
     def started(self) -> StartedRun:
-        """Read the first step's result; raise BadInput where no such run is under way."""
+        """Read the first step's result, whichever version of the code wrote it.
+
+        Raise BadInput where no such run is under way, or where this version can't use that result.
+        """
         data = self._read("begun.json.gz")
         if data is None:
             raise BadInput(f"no run {self._run_id} is under way in {self._store.url(self._folder)}")
-        stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
-        return StartedRun(
-            mode=data["mode"],
-            config_digest=data["config_digest"],
-            accounts=unpacked(data["accounts"]),
-            batches=data["batches"],
-            resolved=ApplyResult(unpacked(data["resolved"]), stopped, data["cut_short"]),
-            usage=StepUsage(**data["work"]),
-        )
+        try:
+            return _started(data)
+        except (KeyError, TypeError, ValueError):
+            if data.get("version") == self._version:
+                raise
+            raise BadInput(
+                f"run {self._run_id} was begun by version {data.get('version')}, whose result version {self._version} "
+                "can't use; the run changes nothing more, and the next one starts from the beginning"
+            ) from None
 
     def write_part(self, batch: str, part: BatchResult) -> None:
         """Write a batch's result, without its accounts: the first step has written those."""
         units, functions = packed(part.observed.units), packed(part.observed.functions)
         data = {"units": units, "functions": functions, "work": part.usage}
-        self._write(f"{batch}.json.gz", {**data, "whole_scope": part.observed.whole_scope})
+        more = {"version": self._version, "whole_scope": part.observed.whole_scope}
+        self._write(f"{batch}.json.gz", {**data, **more})
 
-    def part(self, batch: str, accounts: pd.DataFrame) -> BatchResult | None:
-        """Read a batch's result; None where it did not finish."""
+    def part(self, batch: str, accounts: pd.DataFrame) -> BatchResult | OtherVersion | None:
+        """Read a batch's result; None where it did not finish, OtherVersion where this version can't use it."""
         data = self._read(f"{batch}.json.gz")
         if data is None:
             return None
+        if data.get("version") != self._version:
+            return OtherVersion(str(data.get("version")))
         units, functions = unpacked(data["units"]), unpacked(data["functions"])
         observed = Observation(accounts, units, functions, data["whole_scope"])
         return BatchResult(observed, StepUsage(**data["work"]))
@@ -133,10 +163,26 @@ class Parts:
         text = self._store.read(f"{self._folder}/{batch}.failed.json")
         return None if text is None else BatchFailure(**orjson.loads(text))
 
+    def write_ending(self, result: JobResult) -> None:
+        """Write the last step's result."""
+        self._store.write(self._ending, json.dumps(asdict(result)).encode(), _JSON)
+
+    def ending(self) -> JobResult | None:
+        """Read the last step's result; None where it has not ended."""
+        text = self._store.read(self._ending)
+        return None if text is None else JobResult(**json.loads(text))
+
     def clear(self) -> None:
-        """Delete all of them."""
-        for path in self._store.list(f"{self._folder}/"):
-            self._store.delete(path)
+        """Delete the run's files but its ending, and all files of runs that began more than a week before it."""
+        # Run ids sort by their start.
+        oldest = f"{_FOLDER}{started_at(self._run_id) - _KEPT:%Y%m%dT%H%M%SZ}"
+        for path in self._store.list(_FOLDER):
+            if path < oldest or (path.startswith(f"{self._folder}/") and path != self._ending):
+                self._store.delete(path)
+
+    @property
+    def _ending(self) -> str:
+        return f"{self._folder}/ending.json"
 
     def _write(self, name: str, data: Mapping[str, Any]) -> None:
         text = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -145,3 +191,26 @@ class Parts:
     def _read(self, name: str) -> Any:
         text = self._store.read(f"{self._folder}/{name}")
         return None if text is None else orjson.loads(gzip.decompress(text))
+
+
+def _started(data: Mapping[str, Any]) -> StartedRun:
+    """Raise KeyError, TypeError or ValueError for what another version of the code has written differently."""
+    stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
+    return StartedRun(
+        version=data["version"],
+        mode=data["mode"],
+        config_digest=data["config_digest"],
+        accounts=_with_columns(unpacked(data["accounts"]), ACCOUNT_COLUMNS),
+        batches=data["batches"],
+        resolved=ApplyResult(
+            _with_columns(unpacked(data["resolved"]), CHANGE_COLUMNS), stopped, data["cut_short"]
+        ),
+        usage=StepUsage(**data["work"]),
+    )
+
+
+def _with_columns(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return the frame; raise ValueError where its columns are not these."""
+    if list(frame.columns) != list(columns):
+        raise ValueError(f"columns {list(frame.columns)}")
+    return frame

@@ -71,7 +71,7 @@ def journals(store: Store, settings: Configuration) -> Iterator[Finding]:
     read.history((datetime.now(UTC) - timedelta(hours=settings.rollout.health.hours)).date())
     for problem in read.refused:
         remedy = "Restore an older version of it; what it says counts for nothing until then, all else does."
-        yield Finding("problem", "journal", problem, remedy)
+        yield Finding("problem", "refused entries", problem, remedy)
 
 
 def quarantine(store: Store) -> Finding:

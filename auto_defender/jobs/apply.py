@@ -30,7 +30,9 @@ def apply_saved(context: Context, source: str) -> JobResult:
     """
     observed = nothing_observed(context)
     plan = read_plan(
-        read_source(source, context.session, "plan", MAX_PLAN_BYTES),
+        read_source(
+            source, context.session, "plan", context.configuration.storage.bucket_owner, most=MAX_PLAN_BYTES
+        ),
         source,
         now=datetime.now(UTC),
         config_digest=context.configuration.digest,

@@ -18,7 +18,7 @@ def check_optouts(settings: Configuration, session: boto3.Session) -> JobResult:
     """Read the opt-out file; raise BadInput where it is missing or malformed."""
     if settings.optouts is None:
         raise BadInput("optouts: the configuration names no opt-out file")
-    text = read_source(settings.optouts, session, "opt-out file")
+    text = read_source(settings.optouts, session, "opt-out file", settings.storage.bucket_owner)
     today = datetime.now(UTC).date()
     rows = [_row(entry, today) for entry in read_optouts(text, settings.optouts).entries]
     lines = [

@@ -1,7 +1,6 @@
 """`plan`: writes a plan of what a run would change, for approval."""
 
 import json
-from pathlib import Path
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult, exit_code
@@ -11,11 +10,12 @@ from auto_defender.jobs.planning import plan_run
 from auto_defender.jobs.run import preflighted
 from remediator.plan.plan_file import MAX_PLAN_BYTES
 from scanner.core.errors import BadInput
+from storage.address import local_path
 
 
 def write_plan(context: Context, out: str) -> JobResult:
     """Sweep, assess, and write the plan to a file; nothing else is written."""
-    path = Path(out).expanduser()
+    path = local_path(out, "--out")
     if not path.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {path.parent}")
     observed = observe(context)

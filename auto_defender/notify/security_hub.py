@@ -1,5 +1,8 @@
 """Security Hub findings: one for each eligible function, closed once it is no longer eligible.
 
+Only a run that writes imports them, and keeps the list of the open ones: it has the run lock, so that no other run
+changes the list meanwhile. A dry run counts what would be imported.
+
 An error here does not fail the run: it is reported, and the next run retries.
 """
 
@@ -39,7 +42,8 @@ _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_
 def update_security_hub(context: Context, observed: Observation) -> dict[str, Any] | None:
     """Import new findings, renew old ones, close resolved ones; None where not enabled, or nothing was swept.
 
-    Return the counts open (now), imported, closed, failed, waiting (for the next run), and error (one line, or None).
+    Return the counts open (now), imported, closed, failed, waiting (for the next run that writes), and error (one line,
+    or None).
     """
     settings = context.configuration.security_hub
     if not settings.enabled or context.mode not in ("dry_run", "apply") or observed.units.empty:
@@ -60,7 +64,7 @@ def _import(context: Context, observed: Observation, region: str | None, counts:
     counts["open"] = len(state)
     work = _work(state, observed, context.aws.partition, utc(now - RENEW_AFTER))
     counts["waiting"] = len(work)
-    if not work:
+    if not work or context.mode == "dry_run":
         return
     client = context.session.client("securityhub", region_name=region, config=_CONFIG)
     account_id, partition = context.aws.central_account_id, context.aws.partition

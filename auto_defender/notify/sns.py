@@ -14,9 +14,10 @@ from scanner.core.errors import AutoDefenderError
 
 log = logging.getLogger(__name__)
 
-# SNS API reference, Publish: a subject has up to 100 characters, a message up to 262,144 bytes.
-MAX_SUBJECT = 100
-MAX_MESSAGE = 200_000
+# SNS API reference, Publish: a subject is UTF-8 text of less than 100 characters without control characters, a message
+# has up to 262,144 bytes of UTF-8.
+MAX_SUBJECT = 99
+MAX_MESSAGE_BYTES = 262_144
 _ENDS = {
     0: "complete",
     1: "incomplete: files of its report are missing",
@@ -75,4 +76,14 @@ def _notify(
 def _publish(topic_arn: str, session: boto3.Session, subject: str, message: str) -> None:
     config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
     client = session.client("sns", region_name=topic_arn.split(":")[3], config=config)
-    client.publish(TopicArn=topic_arn, Subject=subject[:MAX_SUBJECT], Message=message[:MAX_MESSAGE])
+    client.publish(TopicArn=topic_arn, Subject=_subject(subject), Message=_message(message))
+
+
+def _subject(text: str) -> str:
+    """Cut a subject, and put a space for each character that can't be printed: a job's name comes from an event."""
+    return "".join(c if c.isprintable() else " " for c in text)[:MAX_SUBJECT]
+
+
+def _message(text: str) -> str:
+    """Cut a message between two characters. A path may have characters that UTF-8 lacks; they become '?'."""
+    return text.encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore")

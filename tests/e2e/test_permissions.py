@@ -1,7 +1,8 @@
 """What the roles of the stacks may do and may not, enforced by the emulator.
 
 The emulator knows every condition key of the templates but lambda:Layer, and asks for lambda:ListLayers where AWS asks
-for lambda:GetLayerVersion: tests/unit/stacksets evaluates the policy itself for those two. Its CloudFormation ignores a
+for lambda:GetLayerVersion: tests/unit/stacksets evaluates the policy itself for those two, and the report bucket's policy,
+which tests/e2e/templates.py adapts. Its CloudFormation ignores a
 bucket's encryption and a function's reserved concurrency: the unit tests read those in the template.
 """
 
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.organization import EXTERNAL_ID, LAYER, Organization, archive, policy, settle, trust
+from tests.e2e.organization import EXTERNAL_ID, LAYER, Keys, Organization, archive, policy, settle, trust
 from tools.templates import render
 
 PHASES = ("DryRun", "TagGated", "General")
@@ -47,6 +48,15 @@ def refused(call: Callable[..., Any], **request: Any) -> bool:
 
 def member(organization: Organization, phase: str, service: str = "lambda") -> Any:
     return organization.client(service, organization.as_member_role(organization.members[phase]), REGION)
+
+
+def administrator_of_central(organization: Organization) -> Keys:
+    """Return a session of a role of the central account that IAM allows everything."""
+    iam = organization.emulator.root(organization.central, "iam")
+    if "Administrator" not in {role["RoleName"] for role in iam.list_roles()["Roles"]}:
+        iam.create_role(RoleName="Administrator", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
+        iam.put_role_policy(RoleName="Administrator", PolicyName="all", PolicyDocument=policy("*"))
+    return organization.assume("Administrator", organization.central)
 
 
 def attach(organization: Organization, phase: str, function: str, layers: list[str]) -> bool:
@@ -190,19 +200,11 @@ def test_the_member_role_asks_for_the_external_id(organization: Organization) ->
 def test_no_other_principal_of_the_central_account_may_assume_the_member_role(
     organization: Organization,
 ) -> None:
-    iam = organization.emulator.root(organization.central, "iam")
-    iam.create_role(RoleName="Administrator", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
-    iam.put_role_policy(
-        RoleName="Administrator",
-        PolicyName="all",
-        PolicyDocument=policy("*"),
-    )
-    administrator = organization.assume("Administrator", organization.central)
     assert refused(
         organization.assume,
         role_name="AutoDefenderMember",
         account_id=organization.members["General"],
-        by=administrator,
+        by=administrator_of_central(organization),
         ExternalId=EXTERNAL_ID,
     )
 
@@ -237,6 +239,26 @@ def test_the_central_role_keeps_reports_and_deletes_only_state(organization: Org
     assert refused(s3.delete_object, Bucket=bucket, Key="runs/2026/11/24/one/summary.json")
     assert refused(s3.delete_bucket, Bucket=bucket)
     assert refused(s3.put_bucket_policy, Bucket=bucket, Policy="{}")
+    assert refused(s3.put_object, Bucket=bucket, Key="config/optouts.yaml", Body=b"optouts: []")
+
+
+def test_an_administrator_of_the_central_account_writes_the_kill_switch_and_opt_outs_alone(
+    organization: Organization,
+) -> None:
+    bucket = _output(organization, "ReportBucket")
+    administrator = organization.client("s3", administrator_of_central(organization), REGION)
+    product = organization.client("s3", organization.as_central(), REGION)
+    journal, quarantine = "journals/20261124T034232Z-1a2b3c/00001.jsonl", "state/quarantine.json"
+    for key in (journal, quarantine):
+        assert refused(administrator.put_object, Bucket=bucket, Key=key, Body=b"{}")
+        product.put_object(Bucket=bucket, Key=key, Body=b"{}")
+        assert refused(administrator.delete_object, Bucket=bucket, Key=key)
+        assert administrator.get_object(Bucket=bucket, Key=key)["Body"].read() == b"{}"
+    assert refused(product.delete_object, Bucket=bucket, Key=journal)
+    for key in ("state/stop", "config/optouts.yaml"):
+        assert not refused(administrator.put_object, Bucket=bucket, Key=key, Body=b"incident")
+        assert product.get_object(Bucket=bucket, Key=key)["Body"].read() == b"incident"
+        assert not refused(administrator.delete_object, Bucket=bucket, Key=key)
 
 
 def test_the_central_role_reads_the_organization_and_changes_nothing_in_it(

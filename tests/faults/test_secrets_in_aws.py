@@ -62,10 +62,11 @@ class Deployed:
         items = json.loads(objects()[begun["manifest"]])
         for item in items:
             assert self.invoke(**item) is not None
-        kept = [text for key, text in objects().items() if key.startswith("state/batches/")]
+        folder = f"state/batches/{begun['run_id']}/"
+        kept = [text for key, text in objects().items() if key.startswith(folder)]
         assert len(kept) == len(items) + 2
         assert self.invoke(job="merge", run_id=begun["run_id"], stopped="") is not None
-        return kept
+        return [*kept, objects()[f"{folder}ending.json"]]
 
 
 def objects() -> dict[str, str]:

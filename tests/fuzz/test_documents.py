@@ -292,7 +292,7 @@ def test_100_mb_are_refused_and_not_read(what: str, large: Path, tmp_path: Path)
 
 
 def test_a_plan_of_100_mb_is_refused_and_not_read(large: Path) -> None:
-    text = read_source(str(large), boto3.Session(region_name="us-east-1"), "plan", MAX_PLAN_BYTES)
+    text = read_source(str(large), boto3.Session(region_name="us-east-1"), "plan", None, most=MAX_PLAN_BYTES)
     assert len(text) == MAX_PLAN_BYTES + 1
     with pytest.raises(BadInput, match=r"50,000,001 bytes; at most 50,000,000"):
         read_plan(text, "PLAN.json", now=NOW, config_digest="digest")

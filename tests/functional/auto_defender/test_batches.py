@@ -3,25 +3,37 @@
 import gzip
 import json
 import logging
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from moto.awslambda.models import lambda_backends
 from moto.core.exceptions import AccessDeniedError
 from moto.organizations.models import OrganizationsBackend, organizations_backends
 from moto.s3.models import s3_backends
+from rich.console import Console
 
+from auto_defender.config import read_configuration
+from auto_defender.context import open_context
 from auto_defender.demo.functions import SECRET, fill
-from auto_defender.demo.organization import Organization, build_organization
+from auto_defender.demo.organization import REGIONS, Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
+from auto_defender.progress import Display
 from remediator.journal.store import run_folder
 from remediator.rollout.lock import LOCK
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
+from storage.protocol import StoreFailed
+from storage.s3 import S3Store
 from tests.functional.moto_server import Workspace, configurations, environment, reset
+from tests.machine import ROOT
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
@@ -30,8 +42,11 @@ COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", 
 class Invocation:
     """What Lambda passes to a function about its invocation."""
 
+    def __init__(self, remaining_sec: float = 900.0) -> None:
+        self._remaining_sec = remaining_sec
+
     def get_remaining_time_in_millis(self) -> int:
-        return 900_000
+        return int(self._remaining_sec * 1000)
 
 
 class Steps:
@@ -85,6 +100,16 @@ class Steps:
         listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for item in listed.get("Contents", [])]
 
+    def left(self) -> set[str]:
+        """Name what the steps of all runs have left."""
+        return {key.removeprefix("state/batches/") for key in self.keys("state/batches/")}
+
+    def rewrite(self, run_id: str, name: str, **changed: Any) -> None:
+        """Change keys of what a step has written, as another version of the code would have."""
+        key = f"state/batches/{run_id}/{name}.json.gz"
+        data = {**json.loads(gzip.decompress(self.read(key))), **changed}
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(json.dumps(data).encode()))
+
     def files(self, run_id: str) -> set[str]:
         return {key.rpartition("/")[2] for key in self.keys("runs/") if f"/{run_id}/" in key}
 
@@ -107,6 +132,13 @@ class Steps:
 
     def functions(self) -> list[str]:
         return sorted(self.last("functions.csv").decode("utf-8-sig").splitlines())
+
+    def undo_everything(self) -> None:
+        """Remove every layer, as owners' deployments would."""
+        for account in self.organization.accounts:
+            for region in REGIONS:
+                for function in lambda_backends[account.id][region].list_functions():
+                    function.update_configuration({"Layers": []})
 
     def configurations(self) -> dict[str, Any]:
         return configurations([account.id for account in self.organization.accounts])
@@ -155,7 +187,7 @@ def test_a_dry_run_in_steps_reports_the_same_as_one_call(
     assert set(whole["stages_sec"]) <= set(steps_summary["stages_sec"])
     assert steps_summary["calls"]["s3.put_object"]["calls"] > whole["calls"]["s3.put_object"]["calls"] > 0
     assert brief == {name: steps_summary[name] for name in brief}
-    assert machine.keys("state/batches/") == []
+    assert machine.left() == {f"{brief['run_id']}/ending.json"}
     metrics = [line for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     assert [json.loads(line)["run_id"] for line in metrics] == [brief["run_id"]]
 
@@ -185,7 +217,7 @@ def test_changes_in_steps_are_the_changes_of_one_plan(
     assert brief["changed"] > 0
     files = machine.files(brief["run_id"])
     assert machine.keys(f"journals/{brief['run_id']}/")
-    assert machine.keys("state/batches/") == []
+    assert machine.left() == {f"{brief['run_id']}/ending.json"}
     assert machine.summary()["eligible"] == 0
     assert machine.keys("state/open/") == []
     again = machine.call(job="run")
@@ -378,6 +410,203 @@ def test_an_internal_error_of_one_batch_stops_the_run(
         machine.merge(begun)
     assert machine.configurations() == before
     assert json.loads(machine.read(LOCK))["released"]
+
+
+def test_a_last_step_called_again_returns_its_ending_and_does_nothing(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    brief = machine.merge(begun)
+    assert brief["changed"] > 0
+    reported = {key: machine.read(key) for key in machine.keys("")}
+    machine.undo_everything()
+    before = machine.configurations()
+    assert machine.merge(begun) == brief
+    assert machine.configurations() == before
+    assert {key: machine.read(key) for key in machine.keys("")} == reported | {
+        "state/write-check": b"",
+    }
+
+
+KILLED = """
+import json, os, sys
+from auto_defender.lambda_handler import handler
+from remediator.journal.journal import Journal
+
+class Invocation:
+    def get_remaining_time_in_millis(self):
+        return 900_000
+
+left, record = int(sys.argv[2]), Journal.record_outcomes
+
+def record_or_die(journal, outcomes):
+    global left
+    record(journal, outcomes[:left])
+    left -= len(outcomes)
+    if left < 0:
+        os._exit(9)
+
+Journal.record_outcomes = record_or_die
+handler(json.loads(sys.argv[1]), Invocation())
+"""
+
+
+@pytest.mark.parametrize("recorded", [0, 8])
+def test_a_last_step_killed_in_the_midst_of_its_changes_is_continued(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch, recorded: int
+) -> None:
+    """recorded: how many outcomes the journal has when the step is killed."""
+    monkeypatch.setenv("DRY_RUN", "false")
+    untouched = machine.configurations()
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    event = json.dumps({"job": "merge", "run_id": begun["run_id"]})
+    command = [sys.executable, "-c", KILLED, event, str(recorded)]
+    killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+    assert killed.returncode == 9, killed.stderr
+    midway = machine.configurations()
+    assert midway != untouched
+    assert machine.keys("state/open/") == [f"state/open/{begun['run_id']}.json"]
+
+    brief = machine.merge(begun)
+    after = machine.configurations()
+    assert brief["stopped_by"] is None
+    assert brief["changed"] == sum(after[arn] != untouched[arn] for arn in untouched)
+    layered = {arn for arn in untouched if midway[arn].get("Layers") != untouched[arn].get("Layers")}
+    assert layered
+    assert all(midway[arn]["RevisionId"] == after[arn]["RevisionId"] for arn in layered), "sent once"
+    assert machine.keys("state/open/") == []
+    assert machine.call(job="run")["changed"] == 0
+
+
+def test_a_store_that_refuses_to_delete_costs_a_finished_run_a_warning(
+    machine: Steps,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: S3Store, path: str) -> None:
+        raise StoreFailed(f"can't delete {path}: AccessDenied")
+
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    monkeypatch.setattr(S3Store, "delete", refuse)
+    steps.log.addHandler(caplog.handler)
+    try:
+        brief = machine.merge(begun)
+    finally:
+        steps.log.removeHandler(caplog.handler)
+    assert brief["exit_code"] == 3
+    assert '"_aws"' in capsys.readouterr().out, "the run's metrics are written"
+    (warning,) = [record for record in caplog.records if "its steps' files are left" in record.message]
+    assert warning.levelname == "WARNING"
+    assert machine.merge(begun) == brief
+
+
+def test_what_runs_left_is_deleted_a_week_later(machine: Steps) -> None:
+    old, young = "20261116T034200Z-1a2b3c", "20261118T034200Z-1a2b3c"
+    for run_id in (old, young):
+        for name in ("begun.json.gz", "ending.json"):
+            boto3.client("s3").put_object(Bucket=BUCKET, Key=f"state/batches/{run_id}/{name}", Body=b"{}")
+    brief = machine.run()
+    assert machine.left() == {
+        f"{young}/begun.json.gz",
+        f"{young}/ending.json",
+        f"{brief['run_id']}/ending.json",
+    }
+
+
+def test_a_batch_of_another_version_is_swept_again(machine: Steps) -> None:
+    whole = machine.call(job="run")
+    functions, units = machine.functions(), machine.units()
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    column = {"dtype": "str", "values": []}
+    machine.rewrite(begun["run_id"], "0001", version="0.0.9, build 1a2b3c", functions={"other": column})
+    machine.rewrite(begun["run_id"], "0002", version=None)
+    brief = machine.merge(begun)
+    assert {name: machine.summary()[name] for name in COUNTS} == {name: whole[name] for name in COUNTS}
+    assert brief["exit_code"] == whole["exit_code"]
+    assert machine.functions() == functions
+    assert machine.units() == units
+
+
+def test_an_update_of_the_code_between_begin_and_conclude_is_no_obstacle(machine: Steps) -> None:
+    begun = machine.manifest()
+    machine.rewrite(begun["run_id"], "begun", version="0.0.9, build 1a2b3c")
+    for item in machine.items(begun):
+        machine.call(**item)
+    assert machine.merge(begun)["units_read"] > 0
+
+
+@pytest.mark.parametrize(
+    "changed", [{"accounts": {"account": {"dtype": "str", "values": []}}}, {"work": {"seconds": 1}}]
+)
+def test_a_beginning_that_this_version_can_not_use_ends_the_run_and_says_why(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    (item, *_) = machine.items(begun)
+    machine.rewrite(begun["run_id"], "begun", version="0.0.9, build 1a2b3c", **changed)
+    before = machine.configurations()
+    for call in (lambda: machine.call(**item), lambda: machine.merge(begun)):
+        with pytest.raises(
+            BadInput, match=r"was begun by version 0\.0\.9, build 1a2b3c, whose result version"
+        ):
+            call()
+    assert machine.configurations() == before
+
+
+def test_no_change_begins_in_the_time_that_is_reserved_for_the_report(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    before = machine.configurations()
+    with pytest.raises(BadInput, match="the deadline came before AWS could be asked"):
+        handler({"job": "run"}, Invocation(remaining_sec=60.0))
+    assert machine.configurations() == before
+
+
+class Watched(boto3.Session):
+    """A session that notes when the first client is made of it: the opening of a run is under way."""
+
+    opened_at: float | None = None
+
+    def client(self, *arguments: Any, **options: Any) -> Any:
+        self.opened_at = self.opened_at or time.monotonic()
+        return super().client(*arguments, **options)
+
+
+def test_what_opening_a_run_takes_is_part_of_its_time(machine: Steps) -> None:
+    path = machine.workspace.configure(output=f"s3://{BUCKET}", sweep={"run_timeout_sec": 600})
+    settings = read_configuration(Path(path).read_bytes(), path, {})
+
+    def deadline(session: boto3.Session, given: float | None) -> float:
+        opened = open_context(
+            settings,
+            session,
+            run_id="20261124T034200Z-1a2b3c",
+            mode="scan",
+            display=Display(Console(stderr=True)),
+            stop=threading.Event(),
+            deadline=given,
+        )
+        assert opened.deadline is not None
+        return opened.deadline
+
+    session = Watched()
+    counted = deadline(session, None)
+    assert session.opened_at is not None
+    assert counted <= session.opened_at + 600
+    assert deadline(Watched(), counted - 500) == counted - 500
+    assert counted < deadline(Watched(), counted + 10_000) < counted + 10_000, "run_timeout_sec is less"
 
 
 def test_payloads_and_files_of_the_steps_contain_no_secret(machine: Steps) -> None:

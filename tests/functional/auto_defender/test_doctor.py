@@ -196,11 +196,11 @@ def test_everything_that_is_broken_is_listed_at_once(server: str, workspace: Wor
 
     with patch.object(OrganizationsBackend, "list_accounts", denied):
         found = Findings(server, workspace, organization={"regions": ["us-east-1", "us-esat-2"]})
-    assert found.problems == ["regions", "opt-outs", "journal", "quarantine", "organization"]
+    assert found.problems == ["regions", "opt-outs", "refused entries", "quarantine", "organization"]
     assert found.exit_code == 3
     assert "us-esat-2" in found.one("regions")["found"]
     assert "optouts.yaml, line 1" in found.one("opt-outs")["found"]
-    assert f"{journal}: not a segment of a journal" in found.one("journal")["found"]
+    assert f"{journal}: not a segment of a journal" in found.one("refused entries")["found"]
     assert "quarantine.json: 0." in found.one("quarantine")["found"]
     assert "allow organizations:List* here" in found.one("organization")["found"]
     assert found.one("lock")["found"] == "free"

@@ -12,7 +12,8 @@ from auto_defender.config import NotificationSettings
 from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.job_result import JobResult
-from auto_defender.notify.sns import notify_run
+from auto_defender.notify.sns import notify_failure, notify_run
+from scanner.core.errors import BadInput
 from tests.functional.moto_server import Done, Workspace, auto_defender, environment, workspace_with
 
 
@@ -134,3 +135,30 @@ def test_a_topic_that_is_none_is_refused(server: str, workspace: Workspace) -> N
     done = run(server, workspace, "run", notifications={"topic_arn": "soc@example.com"})
     assert done.exit_code == 2
     assert "notifications.topic_arn" in done.stderr
+
+
+@pytest.mark.parametrize("character", ["a", "ö", "予", "🔒"])
+def test_a_message_is_cut_at_the_bytes_that_sns_takes(
+    server: str, topic: Topic, monkeypatch: pytest.MonkeyPatch, character: str
+) -> None:
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
+    session = boto3.Session(region_name="us-east-1")
+    text = "x" + character * 262_144
+    notify_run(NotificationSettings(topic_arn=topic.arn), session, JobResult({}, text, 4))
+    ((_, message),) = messages(topic)
+    assert text.startswith(message)
+    assert 262_144 - 4 < len(message.encode()) <= 262_144
+
+
+def test_a_subject_is_one_that_sns_takes(server: str, topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job's name comes from an event."""
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
+    session = boto3.Session(region_name="us-east-1")
+    job = "rün\n\x07\udcff" + "x" * 200
+    notify_failure(NotificationSettings(topic_arn=topic.arn), session, job, BadInput(f"job {job}"))
+    ((subject, message),) = messages(topic)
+    assert subject == f"Auto-Defender: job 'rün   {'x' * 73}"
+    assert len(subject) == 99  # "less than 100 characters"
+    assert message.startswith(r"job rün\n\x07\udcff")

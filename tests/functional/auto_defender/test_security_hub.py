@@ -263,17 +263,40 @@ def test_a_scan_a_rollback_and_who_did_not_ask_import_nothing(
     assert findings(session) == {}
 
 
+def test_a_dry_run_counts_and_writes_nothing(session: boto3.Session, tmp_path: Path) -> None:
+    count = len(eligible(seen()))
+    dry = reported(context_with(session, tmp_path, "dry_run"), seen())
+    assert (dry["open"], dry["imported"], dry["waiting"], dry["error"]) == (0, 0, count, None)
+    assert findings(session) == {}
+    assert not (tmp_path / STATE).exists()
+
+    reported(context_with(session, tmp_path), seen())
+    state = (tmp_path / STATE).read_bytes()
+    after = reported(context_with(session, tmp_path, "dry_run"), covered(seen(), 0, 1))
+    assert (after["open"], after["closed"], after["waiting"]) == (count, 0, 2)
+    assert (tmp_path / STATE).read_bytes() == state
+    assert {finding["RecordState"] for finding in findings(session).values()} == {"ACTIVE"}
+
+
 def test_a_whole_run_opens_and_the_run_that_covers_closes(tmp_path: Path) -> None:
     with serving() as url:
         simulated = build_organization(4)
         fill(simulated)
         workspace, env = Workspace(tmp_path, simulated), environment(url)
-        config = workspace.configure(security_hub={"enabled": True, "region": REGION})
-        dry = auto_defender("run", "--config", config, "--json", env=env)
-        assert dry.exit_code == 3, dry.stderr[-2000:]
-        imported = len(securityhub_backends[CENTRAL_ACCOUNT_ID][REGION].findings)
-        assert dry.summary["security_hub"]["open"] == imported == dry.summary["eligible"] > 0
-        applied = auto_defender("run", "--config", config, "--apply", env=env)
+        enabled = {"enabled": True, "region": REGION}
+        imported = securityhub_backends[CENTRAL_ACCOUNT_ID][REGION].findings
+
+        dry = auto_defender(
+            "run", "--config", workspace.configure(security_hub=enabled), "--json", env=env
+        ).summary
+        assert dry["security_hub"]["waiting"] == dry["eligible"] > 0
+        assert imported == []
+        assert not (tmp_path / "out" / STATE).exists()
+
+        one = workspace.configure(security_hub=enabled, rollout={"max_changes_per_run": 1})
+        opened = auto_defender("run", "--config", one, "--apply", "--json", env=env).summary
+        assert opened["security_hub"]["open"] == len(imported) == opened["eligible"] > 0
+        every = workspace.configure(security_hub=enabled, rollout={"max_changes_per_run": 100_000})
+        applied = auto_defender("run", "--config", every, "--apply", env=env)
         assert "security hub   0 open\n" in applied.stdout
-        states = {f.data["RecordState"] for f in securityhub_backends[CENTRAL_ACCOUNT_ID][REGION].findings}
-        assert states == {"ARCHIVED"}
+        assert {finding.data["RecordState"] for finding in imported} == {"ARCHIVED"}

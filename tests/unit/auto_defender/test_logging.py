@@ -66,7 +66,7 @@ def test_a_traceback_names_its_run_too() -> None:
 
 def test_where_nobody_watches_each_line_is_a_document_with_the_runs_id() -> None:
     text = io.StringIO()
-    logs.set_up(RUN_ID, verbose=False, console=Console(file=text, force_terminal=False), stream=text)
+    logs.set_up(RUN_ID, verbose=False, console=Console(file=text, force_terminal=False))
     logging.getLogger("scanner.inventory.sweep").info("read", extra={"region": "us-east-1"})
     logging.getLogger("scanner.inventory.sweep").debug("only with --verbose")
     logs.set_run_id(NEXT)

@@ -22,12 +22,20 @@ def decision(document: Mapping[str, Any], action: str, resource: str, context: C
 
 
 def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Context) -> bool:
-    unknown = set(statement) - {"Sid", "Effect", "Action", "Resource", "Condition"}
-    if unknown:
-        raise NotImplementedError(f"policy elements {unknown}")
+    unknown = set(statement) - {
+        "Sid",
+        "Effect",
+        "Principal",
+        "Action",
+        "Resource",
+        "NotResource",
+        "Condition",
+    }
+    if unknown or statement.get("Principal", "*") != "*":
+        raise NotImplementedError(f"policy elements {unknown or statement['Principal']}")
     return (
         any(_like(action.lower(), pattern.lower()) for pattern in _listed(statement["Action"]))
-        and any(_like(resource, pattern) for pattern in _listed(statement["Resource"]))
+        and _covers(statement, resource)
         and all(
             _holds(operator, context.get(key), _listed(values))
             for operator, keys in statement.get("Condition", {}).items()
@@ -36,18 +44,37 @@ def _applies(statement: Mapping[str, Any], action: str, resource: str, context: 
     )
 
 
+def _covers(statement: Mapping[str, Any], resource: str) -> bool:
+    if "NotResource" in statement:
+        return not any(_like(resource, pattern) for pattern in _listed(statement["NotResource"]))
+    return any(_like(resource, pattern) for pattern in _listed(statement["Resource"]))
+
+
 def _holds(operator: str, actual: str | Sequence[str] | None, wanted: list[str]) -> bool:
     """Hold one condition: any value of the policy may match (OR); ForAllValues asks it of each value of the request.
 
-    ForAllValues is true of a request without the key (IAM User Guide, multivalued context keys).
+    ForAllValues is true of a request without the key (IAM User Guide, multivalued context keys), and so is a negated
+    operator.
     """
+    if operator == "Null":
+        return [str(actual is None).lower()] == wanted
     qualifier, _, base = operator.rpartition(":")
-    matches = {"StringEquals": str.__eq__, "StringLike": _like}[base]
+    if base == "ArnNotLike":
+        return not _holds("ArnLike", actual, wanted)
+    matches = {"StringEquals": str.__eq__, "Bool": str.__eq__, "StringLike": _like, "ArnLike": _arn_like}[
+        base
+    ]
     if qualifier == "ForAllValues":
         return all(any(matches(value, pattern) for pattern in wanted) for value in _listed(actual or []))
     if qualifier:
         raise NotImplementedError(operator)
     return isinstance(actual, str) and any(matches(actual, pattern) for pattern in wanted)
+
+
+def _arn_like(value: str, pattern: str) -> bool:
+    """Match an ARN part by part, so that no wildcard reaches over a colon before the resource."""
+    parts, patterns = value.split(":", 5), pattern.split(":", 5)
+    return len(parts) == len(patterns) and all(map(_like, parts, patterns))
 
 
 def _like(value: str, pattern: str) -> bool:

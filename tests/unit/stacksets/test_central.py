@@ -1,6 +1,7 @@
 """The central stack: what an emulator does not check of it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -63,6 +64,12 @@ def test_the_report_bucket_is_encrypted_versioned_and_never_public() -> None:
         ),
         ("ssm:GetParameter", f"arn:aws:ssm:us-east-1:{CENTRAL}:parameter/other/secret", "ImplicitDeny"),
         ("s3:PutObject", "Reports.Arn/runs/2026/11/24/one/report.html", "Allow"),
+        ("s3:PutObject", "Reports.Arn/latest.json", "Allow"),
+        ("s3:PutObject", "Reports.Arn/journals/20261124T034232Z-1a2b3c/00001.jsonl", "Allow"),
+        ("s3:DeleteObject", "Reports.Arn/journals/20261124T034232Z-1a2b3c/00001.jsonl", "ImplicitDeny"),
+        ("s3:GetObject", "Reports.Arn/config/optouts.yaml", "Allow"),
+        ("s3:PutObject", "Reports.Arn/config/optouts.yaml", "Deny"),
+        ("s3:PutObject", "Reports.Arn/state/lock.json", "Allow"),
         ("s3:DeleteObject", "Reports.Arn/state/lock", "Allow"),
         ("s3:DeleteObject", "Reports.Arn/latest/report.html", "Allow"),
         ("s3:DeleteObject", "Reports.Arn/runs/2026/11/24/one/report.html", "ImplicitDeny"),
@@ -108,6 +115,97 @@ def test_findings_may_be_imported_only_where_that_is_asked_for(
     policy = central(SecurityHub="on")["FindingsPolicy"]["Properties"]
     assert policy["Roles"] == ["Role"]
     assert decision(policy["PolicyDocument"], action, f"arn:aws:securityhub:eu-west-1:{resource}") == expected
+
+
+PRODUCT = f"arn:aws:iam::{CENTRAL}:role/AutoDefender"
+ADMINISTRATOR = f"arn:aws:iam::{CENTRAL}:role/Administrator"
+OPERATOR = (
+    f"arn:aws:iam::{CENTRAL}:role/aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_Operator_0a1b2c3d"
+)
+OPERATORS = f"arn:aws:iam::{CENTRAL}:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Operator_*"
+EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+# What is read back, the journals of former versions among it.
+READ_BACK = (
+    "state/lock.json",
+    "state/quarantine.json",
+    "state/batches/20261124T034232Z-1a2b3c/0001.json.gz",
+    "state/stop/more",
+    "state/stopped",
+    "runs/2026/11/24/20261124T034232Z-1a2b3c/journal.jsonl",
+    "latest.json",
+    "latest/summary.json",
+)
+SEGMENT = "journals/20261124T034232Z-1a2b3c/00001.jsonl"
+CREATES = {"s3:if-none-match": "*"}
+
+
+def in_bucket(action: str, key: str, principal: str | None, **parameters: str) -> str:
+    """Decide on a request of a principal whom IAM allows everything; None: one without an ARN, such as a service."""
+    stack = render(
+        "central.yaml",
+        CENTRAL,
+        {"Role.Arn": PRODUCT, "Reports.Arn": "arn:aws:s3:::reports"},
+        **{"CodeBucket": "code", "CodeKey": "package.zip", **parameters},
+    )
+    policy = stack["ReportsPolicy"]["Properties"]["PolicyDocument"]
+    both = {"Statement": [EVERYTHING, *policy["Statement"]]}
+    context = {"aws:SecureTransport": "true"} | ({"aws:PrincipalArn": principal} if principal else {})
+    if action == "s3:PutObject" and key.startswith("journals/"):
+        context |= CREATES
+    return decision(both, action, f"arn:aws:s3:::reports/{key}", context)
+
+
+@pytest.mark.parametrize(
+    "action", ["s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectTagging"]
+)
+@pytest.mark.parametrize("key", READ_BACK)
+def test_what_is_read_back_is_written_by_auto_defender_alone(action: str, key: str) -> None:
+    assert in_bucket(action, key, PRODUCT) == "Allow"
+    for other in (ADMINISTRATOR, OPERATOR, f"{PRODUCT}2", f"arn:aws:iam::{CENTRAL}:root", None):
+        assert in_bucket(action, key, other) == "Deny"
+    assert in_bucket("s3:GetObject", key, ADMINISTRATOR) == "Allow"
+
+
+@pytest.mark.parametrize("key", ["state/stop", "config/optouts.yaml"])
+@pytest.mark.parametrize("action", ["s3:PutObject", "s3:DeleteObject"])
+def test_people_may_put_the_kill_switch_and_the_opt_outs(action: str, key: str) -> None:
+    assert in_bucket(action, key, ADMINISTRATOR) == "Allow"
+
+
+def test_roles_of_operators_write_what_auto_defender_writes() -> None:
+    for key in (*READ_BACK, SEGMENT):
+        assert in_bucket("s3:PutObject", key, OPERATOR, OperatorRoleArns=OPERATORS) == "Allow"
+        assert (
+            in_bucket("s3:PutObject", key, OPERATOR, OperatorRoleArns=f"{ADMINISTRATOR},{OPERATORS}")
+            == "Allow"
+        )
+        assert in_bucket("s3:PutObject", key, PRODUCT, OperatorRoleArns=OPERATORS) == "Allow"
+        assert in_bucket("s3:PutObject", key, ADMINISTRATOR, OperatorRoleArns=OPERATORS) == "Deny"
+    assert in_bucket("s3:DeleteObject", SEGMENT, OPERATOR, OperatorRoleArns=OPERATORS) == "Deny"
+
+
+@pytest.mark.parametrize("principal", [PRODUCT, ADMINISTRATOR, None])
+@pytest.mark.parametrize("action", ["s3:DeleteObject", "s3:DeleteObjectVersion"])
+def test_nobody_deletes_a_journal(action: str, principal: str | None) -> None:
+    assert in_bucket(action, SEGMENT, principal) == "Deny"
+
+
+def test_a_segment_of_a_journal_is_created_and_never_written_again() -> None:
+    assert in_bucket("s3:PutObject", SEGMENT, PRODUCT) == "Allow"
+    assert in_bucket("s3:PutObject", SEGMENT, ADMINISTRATOR) == "Deny"
+    policy = central()["ReportsPolicy"]["Properties"]["PolicyDocument"]
+    context = {"aws:PrincipalArn": "Role.Arn", "aws:SecureTransport": "true"}
+    assert decision(policy, "s3:PutObject", f"Reports.Arn/{SEGMENT}", context) == "Deny"
+    assert decision(policy, "s3:PutObject", f"Reports.Arn/{SEGMENT}", context | CREATES) == "ImplicitDeny"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    ["*", "arn:aws:iam::*:role/Operator", f"arn:aws:iam::{CENTRAL}:role/*", f"{OPERATORS}, {PRODUCT}"],
+)
+def test_operators_are_roles_of_a_named_account(refused: str) -> None:
+    with pytest.raises(ValueError, match="OperatorRoleArns"):
+        central(OperatorRoleArns=refused)
 
 
 def test_runs_and_their_tables_are_kept_as_long() -> None:
@@ -171,6 +269,34 @@ def test_the_parameters_reach_the_state_machine_as_numbers() -> None:
     final = (WrongAccount, InternalError, BadInput, GuardStop)
     assert defects["ErrorEquals"] == [kind.__name__ for kind in final], "Step Functions knows them by name"
     assert (others["ErrorEquals"], others["MaxAttempts"]) == (["States.ALL"], 1)
+
+
+def payloads(node: Any) -> Iterator[Any]:
+    """Yield what each step is called with."""
+    if isinstance(node, dict):
+        yield from (node[key] for key in ("Payload", "Payload.$") if key in node)
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from payloads(value)
+
+
+def test_each_step_is_called_with_named_fields() -> None:
+    whole = {"$", "$$", "$.Payload", "$$.Map.Item.Value"}
+    begin, sweep, conclude = payloads(state_machine())
+    assert set(begin) == {"job", "batch_size", "execution.$", "started.$"}
+    assert sweep == {"job": "batch", "run_id.$": "$.run_id", "batch.$": "$.batch"}
+    assert conclude == {"job": "merge", "run_id.$": "$.run_id", "stopped": {"Error.$": "$.stopped.Error"}}
+    assert not whole & {value for payload in (begin, sweep, conclude) for value in map(str, payload.values())}
+
+
+def test_the_last_step_is_tried_again_for_longer_than_an_invocation_takes() -> None:
+    stack = central(ScaleOut="on")
+    service, killed = state_machine()["States"]["Conclude"]["Retry"]
+    waits = [
+        min(service["IntervalSeconds"] * service["BackoffRate"] ** attempt, service["MaxDelaySeconds"])
+        for attempt in range(service["MaxAttempts"])
+    ]
+    assert sum(waits) > stack["Function"]["Properties"]["Timeout"]
+    assert killed["MaxAttempts"] == 1
 
 
 def test_a_run_is_concluded_whatever_became_of_its_batches() -> None:

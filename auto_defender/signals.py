@@ -1,0 +1,83 @@
+"""Ctrl-C, SIGTERM and SIGHUP."""
+
+import logging
+import queue
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+log = logging.getLogger(__name__)
+
+# SIGHUP: the terminal or the SSH connection is gone.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal ended a command that had nothing to settle. Not an Exception: no handler of errors may stop it."""
+
+    def __init__(self, number: int) -> None:
+        """Take the signal's number."""
+        super().__init__("interrupted")
+        self.exit_code = 128 + number  # as shells report it
+
+
+class StopSignals:
+    """A context manager that handles the signals in the main thread.
+
+    The first signal ends the command at once, by Interrupted. After `settle()` it sets `stop` instead, so that the job
+    ends in good order; a second one of the same kind then ends the process. Of SIGHUP there is no second one: both the
+    shell and the kernel send it when a terminal goes away.
+    """
+
+    def __init__(self) -> None:
+        """Take over nothing yet."""
+        self.stop = threading.Event()
+        self._received: int | None = None
+        self._settles = False
+        self._former: dict[signal.Signals, Any] = {}
+        self._to_settle: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._set_stop, name="stop-signals", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Take the signals over; a SIGHUP that is ignored already, as under nohup, stays ignored."""
+        self._thread.start()
+        for number in _SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the former handlers."""
+        for number, former in self._former.items():
+            signal.signal(number, former)
+        self._to_settle.put(False)
+        self._thread.join()
+
+    def settle(self) -> None:
+        """From now on let the job end in good order: it may have changes under way, or a report to write."""
+        self._settles = True
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return the exit code of a job that a signal left without a result; None where there was no signal."""
+        return 128 + self._received if self._received else None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Set nothing that has a lock, and log nothing: the thread that was interrupted may hold that lock."""
+        self._received = self._received or number
+        if not self._settles:
+            for other in self._former:
+                signal.signal(other, signal.SIG_IGN if other == signal.SIGHUP else signal.SIG_DFL)
+            raise Interrupted(number)
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+        self._to_settle.put(True)  # the one operation that the queue module allows here
+
+    def _set_stop(self) -> None:
+        while self._to_settle.get():
+            self.stop.set()
+            log.warning(
+                "stopping: units and changes not reached are reported as such; a second signal ends at once"
+            )
