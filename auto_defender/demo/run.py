@@ -167,8 +167,8 @@ def optouts_text(organization: Organization) -> str:
 
 
 def _copy_runs(folder: Path, store: Store, results: list[JobResult]) -> None:
-    """Copy the runs to the user's output; `latest` is the last one."""
-    for path in sorted((folder / "runs").rglob("*")):
+    """Copy the runs and their journals to the user's output; `latest` is the last one."""
+    for path in sorted([*folder.glob("runs/**/*"), *folder.glob("journals/**/*")]):
         if path.is_file():
             content_type = guess_type(path.name)[0] or "application/octet-stream"
             with path.open("rb") as file:

@@ -71,6 +71,9 @@ def test_it_does_a_dry_run_and_then_the_same_with_changes(demo: Demo) -> None:
     assert runs["apply"]["eligible"] == 0
     assert runs["apply"]["protected"] == runs["dry_run"]["protected"] + eligible
     assert json.loads((demo.folder / "latest" / "summary.json").read_text())["mode"] == "apply"
+    run_id = runs["apply"]["run_id"]
+    assert json.loads((demo.folder / "latest.json").read_text())["run_id"] == run_id
+    assert (demo.folder / "journals" / run_id).is_dir()
 
 
 def test_some_functions_are_protected_and_not_where_their_traffic_goes(demo: Demo) -> None:
