@@ -86,7 +86,7 @@ class ChangeValidator:
             self._rules.partition,
             change.account_id,
             change.region,
-            self._rules.defender.variable_names,
+            self._rules.defender.watched_variables,
         )
         return (yield from self._batches.ask(_Request(change, intent_id, configuration, read, tags)))
 

@@ -290,5 +290,18 @@ CHECKS: tuple[Check, ...] = (
         source="state/quarantine.json",
         fails=columns.quarantined,
     ),
+    Check(
+        code="variable_conflict",
+        kind="risk",
+        title="Variables are free",
+        reads=("env_different", "layers"),
+        threshold=lambda rules: (
+            "no variable of defender.environment set to another value, or a layer of ours"
+        ),
+        rationale="A function without our layer that has one of our variables got it from its owner.",
+        remedy="Remove the variable from the function, or set it to the configured value.",
+        source="Lambda API, FunctionConfiguration.Environment",
+        fails=columns.variable_conflict,
+    ),
 )
 BY_CODE = {check.code: check for check in CHECKS}

@@ -86,7 +86,7 @@ def timeout(match: DefenderMatch, today: date) -> Flags:
 
 
 def layers(match: DefenderMatch, today: date) -> Flags:
-    """No free slot for our layer; one of ours, of whatever version, is replaced in place."""
+    """No free slot for our layer; one of ours, of whatever version or used before, is replaced in place."""
     count = _numbers(match, "layer_count")
     full: Flags = ((count >= match.rules.risk.max_layers) & (match.layer == NO_LAYER)) | (count < 0)
     return full
@@ -108,8 +108,13 @@ def env_unreadable(match: DefenderMatch, today: date) -> Flags:
     return ~_numbers(match, "env_readable")
 
 
+def variable_conflict(match: DefenderMatch, today: date) -> Flags:
+    """A variable of ours with another value, and none of our layers: its owner's. Without a family `runtime` fails."""
+    return match.has_another_value & (match.layer == NO_LAYER) & (match.family >= 0)
+
+
 def env_overflow(match: DefenderMatch, today: date) -> Flags:
-    """More than 4 KB once our missing variables are added; what could not be measured fails env_unreadable."""
+    """More than 4 KB once our variables are set; what could not be measured fails env_unreadable."""
     nameless, names = _merged(match)
     # Names are looked at only where they decide.
     near = np.flatnonzero(
@@ -120,7 +125,7 @@ def env_overflow(match: DefenderMatch, today: date) -> Flags:
 
 
 def merged_bytes(match: DefenderMatch) -> Sizes:
-    """Return the environment's size a row in bytes, with our missing variables; meaningless where it is unreadable."""
+    """Return the environment's size a row in bytes, with our variables set; meaningless where it is unreadable."""
     nameless, names = _merged(match)
     return nameless + names * _name_lengths(match, np.arange(len(names)))
 
@@ -156,7 +161,20 @@ def _merged(match: DefenderMatch) -> tuple[Sizes, Sizes]:
     names = spread(times("{function_name}"), 0)
     # The first variable of an empty environment ("{}", 2 bytes) brings no comma.
     added -= (measured == EMPTY_ENVIRONMENT_BYTES) & (added > 0)
-    return measured + added, names
+    return measured + added + _numbers(match, "env_growth") + _wrapper_growth(match), names
+
+
+def _wrapper_growth(match: DefenderMatch) -> Sizes:
+    """Return by how many bytes a wrapper that was used before grows once it is the configured one."""
+    defender = match.rules.defender
+
+    def growth(text: str, family: Family | None) -> int:
+        if family is None or text not in defender.our_wrappers(family):
+            return 0
+        return measured_bytes({"": defender.wrapper_for(family)}) - measured_bytes({"": text})
+
+    sizes: Sizes = match.by_category_and_family("exec_wrapper", growth, np.int32, 0)
+    return sizes
 
 
 def _name_lengths(match: DefenderMatch, rows: Rows) -> Sizes:

@@ -22,7 +22,8 @@ _POLICY_BITS = sum(1 << bit for bit, check in enumerate(CHECKS) if check.kind ==
 def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFrame:
     """Return a functions frame (functions_frame.py) with the verdict on each function.
 
-    Adds: family (category, "" where no layer of ours fits), protection, verdict, reasons (categories; codes of the
+    Adds: family (category, "" where no layer of ours fits), protection, installed (bool: our layer and our wrapper are
+    both there, in whatever version), verdict, reasons (categories; codes of the
     failed checks in the catalogue's order, joined by ";", "" for a protected function), warnings (category;
     "runtime_blocked_soon" or "") and fails_<code> (bool), one a check. The frame's own columns are shared, not copied.
     """
@@ -38,6 +39,7 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
     return functions.assign(
         family=pd.Categorical.from_codes((match.family + 1).astype(np.int8), ["", *match.families]),
         protection=pd.Categorical.from_codes(protection, list(PROTECTIONS)),
+        installed=match.installed,
         verdict=pd.Categorical.from_codes(verdict, list(VERDICTS)),
         reasons=_reasons(mask),
         warnings=_warnings(functions["runtime"], today),
