@@ -17,7 +17,12 @@ from remediator.settings import RolloutSettings
 from scanner.core.arns import function_arns
 from scanner.settings import DefenderSettings, Family
 
-_ACTIONS: Mapping[str, PlannedAction] = {"unprotected": "protect", "partial": "repair", "outdated": "upgrade"}
+_ACTIONS: Mapping[str, PlannedAction] = {
+    "unprotected": "protect",
+    "partial": "repair",
+    "outdated": "upgrade",
+    "ahead": "downgrade",
+}
 # A change board meets weekly. Age alone does no harm: a function that has moved on is dropped anyway.
 VALID_FOR = timedelta(days=8)
 
@@ -130,9 +135,10 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     before = FunctionState(
         tuple(row["layers"].split()),
         row["exec_wrapper"],
-        tuple(name for name in row["env_names"].split(";") if name),
+        _names(row["env_names"]),
     )
-    delta = plan_delta(before.layers, before.wrapper, before.variables, ours)
+    different = _names(row["env_different"])
+    delta = plan_delta(before.layers, before.wrapper, before.variables, ours, different)
     return Change(
         account_id=account_id,
         region=region,
@@ -146,7 +152,12 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         revision_id=row["revision_id"],
         why=_why(row),
         wave=row.get("wave", ""),
+        variables_changed=delta.variables_changed,
     )
+
+
+def _names(joined: str) -> tuple[str, ...]:
+    return tuple(name for name in joined.split(";") if name)
 
 
 def _after(before: FunctionState, delta: Delta, ours: DesiredState) -> FunctionState:

@@ -54,7 +54,8 @@ class FoundLayers:
     @property
     def state(self) -> int:
         """Return Rows = npt.NDArray[np.intp]
-        NO_LAYER, OLDER_LAYER (or one used before), CURRENT_LAYER or NEWER_LAYER."""
+        NO_LAYER, OLDER_LAYER (or one used before), CURRENT_LAYER or NEWER_LAYER.
+        """
         return OLDER_LAYER if self.surplus else self.at_position
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from scanner.core.settings import Tag
+from scanner.inventory.functions_frame import measured_bytes
 from scanner.inventory.ledger import FAULTS
 from scanner.inventory.utilization import OUTCOMES
 from scanner.organization.optouts import OptOut, OptOuts
-from scanner.inventory.functions_frame import measured_bytes
 from scanner.risk.catalogue import CHECKS
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.scanner.risk.assessed import (
