@@ -110,7 +110,8 @@ def env_unreadable(match: DefenderMatch, today: date) -> Flags:
 
 def variable_conflict(match: DefenderMatch, today: date) -> Flags:
     """A variable of ours with another value, and none of our layers: its owner's. Without a family `runtime` fails."""
-    return match.has_another_value & (match.layer == NO_LAYER) & (match.family >= 0)
+    conflict: Flags = match.has_another_value & (match.layer == NO_LAYER) & (match.family >= 0)
+    return conflict
 
 
 def env_overflow(match: DefenderMatch, today: date) -> Flags:

@@ -53,9 +53,7 @@ class FoundLayers:
 
     @property
     def state(self) -> int:
-        """Return Rows = npt.NDArray[np.intp]
-        NO_LAYER, OLDER_LAYER (or one used before), CURRENT_LAYER or NEWER_LAYER.
-        """
+        """Return NO_LAYER, OLDER_LAYER (or one used before), CURRENT_LAYER or NEWER_LAYER."""
         return OLDER_LAYER if self.surplus else self.at_position
 
 
@@ -86,11 +84,10 @@ def find_layers(arns: Sequence[str], ours: OurLayers) -> FoundLayers:
 def layer_states(
     functions: pd.DataFrame, family: npt.NDArray[np.int8], defender: DefenderSettings
 ) -> npt.NDArray[np.int8]:
-    """Return Rows = npt.NDArray[np.intp]
-    NO_LAYER, OLDER_LAYER, CURRENT_LAYER or NEWER_LAYER a row.
+    """Return NO_LAYER, OLDER_LAYER, CURRENT_LAYER or NEWER_LAYER a row.
 
-        family: the index into defender.layers a row, -1 for none. The state is decided once for each combination of layers
-        that may be ours, family, region and account: most lists of layers have none, and the others share a few.
+    family: the index into defender.layers a row, -1 for none. The state is decided once for each combination of layers
+    that may be ours, family, region and account: most lists of layers have none, and the others share a few.
     """
     templates = defender.layer_templates
     index, possible = _possible(functions["layers"].cat.categories, templates)

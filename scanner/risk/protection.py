@@ -100,7 +100,9 @@ class DefenderMatch:
         def among(text: str, family: Family | None) -> bool:
             return text in wrappers(family)
 
-        return self.by_category_and_family("exec_wrapper", among, bool, False) & self.has_wrapper_variable
+        found: Flags = self.by_category_and_family("exec_wrapper", among, bool, False)
+        found &= self.has_wrapper_variable
+        return found
 
     @cached_property
     def has_another_value(self) -> Flags:
