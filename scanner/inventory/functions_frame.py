@@ -193,10 +193,7 @@ def _facts_of(c: Mapping[str, Any], wanted: _Wanted) -> tuple[Any, ...]:
         get("SigningJobArn") is not None or get("SigningProfileVersionArn") is not None,
         _kinds(c),
         ";".join(different),
-        sum(
-            measured_bytes({name: value}) - measured_bytes({name: variables[name]})
-            for name, value in different.items()
-        ),
+        _growth(variables, different) if different else 0,
     )
 
 
@@ -250,8 +247,18 @@ def _environment(value: Any) -> tuple[Mapping[str, str], int]:
 
 def _different(variables: Mapping[str, str], wanted: _Wanted, function_name: str) -> dict[str, str]:
     """Return the wanted values of those variables that have another one."""
-    values = [(name, fill(text, function_name=function_name)) for name, text in wanted if text is not None]
-    return {name: value for name, value in values if variables.get(name, value) != value}
+    different = {}
+    for name, text in wanted:
+        if text is not None and name in variables:
+            value = text.replace("{function_name}", function_name)
+            if variables[name] != value:
+                different[name] = value
+    return different
+
+
+def _growth(variables: Mapping[str, str], values: Mapping[str, str]) -> int:
+    """Return by how many bytes the environment grows once it has these values."""
+    return measured_bytes(values) - measured_bytes({name: variables[name] for name in values})
 
 
 # Made once: json.dumps makes an encoder a call where separators are given.

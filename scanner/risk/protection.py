@@ -113,7 +113,8 @@ class DefenderMatch:
     @cached_property
     def installed(self) -> Flags:
         """Return a flag a row: whether our layer and our wrapper are both there, in whatever version."""
-        return self.has_our_wrapper & (self.layer != NO_LAYER)
+        there: Flags = self.has_our_wrapper & (self.layer != NO_LAYER)
+        return there
 
     @property
     def protection(self) -> Codes:
