@@ -210,6 +210,8 @@ class RiskSettings(Settings):
     architectures: Many[Literal["x86_64", "arm64"]] = ("x86_64",)
     # Lambda quotas: five layers a function, 900 s, 128 to 10,240 MB, 50 MB zipped by upload.
     max_layers: Annotated[int, Field(ge=1, le=5)] = 5
+    # Room for the owner's next deployment: no fifth layer, and no environment that grows to within 5 % of 4 KB.
+    keep_layer_slot: bool = False
     min_memory_mb: Annotated[int, Field(ge=0, le=10_240)] = 256
     timeout_buffer_sec: Annotated[int, Field(ge=0, le=899)] = 30
     zipped_size_threshold_mb: Annotated[int, Field(ge=1, le=250)] = 70
@@ -218,6 +220,11 @@ class RiskSettings(Settings):
     # Costs calls: every published version is listed, and functions that have some are asked twice each.
     effective_coverage: bool = False
     utilization: UtilizationSettings = UtilizationSettings()
+
+    @property
+    def layer_limit(self) -> int:
+        """Return how many layers a function may have after ours was added."""
+        return min(self.max_layers, 4) if self.keep_layer_slot else self.max_layers
 
 
 class SweepSettings(Settings):

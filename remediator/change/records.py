@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from pydantic import ConfigDict
 
 from remediator.change.api_errors import ApiError
-from remediator.change.delta import Delta
+from remediator.change.delta import MAX_LAYERS, Delta
 from scanner.settings import Family
 
 PlannedAction = Literal["protect", "repair", "upgrade", "downgrade"]
@@ -65,7 +65,7 @@ class Change:
 
     why: the facts that made it safe. revision_id: the revision that they were read from.
     wave: the name of the function's wave, "" where it has none. variables_changed: names of our variables that have
-    another value than the configured one.
+    another value than the configured one. env_tight: less than 5 % of the 4 KB for variables is left afterwards.
     """
 
     __pydantic_config__ = STRICT
@@ -83,6 +83,12 @@ class Change:
     why: str
     wave: str = ""
     variables_changed: tuple[str, ...] = ()
+    env_tight: bool = False
+
+    @property
+    def layers_full(self) -> bool:
+        """Return whether the function has no free slot for a layer afterwards."""
+        return len(self.after.layers) >= MAX_LAYERS
 
 
 @dataclass(frozen=True)

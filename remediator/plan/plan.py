@@ -67,9 +67,12 @@ class Plan:
         units = {(change.account_id, change.region) for change in self.changes}
         accounts = {change.account_id for change in self.changes}
         counts = ", ".join(f"{count} {action}" for action, count in actions.items()) or "nothing to do"
+        full = sum(change.layers_full for change in self.changes)
+        tight = sum(change.env_tight for change in self.changes)
         where = f"in {len(accounts)} accounts, {len(units)} account-regions"
         lines = [
             f"plan {self.run_id}: {len(self.changes)} changes ({counts}) {where}",
+            f"headroom: {full} would end at five layers, {tight} within 5 % of 4 KB of variables",
             *(f"held back by {guard}: {count}" for guard, count in sorted(self.held_back.items())),
             f"made {self.created:%Y-%m-%d %H:%M} UTC, expires {self.expires:%Y-%m-%d %H:%M} UTC",
             f"digest {self.digest}",
@@ -153,6 +156,7 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         why=_why(row),
         wave=row.get("wave", ""),
         variables_changed=delta.variables_changed,
+        env_tight=row["env_tight"],
     )
 
 

@@ -42,6 +42,10 @@ def _utilization(rules: Rules) -> str:
     return f"at most {u.threshold_pct} % over {u.lookback_days} days; unmeasured {unmeasured}"
 
 
+def _environment_limit(rules: Rules) -> int:
+    return columns.TIGHT_ENVIRONMENT_BYTES if rules.risk.keep_layer_slot else columns.MAX_ENVIRONMENT_BYTES
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         code="package_type",
@@ -119,7 +123,7 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Layer slot",
         reads=("layer_count", "layers"),
-        threshold=lambda rules: f"fewer than {rules.risk.max_layers}, or one of ours to replace in place",
+        threshold=lambda rules: f"fewer than {rules.risk.layer_limit}, or one of ours to replace in place",
         rationale="A function has at most five layers.",
         remedy="Merge two layers of the function into one.",
         source="Lambda API, FunctionConfiguration.Layers; Lambda quotas",
@@ -165,7 +169,7 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Environment has room",
         reads=("env_bytes", "env_names"),
-        threshold=lambda rules: f"at most {columns.MAX_ENVIRONMENT_BYTES} bytes with our variables",
+        threshold=lambda rules: f"at most {_environment_limit(rules)} bytes with our variables",
         rationale="All variables of a function together may take 4 KB.",
         remedy="Move large values to Parameter Store or Secrets Manager.",
         source="Lambda quotas, environment variables",

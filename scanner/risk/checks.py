@@ -26,6 +26,8 @@ from scanner.settings import Family
 # Lambda quotas: function timeout 900 s, environment variables 4 KB in all; sizes there are powers of two.
 MAX_TIMEOUT_SEC = 900
 MAX_ENVIRONMENT_BYTES = 4096
+# Within 5 % of the quota.
+TIGHT_ENVIRONMENT_BYTES = MAX_ENVIRONMENT_BYTES * 95 // 100
 BYTES_PER_MB = 1024 * 1024
 _SETTLED_STATES = ("", "Active", "Inactive")
 _SETTLED_UPDATES = ("", "Successful")
@@ -88,7 +90,7 @@ def timeout(match: DefenderMatch, today: date) -> Flags:
 def layers(match: DefenderMatch, today: date) -> Flags:
     """No free slot for our layer; one of ours, of whatever version or used before, is replaced in place."""
     count = _numbers(match, "layer_count")
-    full: Flags = ((count >= match.rules.risk.max_layers) & (match.layer == NO_LAYER)) | (count < 0)
+    full: Flags = ((count >= match.rules.risk.layer_limit) & (match.layer == NO_LAYER)) | (count < 0)
     return full
 
 
@@ -116,13 +118,24 @@ def variable_conflict(match: DefenderMatch, today: date) -> Flags:
 
 def env_overflow(match: DefenderMatch, today: date) -> Flags:
     """More than 4 KB once our variables are set; what could not be measured fails env_unreadable."""
+    over = _exceeds(match, MAX_ENVIRONMENT_BYTES)
+    if match.rules.risk.keep_layer_slot:
+        nameless, names = _merged(match)
+        over |= env_tight(match) & (nameless + names > _numbers(match, "env_bytes"))
+    return over
+
+
+def env_tight(match: DefenderMatch) -> Flags:
+    """Within 5 % of 4 KB once our variables are set."""
+    return _exceeds(match, TIGHT_ENVIRONMENT_BYTES)
+
+
+def _exceeds(match: DefenderMatch, limit: int) -> Flags:
     nameless, names = _merged(match)
     # Names are looked at only where they decide.
-    near = np.flatnonzero(
-        (nameless <= MAX_ENVIRONMENT_BYTES) & (nameless + names * _LONGEST_NAME > MAX_ENVIRONMENT_BYTES)
-    )
+    near = np.flatnonzero((nameless <= limit) & (nameless + names * _LONGEST_NAME > limit))
     nameless[near] += names[near] * _name_lengths(match, near)
-    return nameless > MAX_ENVIRONMENT_BYTES
+    return nameless > limit
 
 
 def merged_bytes(match: DefenderMatch) -> Sizes:

@@ -104,6 +104,11 @@ def variables_of(answer: Mapping[str, Any]) -> dict[str, str] | None:
     return variables
 
 
+def measured(variables: dict[str, str]) -> int:
+    text = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
 def our_layer(arns: list[str], ours: str, previous: list[str], exact: bool) -> str:
     """none, older, current or newer: the first version of our layer; older beside or without one used before."""
     name, _, wanted = ours.rpartition(":")
@@ -164,7 +169,10 @@ def expected(row: Row, rules: Rules, today: date) -> Opinion:
         or not 0 <= size < risk.zipped_size_threshold_mb * 2**20
     ):
         fails.add("code_size")
-    if arns is None or (carried == "none" and len(arns) + 1 > risk.max_layers):
+    if arns is None or (
+        carried == "none"
+        and len(arns) + 1 > (min(risk.max_layers, 4) if risk.keep_layer_slot else risk.max_layers)
+    ):
         fails.add("layers")
     if variables is None:
         fails.add("env_unreadable")
@@ -175,8 +183,8 @@ def expected(row: Row, rules: Rules, today: date) -> Opinion:
         if family and (wrapper is None or our_wrapper):
             merged[EXEC_WRAPPER] = rules.defender.wrapper_for(family)  # type: ignore[arg-type]
         merged |= {n: v for n, v in configured.items() if family or n in merged}
-        text = json.dumps(merged, separators=(",", ":"), ensure_ascii=False)
-        if len(text.encode("utf-8", "surrogatepass")) > 4096:
+        size, now = measured(merged), measured(variables)
+        if size > 4096 or (risk.keep_layer_slot and size > now and size > 4096 * 0.95):
             fails.add("env_overflow")
     different = any(variables[n] != v for n, v in configured.items() if n in (variables or {}))  # type: ignore[index]
     if family and carried == "none" and different:

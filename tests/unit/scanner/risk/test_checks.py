@@ -171,6 +171,29 @@ def test_an_outdated_layer_of_ours_is_replaced_in_place_and_needs_no_slot() -> N
     assert assess(full)["protection"].iloc[0] == "partial"
 
 
+def test_a_slot_is_kept_for_the_owner_where_asked() -> None:
+    keep = rules({"keep_layer_slot": True})
+    assert (reasons(function(layers=OTHERS[:3]), keep), reasons(function(layers=OTHERS[:4]), keep)) == (
+        [],
+        ["layers"],
+    )
+    assert reasons(function(layers=[*OTHERS[:4], layer(version=3)]), keep) == []
+
+
+@pytest.mark.parametrize(("total", "fails"), [(3891, False), (3892, True)])
+def test_a_margin_of_the_environment_is_kept_where_asked(total: int, fails: bool) -> None:
+    keep = rules({"keep_layer_slot": True})
+    assert reasons(function(variables=fills(total)), keep) == ["env_overflow"] * fails
+    assert assess(function(variables=fills(total)))["env_tight"].tolist() == [fails]
+
+
+def test_an_environment_that_does_not_grow_needs_no_margin() -> None:
+    full = {EXEC_WRAPPER: WRAPPER, **fills(4090)}
+    assert (
+        reasons(function(layers=[layer(version=3)], variables=full), rules({"keep_layer_slot": True})) == []
+    )
+
+
 def test_no_count_of_layers_wraps_around() -> None:
     for count in (126, 127, 128, 300):
         assert reasons(function(layers=[layer(f"other-{n}") for n in range(count)])) == ["layers"], count

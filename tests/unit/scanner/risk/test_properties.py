@@ -167,6 +167,7 @@ risks = st.builds(
     runtime_families=st.sampled_from((("python", "nodejs"), ("python",), ("nodejs",))),
     architectures=st.sampled_from((("x86_64",), ("x86_64", "arm64"))),
     max_layers=st.integers(1, 5),
+    keep_layer_slot=st.booleans(),
     min_memory_mb=st.sampled_from((0, 256, 512)),
     timeout_buffer_sec=st.sampled_from((0, 30, 60)),
     zipped_size_threshold_mb=st.sampled_from((50, 70)),
