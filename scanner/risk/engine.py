@@ -24,9 +24,10 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
     """Return a functions frame (functions_frame.py) with the verdict on each function.
 
     Adds: family (category, "" where no layer of ours fits), protection, installed (bool: our layer and our wrapper are
-    both there, in whatever version), env_tight (bool: with our variables, less than 5 % of the 4 KB is left), verdict, reasons (categories; codes of the
-    failed checks in the catalogue's order, joined by ";", "" for a protected function), warnings (category;
-    "runtime_blocked_soon" or "") and fails_<code> (bool), one a check. The frame's own columns are shared, not copied.
+    both there, in whatever version), env_tight (bool: with our variables, less than 5 % of the 4 KB is left), verdict,
+    reasons (categories; codes of the failed checks in the catalogue's order, joined by ";", "" for a protected
+    function), warnings (category; "runtime_blocked_soon" or "") and fails_<code> (bool), one a check. The frame's own
+    columns are shared, not copied.
     """
     match = DefenderMatch(functions, rules)
     failed = {check.code: check.fails(match, today) for check in CHECKS}

@@ -86,6 +86,7 @@ def test_going_back_to_an_older_version_is_a_downgrade_in_place(harness: Harness
     assert aws.layers(arn) == [layer(4), DATADOG]
     assert one(harness.rollback([SECOND]))["outcome"] == "rolled_back"
     assert aws.layers(arn) == [layer(5), DATADOG]
+    assert aws.tags[arn] == {"SecurityProtected": "True"}
 
 
 def test_with_at_least_a_newer_version_is_left(harness: Harness, aws: FakeLambda) -> None:
