@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import boto3
+from pydantic import SecretStr
 
 from benchmarks.task import ROLE, Found, Task
 from scanner.aws.caller import Aws
@@ -19,7 +20,7 @@ def ours(task: Task) -> Found:
     aws = Aws(boto3.Session(), organization, settings, "benchmark")
     listed = list_accounts(aws, organization)
     chosen = listed[listed["account_id"].isin(task.accounts)].reset_index(drop=True)
-    swept = Sweep(aws, organization, settings, ("TW_POLICY",)).run(
+    swept = Sweep(aws, organization, settings, (("TW_POLICY", SecretStr("policy")),)).run(
         chosen, OptOuts(), datetime.now(UTC).date()
     )
     unread = swept.units[swept.units["outcome"] != "read"]

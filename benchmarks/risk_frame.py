@@ -111,4 +111,5 @@ def _function(number: int, account: str, region: str, throw: tuple[int, ...]) ->
         size, " ".join(layers), len(layers), variables.get(EXEC_WRAPPER, ""),
         ";".join(name for name in (EXEC_WRAPPER, "TW_POLICY") if name in variables), measured_bytes(variables),
         odd != 7, f"{size:08x}-{number:04x}-{account}-{odd:02x}", "", "", False, odd == 8, "durable" if odd == 9 else "",
+        "", 0,
     )  # fmt: skip

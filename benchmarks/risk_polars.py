@@ -9,8 +9,8 @@ import pandas as pd
 import polars as pl
 
 from scanner.inventory.functions_frame import measured_bytes
+from scanner.risk import runtimes
 from scanner.risk.catalogue import CHECKS
-from scanner.risk.engine import runtimes
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 
@@ -47,11 +47,13 @@ def assess_polars(functions: pl.DataFrame, rules: Rules, today: date) -> pl.Data
     )
     layer, wrapped = pl.col("layer"), pl.col("our_wrapper")
     policy = pl.any_horizontal(pl.col(f"fails_{code}") for code in _POLICIES)
-    protected = wrapped & (layer == 2)
+    complete = wrapped & _complete(functions, rules)
+    protected = complete & (layer == 2) & (pl.col("env_different").cast(pl.String) == "")
     result = checked.with_columns(
-        protection=pl.when(protected).then(pl.lit("protected")).when(wrapped & (layer == 1)).then(pl.lit("outdated"))
+        protection=pl.when(protected).then(pl.lit("protected")).when(complete & (layer == 1)).then(pl.lit("outdated"))
+        .when(complete & (layer == 3)).then(pl.lit("ahead"))
         .when(wrapped | (layer > 0)).then(pl.lit("partial")).otherwise(pl.lit("unprotected"))
-        .cast(pl.Enum(["protected", "outdated", "partial", "unprotected"])),
+        .cast(pl.Enum(["protected", "outdated", "partial", "unprotected", "ahead"])),
         verdict=pl.when(protected).then(pl.lit("protected")).when(policy).then(pl.lit("excluded"))
         .when(mask != 0).then(pl.lit("skipped")).otherwise(pl.lit("eligible"))
         .cast(pl.Enum(["protected", "eligible", "skipped", "excluded"])),
@@ -90,7 +92,14 @@ def _layer(functions: pl.DataFrame, family: pl.Series, rules: Rules) -> pl.Serie
         pattern = re.escape(identity).replace(r"\{region\}", "[a-z0-9-]+")
         version = categories.str.extract(rf"(?:^| ){pattern}:(\d{{1,9}})(?: |$)").cast(pl.Int32)
         states = pl.select(
-            pl.when(version.is_null()).then(0).when(version >= int(wanted)).then(2).otherwise(1).cast(pl.Int8)
+            pl.when(version.is_null())
+            .then(0)
+            .when(version == int(wanted))
+            .then(2)
+            .when(version > int(wanted))
+            .then(3)
+            .otherwise(1)
+            .cast(pl.Int8)
         )
         found = states.to_series().gather(functions["layers"].to_physical())
         state = found.zip_with(family == code, state)
@@ -103,6 +112,13 @@ def _wrapped(functions: pl.DataFrame, family: pl.Series, rules: Rules) -> pl.Ser
     for code, path in enumerate(known):
         ours |= (wrapper == path) & (family == code) if path in wrapper.dtype.categories else False
     return ours & _has_wrapper(functions)
+
+
+def _complete(functions: pl.DataFrame, rules: Rules) -> pl.Expr:
+    wanted = rules.defender.variable_names
+    every = [set(text.split(";")).issuperset(wanted) for text in functions["env_names"].dtype.categories]
+    fits = pl.col("architecture").cast(pl.String).is_in(list(rules.risk.architectures))
+    return pl.lit(_by_category(functions, "env_names", list(every))) & fits
 
 
 def _has_wrapper(functions: pl.DataFrame) -> pl.Series:
@@ -137,7 +153,7 @@ def _fails(functions: pl.DataFrame, rules: Rules, today: date) -> dict[str, pl.E
         ),
         "wrapper_conflict": pl.lit(_has_wrapper(functions)) & ~col("our_wrapper"),
         "env_unreadable": ~col("env_readable"),
-        "env_overflow": col("env_bytes") + _added(functions, rules) > 4096,
+        "env_overflow": col("env_bytes") + col("env_growth") + _added(functions, rules) > 4096,
         "memory_utilization": _over("memory_utilization_pct", rules),
         "timeout_utilization": _over("timeout_utilization_pct", rules),
         "edge_replica": col("edge_replica"),
@@ -149,6 +165,9 @@ def _fails(functions: pl.DataFrame, rules: Rules, today: date) -> dict[str, pl.E
         "tag_required": ~(col("required_tag") & col("tags_read")) if rules.require_tag else pl.lit(False),
         "exclusion_list": _names(rules.exclusion_list),
         "quarantined": _quarantined(functions, rules),
+        "variable_conflict": (col("env_different").cast(pl.String) != "")
+        & (col("layer") == 0)
+        & (col("family") >= 0),
     }
 
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from scanner.core.arns import LayerVersion
-from scanner.risk.engine import runtimes
+from scanner.risk import runtimes
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER
 
@@ -23,11 +23,23 @@ def assess_row(row: Mapping[str, Any], rules: Rules, today: date) -> tuple[str, 
     wrappers = {rules.defender.wrapper_for(f) for f in ([family] if family else rules.defender.layers)}  # type: ignore[arg-type]
     wrapped = EXEC_WRAPPER in names and row["exec_wrapper"] in wrappers
     fails = _fails(row, rules, today, family, layer, names, wrapped)
-    if wrapped and layer == "current":
+    protection = _protection(row, rules, layer, names, wrapped)
+    if protection == "protected":
         return "protected", "protected", ""
-    protection = "outdated" if wrapped and layer else "partial" if wrapped or layer else "unprotected"
     verdict = "excluded" if _POLICIES & set(fails) else "skipped" if fails else "eligible"
     return protection, verdict, ";".join(fails)
+
+
+def _protection(
+    row: Mapping[str, Any], rules: Rules, layer: str | None, names: list[str], wrapped: bool
+) -> str:
+    if not (wrapped or layer):
+        return "unprotected"
+    complete = wrapped and row["architecture"] in rules.risk.architectures
+    if not complete or layer is None or not set(rules.defender.variable_names) <= set(names):
+        return "partial"
+    different = layer == "current" and row["env_different"]
+    return "partial" if different else {"current": "protected", "older": "outdated", "newer": "ahead"}[layer]
 
 
 def _family(runtime: str, rules: Rules) -> str | None:
@@ -43,7 +55,8 @@ def _our_layer(row: Mapping[str, Any], family: str, rules: Rules) -> str | None:
     for arn in row["layers"].split(" "):
         found = LayerVersion.parse(arn)
         if found and found.same_layer(ours):
-            return "current" if found.version >= ours.version else "older"
+            newer = "newer" if found.version > ours.version else "older"
+            return "current" if found.version == ours.version else newer
     return None
 
 
@@ -63,7 +76,7 @@ def _fails(
         "code_size": not 0 <= row["code_size_bytes"] < risk.zipped_size_threshold_mb * 1024 * 1024,
         "wrapper_conflict": EXEC_WRAPPER in names and not wrapped,
         "env_unreadable": not row["env_readable"],
-        "env_overflow": row["env_bytes"] + _added(row, rules, family, names) > 4096,
+        "env_overflow": row["env_bytes"] + row["env_growth"] + _added(row, rules, family, names) > 4096,
         "memory_utilization": _over(row["memory_utilization_pct"], used),
         "timeout_utilization": _over(row["timeout_utilization_pct"], used),
         "edge_replica": row["edge_replica"],
@@ -77,6 +90,7 @@ def _fails(
             fnmatch.fnmatchcase(row["function_name"], glob) for glob in rules.exclusion_list
         ),
         "quarantined": _arn(row, rules) in rules.quarantined,
+        "variable_conflict": family is not None and layer is None and row["env_different"] != "",
     }
     return [code for code, failed in known.items() if failed]
 

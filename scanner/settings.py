@@ -1,5 +1,6 @@
 """The configuration sections that the scanner reads; docs/configuration.md documents each key."""
 
+import itertools
 import re
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ from scanner.core.settings import AccountId, Many, OuId, RegionName, Settings, T
 EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 Family = Literal["python", "nodejs"]
+# The name of each variable that a change would set, with its template; None for the wrapper, which depends on the family.
+Variables = tuple[tuple[str, SecretStr | None], ...]
 # CreateFunction API reference, Environment.Variables: the pattern of a key.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]+$")]
 
@@ -50,13 +53,44 @@ Layer = Annotated[
 ]
 
 
+class PreviousSettings(Settings):
+    """What earlier configurations attached: layers (a version left out or `*`: any) and wrappers, replaced in place."""
+
+    layers: Many[str] = ()
+    wrappers: Many[str] = ()
+
+    @field_validator("layers")
+    @classmethod
+    def _layer_arns(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        for template in layers:
+            if LayerVersion.parse_pattern(fill(template, region="us-east-1", account_id="0" * 12)) is None:
+                raise ValueError(
+                    f"'{template}' is no layer ARN; expected one such as "
+                    "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:*"
+                )
+        return layers
+
+    @field_validator("wrappers")
+    @classmethod
+    def _paths(cls, wrappers: tuple[str, ...]) -> tuple[str, ...]:
+        for path in wrappers:
+            if not _is_path(path):
+                raise ValueError(f"'{path}' is no absolute path such as /opt/twistlock/wrapper")
+        return wrappers
+
+
 class DefenderSettings(Settings):
-    """What is attached: a layer a runtime family (one ARN, or one a region), the wrapper, further variables, a tag."""
+    """What is attached: a layer a runtime family (one ARN, or one a region), the wrapper, further variables, a tag.
+
+    version_policy: whether a newer version of the layer is replaced by the configured one (exact) or kept (at_least).
+    """
 
     layers: Annotated[dict[Family, Layer], Field(min_length=1)]
     wrapper: str | dict[Family, str]
     environment: dict[VariableName, SecretStr] = Field(default_factory=dict)
     tag: Tag | None = Tag(key="SecurityProtected", value="True")
+    version_policy: Literal["exact", "at_least"] = "exact"
+    previous: PreviousSettings = PreviousSettings()
 
     @field_validator("layers")
     @classmethod
@@ -65,7 +99,7 @@ class DefenderSettings(Settings):
             if not given:
                 raise ValueError(f"{family} names no region; write a layer version ARN, or one a region")
             for region, template in given.items() if isinstance(given, dict) else (("", given),):
-                layer = LayerVersion.parse(_fill(template, region=region or "us-east-1", account_id="0" * 12))
+                layer = LayerVersion.parse(fill(template, region=region or "us-east-1", account_id="0" * 12))
                 if layer is None:
                     raise ValueError(
                         "expected a layer version ARN such as "
@@ -92,7 +126,7 @@ class DefenderSettings(Settings):
         for family in self.layers:
             if isinstance(self.wrapper, dict) and family not in self.wrapper:
                 raise ValueError(f"defender.wrapper has no entry for '{family}', which defender.layers names")
-            if not re.fullmatch(r"/[\w./-]{1,255}", self.wrapper_for(family)):
+            if not _is_path(self.wrapper_for(family)):
                 raise ValueError("defender.wrapper must be an absolute path such as /opt/twistlock/wrapper")
         return self
 
@@ -106,24 +140,41 @@ class DefenderSettings(Settings):
         layers = self.layers[family]
         return layers.get(region, "") if isinstance(layers, dict) else layers
 
+    @property
+    def layer_templates(self) -> tuple[str, ...]:
+        """Return the ARN of every layer that is ours, with its placeholders: configured, or used before."""
+        configured = (
+            given.values() if isinstance(given, dict) else (given,) for given in self.layers.values()
+        )
+        return (*itertools.chain.from_iterable(configured), *self.previous.layers)
+
     def layer_for(self, family: Family, region: str, account_id: str) -> LayerVersion:
         """Return the layer version for a family, region and account. Raises BadInput where there is none."""
         template = self.template_for(family, region)
-        layer = LayerVersion.parse(_fill(template, region=region, account_id=account_id))
+        layer = LayerVersion.parse(fill(template, region=region, account_id=account_id))
         if layer is None:
             raise BadInput(f"defender.layers.{family}: no layer version ARN for {region} and {account_id}")
         return layer
 
+    def previous_layers(self, region: str, account_id: str) -> tuple[LayerVersion, ...]:
+        """Return the layers of earlier configurations for a region and account; ANY_VERSION where any version counts."""
+        filled = (fill(template, region=region, account_id=account_id) for template in self.previous.layers)
+        return tuple(layer for layer in map(LayerVersion.parse_pattern, filled) if layer)
+
     def wrapper_for(self, family: Family) -> str:
         """Return the value of AWS_LAMBDA_EXEC_WRAPPER for a family."""
         return self.wrapper if isinstance(self.wrapper, str) else self.wrapper[family]
+
+    def our_wrappers(self, family: Family) -> frozenset[str]:
+        """Return the wrappers that are ours on functions of a family: the configured one, and those used before."""
+        return frozenset((self.wrapper_for(family), *self.previous.wrappers))
 
     def variables_for(
         self, family: Family, function_name: str, region: str, account_id: str
     ) -> dict[str, str]:
         """Return every variable that a protected function carries. The values are secrets: they go to AWS only."""
         filled = {
-            name: _fill(
+            name: fill(
                 value.get_secret_value(), function_name=function_name, region=region, account_id=account_id
             )
             for name, value in self.environment.items()
@@ -134,6 +185,11 @@ class DefenderSettings(Settings):
     def variable_names(self) -> tuple[str, ...]:
         """Return the names of the variables that a protected function carries."""
         return (EXEC_WRAPPER, *self.environment)
+
+    @property
+    def watched_variables(self) -> Variables:
+        """Return the variables that a protected function carries, for whoever compares a function's own with them."""
+        return ((EXEC_WRAPPER, None), *self.environment.items())
 
 
 class UtilizationSettings(Settings):
@@ -154,6 +210,8 @@ class RiskSettings(Settings):
     architectures: Many[Literal["x86_64", "arm64"]] = ("x86_64",)
     # Lambda quotas: five layers a function, 900 s, 128 to 10,240 MB, 50 MB zipped by upload.
     max_layers: Annotated[int, Field(ge=1, le=5)] = 5
+    # Room for the owner's next deployment: no fifth layer, and no environment that grows to within 5 % of 4 KB.
+    keep_layer_slot: bool = False
     min_memory_mb: Annotated[int, Field(ge=0, le=10_240)] = 256
     timeout_buffer_sec: Annotated[int, Field(ge=0, le=899)] = 30
     zipped_size_threshold_mb: Annotated[int, Field(ge=1, le=250)] = 70
@@ -162,6 +220,11 @@ class RiskSettings(Settings):
     # Costs calls: every published version is listed, and functions that have some are asked twice each.
     effective_coverage: bool = False
     utilization: UtilizationSettings = UtilizationSettings()
+
+    @property
+    def layer_limit(self) -> int:
+        """Return how many layers a function may have after ours was added."""
+        return min(self.max_layers, 4) if self.keep_layer_slot else self.max_layers
 
 
 class SweepSettings(Settings):
@@ -174,7 +237,12 @@ class SweepSettings(Settings):
     run_timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] | None = None
 
 
-def _fill(template: str, **values: str) -> str:
+def _is_path(text: str) -> bool:
+    return re.fullmatch(r"/[\w./-]{1,255}", text) is not None
+
+
+def fill(template: str, **values: str) -> str:
+    """Return a template with the placeholders filled in for which there are values."""
     for name, value in values.items():
         template = template.replace("{" + name + "}", value)
     return template

@@ -8,7 +8,9 @@ from auto_defender.demo.organization import REGIONS
 from scanner.settings import EXEC_WRAPPER
 
 WRAPPER = "/opt/twistlock/wrapper"
-CURRENT, OLDER = 4, 2
+OLDER, CURRENT, NEWER = 2, 4, 5
+# defender.environment of the demo.
+POLICY = "simulated-policy-of-{function_name}"
 # rollout.require_tag and rollout.optout_tag of the demo.
 ROLLOUT_TAG = {"SecurityScan": "true"}
 OPTOUT_TAG = {"AutoDefender": "off"}
@@ -29,6 +31,7 @@ class Kind:
     """A kind of function.
 
     weight: its frequency relative to the other kinds. request: members of CreateFunction that differ from the default.
+    variables: {function_name} is filled in.
     unmodelled: members of FunctionConfiguration that moto does not model. defender: the version of our layer that it
     has, 0 none. duration_pct, memory_pct: the highest use of timeout and memory in CloudWatch; None is a random duration
     and no memory metric. alias: callers use an alias of a published version.
@@ -49,7 +52,9 @@ class Kind:
     alias: bool = False
 
 
-_OURS = {EXEC_WRAPPER: WRAPPER}
+_WRAPPED = {EXEC_WRAPPER: WRAPPER}
+_OURS = {**_WRAPPED, "TW_POLICY": POLICY}
+_ROTATED = {**_WRAPPED, "TW_POLICY": "simulated-policy-of-last-year"}
 _DENIED = "KMS key access was denied. Please check the function's KMS key settings."
 
 KINDS = (
@@ -58,8 +63,10 @@ KINDS = (
     Kind("unprotected, with Lambda Insights", 3, layers=(INSIGHTS,), memory_pct=61.5),
     Kind("protected", 20, defender=CURRENT, variables=_OURS, tags=_TAGGED_BY_US, alias=True),
     Kind("outdated", 7, defender=OLDER, variables=_OURS, tags=_TAGGED_BY_US),
+    Kind("ahead", 2, defender=NEWER, variables=_OURS, tags=_TAGGED_BY_US),
     Kind("partial: layer only", 2, defender=CURRENT),
-    Kind("partial: wrapper only", 2, variables=_OURS),
+    Kind("partial: wrapper only", 2, variables=_WRAPPED),
+    Kind("partial: rotated value", 3, defender=CURRENT, variables=_ROTATED, tags=_TAGGED_BY_US),
     Kind("package_type", 6, request={"PackageType": "Image", "Runtime": None, "Handler": None}),
     Kind("architecture", 7, request={"Architectures": ["arm64"]}),
     Kind("runtime: Java", 3, request={"Runtime": "java21", "Handler": "com.example.Handler"}),
@@ -99,4 +106,5 @@ KINDS = (
     Kind("exclusion_list", 2, jobs=("deploy-canary", "checkout-canary")),
     Kind("exclusion_list, built in", 2, jobs=("aws-controltower-NotificationForwarder",)),
     Kind("quarantined", 1, jobs=("invoice-splitter", "tax-rounding")),
+    Kind("variable_conflict", 1, variables={"TW_POLICY": "simulated-policy-of-its-team"}),
 )

@@ -13,7 +13,7 @@ from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.utils import utcnow
 
-from auto_defender.demo.function_kinds import CURRENT, INSIGHTS, KINDS, TEAM_LAYERS, Kind
+from auto_defender.demo.function_kinds import INSIGHTS, KINDS, NEWER, TEAM_LAYERS, Kind
 from auto_defender.demo.organization import FUNCTION_ROLE, REGIONS, Account, Organization
 
 # Functions per account and region: some 500 in 24 accounts.
@@ -91,6 +91,7 @@ def _request(unit: _Unit, name: str, kind: Kind, rng: random.Random) -> dict[str
     layers = list(kind.layers)
     if kind.defender:
         layers.append(f"twistlock-{'python' if runtime.startswith('python') else 'nodejs'}:{kind.defender}")
+    variables = {key: value.replace("{function_name}", name) for key, value in kind.variables.items()}
     return {
         "FunctionName": name,
         "Role": f"arn:aws:iam::{unit.account.id}:role/{FUNCTION_ROLE}",
@@ -103,7 +104,7 @@ def _request(unit: _Unit, name: str, kind: Kind, rng: random.Random) -> dict[str
         "MemorySize": rng.choice((512, 512, 1024, 1024, 2048, 3008)),
         "Timeout": rng.choice((15, 30, 30, 60, 120, 300)),
         "Layers": [_layer_arn(unit, layer) for layer in layers],
-        "Environment": {"Variables": {"STAGE": "prod", "DB_PASSWORD": SECRET, **kind.variables}},
+        "Environment": {"Variables": {"STAGE": "prod", "DB_PASSWORD": SECRET, **variables}},
         "Tags": {"team": unit.account.spec.domain, **kind.tags},
         **kind.request,
         "Unmodelled": {"CodeSize": rng.randrange(50_000, 30_000_000), **kind.unmodelled},
@@ -141,7 +142,7 @@ def _publish_layers(account_id: str, region: str) -> None:
     """Publish the layers in the account itself: moto has no layers shared across accounts."""
     backend = lambda_backends[account_id][region]
     for name in ("twistlock-python", "twistlock-nodejs"):
-        for _ in range(CURRENT):
+        for _ in range(NEWER):
             backend.publish_layer_version({"LayerName": name, "Content": {"ZipFile": _ZIP}})
     for name in (*TEAM_LAYERS, INSIGHTS):
         backend.publish_layer_version({"LayerName": name, "Content": {"ZipFile": _ZIP}})

@@ -13,7 +13,7 @@ import yaml
 
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.context import Context, new_run_id, open_context
-from auto_defender.demo.function_kinds import CURRENT, OPTOUT_TAG, ROLLOUT_TAG, WRAPPER
+from auto_defender.demo.function_kinds import CURRENT, OPTOUT_TAG, POLICY, ROLLOUT_TAG, WRAPPER
 from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import simulated_aws
@@ -113,7 +113,7 @@ def configuration_text(optouts: Path) -> str:
             "defender": {
                 "layers": {family: layer.replace("{family}", family) for family in ("python", "nodejs")},
                 "wrapper": WRAPPER,
-                "environment": {"TW_POLICY": "simulated-policy-of-{function_name}"},
+                "environment": {"TW_POLICY": POLICY},
             },
             "risk": {"effective_coverage": True},
             "rollout": {

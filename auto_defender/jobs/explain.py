@@ -46,7 +46,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     settings, today = context.configuration, datetime.now(UTC).date()
     configuration = _read(context, arn)
     functions = frame_of(
-        [configuration], arn.partition, arn.account_id, arn.region, settings.defender.variable_names
+        [configuration], arn.partition, arn.account_id, arn.region, settings.defender.watched_variables
     )
     rules = context.rules
     functions = add_tags(functions, rules.require_tag, rules.optout_tag, context.aws, settings.sweep)
@@ -179,7 +179,7 @@ def _aliases(
     if not settings.risk.effective_coverage:
         return None
     protection = partial(versions_protection, rules=context.rules)
-    reader = AliasReader(context.aws, settings.defender.variable_names, protection)
+    reader = AliasReader(context.aws, settings.defender.watched_variables, protection)
     read = partial(reader.read_function, configuration=configuration)
     found = add_effective_coverage(assessed, read, context.aws, settings.sweep, context.deadline)
     row = found.assign(effective_protection=effective_protection(found)).iloc[0]

@@ -43,7 +43,7 @@ def organization_accounts(context: Context) -> pd.DataFrame:
 def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
     """Sweep some accounts and assess every function that was read."""
     settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
-    watched = settings.defender.variable_names
+    watched = settings.defender.watched_variables
     with context.stage("sweep"):
         sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)
         swept = sweep.run(accounts, context.optouts, today, context.deadline)

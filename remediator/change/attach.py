@@ -6,11 +6,19 @@ from dataclasses import dataclass
 
 from remediator.change.api_errors import CALL_ERRORS, classify_error
 from remediator.change.context import ChangeContext
-from remediator.change.delta import has_delta
+from remediator.change.delta import Delta, has_delta
 from remediator.change.recheck import ChangeValidator, Refusal
 from remediator.change.records import Change, ChangeResult, Intent, OutcomeRecord
 from remediator.change.settlement import Settlement, Steps, refused
-from remediator.change.update import Effect, Function, Update, send, verify_outcome
+from remediator.change.update import (
+    Configuration,
+    Effect,
+    Function,
+    Update,
+    send,
+    state_of,
+    verify_outcome,
+)
 
 # Another deployment came between read and update: read once more, then leave it to the next run.
 _READS = 2
@@ -49,7 +57,8 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
         intent = decision.intent
         update = yield from send(Update(_effect(run, intent), configuration, decision.after))
         if attempt == _READS or update.error is None or update.error.kind != "concurrent_deploy":
-            return (yield from _settlement(run, intent, attempt).finish(update))
+            earlier = _replaced_values(configuration, intent.delta)
+            return (yield from _settlement(run, intent, attempt, earlier).finish(update))
         context.record_outcomes([OutcomeRecord(intent.id, "deferred", str(update.error), attempt)])
         yield random.uniform(0.5, 2.0)  # noqa: S311 - spreads reads, keeps no secret
     raise AssertionError("the last attempt returns")
@@ -58,15 +67,22 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
 def resume_attach(run: ChangeContext, intent: Intent) -> Steps:
     """Find out how a change of a killed run ended, and finish it. Nothing is sent again."""
     update = yield from verify_outcome(_effect(run, intent))
-    return (yield from _settlement(run, intent, 1).finish(update))
+    return (yield from _settlement(run, intent, 1, {}).finish(update))
 
 
 def _effect(run: ChangeContext, intent: Intent) -> Effect:
-    return Effect(run.function(intent), lambda state: has_delta(state, intent.delta), run.on_accepted)
+    values = run.values(intent)
+    return Effect(run.function(intent), lambda state: has_delta(state, intent.delta, values), run.on_accepted)
 
 
-def _settlement(run: ChangeContext, intent: Intent, attempts: int) -> Settlement:
-    return Settlement(run.function(intent), intent, run.values(intent), run.defender.tag, attempts)
+def _settlement(run: ChangeContext, intent: Intent, attempts: int, earlier: Mapping[str, str]) -> Settlement:
+    return Settlement(run.function(intent), intent, run.values(intent), run.defender.tag, attempts, earlier)
+
+
+def _replaced_values(configuration: Configuration, delta: Delta) -> Mapping[str, str]:
+    """Return the values that a change replaces; secrets, kept in memory only until the change has settled."""
+    variables = state_of(configuration).variables or {}
+    return {name: variables[name] for name in delta.variables_changed if name in variables}
 
 
 def tags_of(function: Function) -> Mapping[str, str]:

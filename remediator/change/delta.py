@@ -1,15 +1,17 @@
 """Our delta: added to a function's layers and variables, found there again, and removed exactly. Pure.
 
-What is the owner's stays unchanged: other layers and their order, every variable that is set, a newer version of
-our layer. A delta names what was added and holds no value but the wrapper's, so that it may be written to files.
+What is the owner's stays unchanged: other layers and their order, every other variable, and one of ours on a function
+without our layer. A delta names what was added or replaced and holds no value but the wrapper's, so that it may be
+written to files: a replaced value can be restored only while the process that replaced it knows it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
 from scanner.core.errors import AutoDefenderError
+from scanner.risk.layers import CURRENT_LAYER, NO_LAYER, FoundLayers, find_layers
 from scanner.settings import EXEC_WRAPPER
 
 # Lambda quotas: "Function layers: five layers", not adjustable.
@@ -26,12 +28,14 @@ class DeltaAbsent(AutoDefenderError):
 
 @dataclass(frozen=True)
 class Delta:
-    """What a change adds to a function.
+    """What a change adds to a function, and what it replaces.
 
     layer: the layer version ARN put in, None where the layers stay; position: its index then, else -1.
-    layer_before: the older version that stood at that position, None where ours was appended.
+    layer_before: the layer of ours that was at that position, None where ours was appended.
     variables_added: names of the variables that were not there, the wrapper's included.
-    wrapper: the value given to AWS_LAMBDA_EXEC_WRAPPER where it is among them, else None.
+    wrapper: the value given to AWS_LAMBDA_EXEC_WRAPPER where it was added or replaced, else None.
+    variables_changed: names of our variables that had another value. wrapper_before: the wrapper's, if among them.
+    layers_removed: further layers that we used before, each with its index.
     """
 
     layer: str | None = None
@@ -39,10 +43,23 @@ class Delta:
     layer_before: str | None = None
     variables_added: tuple[str, ...] = ()
     wrapper: str | None = None
+    variables_changed: tuple[str, ...] = ()
+    wrapper_before: str | None = None
+    layers_removed: tuple[tuple[int, str], ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether anything changes at all."""
-        return self.layer is not None or bool(self.variables_added)
+        return self.reversible or bool(self.variables_changed)
+
+    @property
+    def reversible(self) -> bool:
+        """Return whether there is more to it than replaced values, which nobody keeps."""
+        return bool(self.layer or self.variables_added or self.wrapper is not None or self.layers_removed)
+
+    @property
+    def installs(self) -> bool:
+        """Return whether the function lacked our layer or our wrapper."""
+        return (self.layer is not None and self.layer_before is None) or EXEC_WRAPPER in self.variables_added
 
 
 @dataclass(frozen=True)
@@ -53,27 +70,47 @@ class State:
     variables: Mapping[str, str] | None
 
 
-def plan_delta(layers: Sequence[str], wrapper: str, names: Sequence[str], ours: DesiredState) -> Delta:
+def plan_delta(
+    layers: Sequence[str],
+    wrapper: str,
+    names: Sequence[str],
+    ours: DesiredState,
+    different: Collection[str] = (),
+) -> Delta:
     """Compute our delta from names alone.
 
-    names: which of our variables are set; wrapper: the present value of AWS_LAMBDA_EXEC_WRAPPER if it is among them.
-    Raises DeltaConflict("layers") where no slot is left, DeltaConflict("wrapper_conflict") for another's wrapper.
+    names: which of our variables are set; different: which of them, the wrapper aside, have another value; wrapper:
+    the present value of AWS_LAMBDA_EXEC_WRAPPER if it is among the names. Raises DeltaConflict("layers") where no slot
+    is left, ("wrapper_conflict") for another's wrapper, ("variable_conflict") for another value without our layer.
     """
-    if EXEC_WRAPPER in names and wrapper != ours.wrapper:
+    wrapped = EXEC_WRAPPER in names
+    if wrapped and wrapper not in ours.wrappers:
         raise DeltaConflict("wrapper_conflict")
-    layer, position, before = _place(layers, ours.layer)
-    added = tuple(name for name in ours.names if name not in names)
-    return Delta(layer, position, before, added, ours.wrapper if EXEC_WRAPPER in added else None)
+    found = find_layers(layers, ours.layers)
+    if different and found.state == NO_LAYER:
+        raise DeltaConflict("variable_conflict")
+    layer, position, before = _place(layers, ours.layer, found)
+    rewrapped = wrapped and wrapper != ours.wrapper
+    return Delta(
+        layer,
+        position,
+        before,
+        tuple(name for name in ours.names if name not in names),
+        ours.wrapper if rewrapped or not wrapped else None,
+        tuple(name for name in ours.names if name in different or (rewrapped and name == EXEC_WRAPPER)),
+        wrapper if rewrapped else None,
+        tuple((position, layers[position]) for position in found.surplus),
+    )
 
 
-def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, str | None]:
-    """Find the position of our layer: none (it or a newer one is there), an older version's, or the end."""
-    for position, arn in enumerate(layers):
-        found = LayerVersion.parse(arn)
-        if found is not None and found.same_layer(ours):
-            if found.version >= ours.version:
-                return None, -1, None
-            return str(ours), position, arn
+def _place(
+    layers: Sequence[str], ours: LayerVersion, found: FoundLayers
+) -> tuple[str | None, int, str | None]:
+    """Find the position of our layer: none (it is there), that of another one of ours, or the end."""
+    if found.at_position == CURRENT_LAYER:
+        return None, -1, None
+    if found.at_position != NO_LAYER:
+        return str(ours), found.position, layers[found.position]
     if len(layers) >= MAX_LAYERS:
         raise DeltaConflict("layers")
     return str(ours), len(layers), None
@@ -82,66 +119,91 @@ def _place(layers: Sequence[str], ours: LayerVersion) -> tuple[str | None, int, 
 def add_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
     """Return the state with the delta in it. `values`: our variables with their values.
 
-    Raises DeltaConflict("env_unreadable") where variables are to be added to ones that nobody could read.
+    Raises DeltaConflict("env_unreadable") where variables are to be set among ones that nobody could read.
     """
     variables = state.variables
-    if delta.variables_added:
+    ours = (*delta.variables_added, *delta.variables_changed)
+    if ours:
         if variables is None:
             raise DeltaConflict("env_unreadable")
-        variables = {**variables, **{name: values[name] for name in delta.variables_added}}
+        variables = {**variables, **{name: values[name] for name in ours}}
     return State(layers_with(state.layers, delta), variables)
 
 
 def layers_with(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
-    """Return the layers with ours among them: appended, or in the place of the older version."""
-    if delta.layer is None:
-        return layers
-    return (*layers[: delta.position], delta.layer, *layers[delta.position + 1 :])
+    """Return the layers with ours among them: appended, or in the place of another one of ours; no further one."""
+    gone = {position for position, _ in delta.layers_removed}
+    if delta.layer is not None:
+        layers = (*layers[: delta.position], delta.layer, *layers[delta.position + 1 :])
+    return tuple(arn for position, arn in enumerate(layers) if position not in gone)
 
 
-def has_delta(state: State, delta: Delta) -> bool:
-    """Return whether the whole delta is in the state."""
+def has_delta(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
+    """Return whether the whole delta is in the state.
+
+    values: our variables, rendered again. They decide only where nothing but values was replaced: the configuration may
+    have changed since a run that was killed.
+    """
     variables = state.variables if state.variables is not None else {}
+    if not delta.reversible:
+        return all(name in values and variables.get(name) == values[name] for name in delta.variables_changed)
     return (
         (delta.layer is None or delta.layer in state.layers)
+        and not any(arn in state.layers for _, arn in delta.layers_removed)
         and all(name in variables for name in delta.variables_added)
-        and (delta.wrapper is None or variables[EXEC_WRAPPER] == delta.wrapper)
+        and (delta.wrapper is None or variables.get(EXEC_WRAPPER) == delta.wrapper)
     )
 
 
-def remove_delta(state: State, delta: Delta, values: Mapping[str, str]) -> State:
+def remove_delta(
+    state: State, delta: Delta, values: Mapping[str, str], earlier: Mapping[str, str] | None = None
+) -> State:
     """Return the state without the delta, and everything that came later unchanged.
 
     A variable goes only while it has the value that we gave it (`values`: our variables, rendered again; the
-    wrapper's is the delta's own). Raises DeltaAbsent where the layer is there in another version than ours, where
-    nothing of the delta is left, or where variables would have to go that nobody can read.
+    wrapper's is the delta's own); one that was replaced gets the value that it had (`earlier`), or stays where that
+    is not known. Raises DeltaAbsent where the layer is there in another version than ours, where nothing of the
+    delta is left or only values whose earlier ones nobody knows, or where variables would have to go that nobody can
+    read.
     """
     layers = _layers_without(state.layers, delta)
     variables = state.variables
-    if delta.variables_added:
-        if variables is None:
-            raise DeltaAbsent(
-                "its environment can't be read, and the wrapper must not stay without the layer"
-            )
-        variables = _variables_without(variables, delta, values)
+    if variables is not None:
+        variables = _variables_without(variables, delta, values, earlier or {})
+    elif delta.variables_added or delta.wrapper is not None:
+        raise DeltaAbsent("its environment can't be read, and the wrapper must not stay without the layer")
     after = State(layers, variables)
     if after == state:
-        raise DeltaAbsent("it no longer carries what was added")
+        raise DeltaAbsent(
+            "it no longer carries what was added"
+            if delta.reversible
+            else f"only values were replaced ({', '.join(delta.variables_changed)}), and no journal has the earlier ones"
+        )
     return after
 
 
-def lacks_delta(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
-    """Return whether nothing of the delta is left; False where that can't be known."""
-    if delta.variables_added and state.variables is None:
+def lacks_delta(
+    state: State, delta: Delta, values: Mapping[str, str], earlier: Mapping[str, str] | None = None
+) -> bool:
+    """Return whether nothing of the delta is left that remove_delta could remove; False where that can't be known."""
+    if state.variables is None and (delta.variables_added or delta.wrapper is not None):
         return False
     try:
-        remove_delta(state, delta, values)
+        remove_delta(state, delta, values, earlier)
     except DeltaAbsent:
         return True
     return False
 
 
 def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
+    left = list(_without_ours(layers, delta))
+    for position, arn in delta.layers_removed:
+        if arn not in left and len(left) < MAX_LAYERS:
+            left.insert(position, arn)
+    return tuple(left)
+
+
+def _without_ours(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
     if delta.layer is None:
         return layers
     if delta.layer in layers:
@@ -159,9 +221,14 @@ def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
 
 
 def _variables_without(
-    variables: Mapping[str, str], delta: Delta, values: Mapping[str, str]
+    variables: Mapping[str, str], delta: Delta, values: Mapping[str, str], earlier: Mapping[str, str]
 ) -> dict[str, str]:
-    given = {name: values[name] for name in delta.variables_added if name in values}
+    given = dict(values)
     if delta.wrapper is not None:
         given[EXEC_WRAPPER] = delta.wrapper
-    return {name: value for name, value in variables.items() if given.get(name) != value}
+    if delta.wrapper_before is not None:
+        earlier = {**earlier, EXEC_WRAPPER: delta.wrapper_before}
+    still_ours = {name for name, value in variables.items() if given.get(name) == value}
+    gone = still_ours.intersection(delta.variables_added)
+    back = {name: earlier[name] for name in delta.variables_changed if name in still_ours & earlier.keys()}
+    return {name: value for name, value in {**variables, **back}.items() if name not in gone}

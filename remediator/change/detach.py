@@ -124,7 +124,7 @@ def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
         layers_before=before.layers,
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),
         undoes=tuple((intent.run_id, intent.id) for intent in removal.removed),
-        untag=any(intent.action != "upgrade" for intent in removal.removed),
+        untag=any(intent.delta.installs for intent in removal.removed),
     )
 
 

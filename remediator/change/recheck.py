@@ -86,7 +86,7 @@ class ChangeValidator:
             self._rules.partition,
             change.account_id,
             change.region,
-            self._rules.defender.variable_names,
+            self._rules.defender.watched_variables,
         )
         return (yield from self._batches.ask(_Request(change, intent_id, configuration, read, tags)))
 
@@ -109,7 +109,7 @@ class ChangeValidator:
                 optout_tag=[_has(request.tags, self._rules.optout_tag) for request in requests],
                 tags_read=True,
             )
-        columns = ["verdict", "reasons", "family", "layers", "exec_wrapper", "env_names"]
+        columns = ["verdict", "reasons", "family", "exec_wrapper", "env_names", "env_different"]
         rows: list[dict[Any, Any]] = assess_risk(functions, self._rules, self._today)[columns].to_dict(
             "records"
         )
@@ -128,9 +128,9 @@ class ChangeValidator:
             family, change.function_name, change.region, change.account_id
         )
         before = state_of(request.configuration)
-        names = [name for name in row["env_names"].split(";") if name]
+        names, different = (row[column].split(";") for column in ("env_names", "env_different"))
         try:
-            delta = plan_delta(before.layers, row["exec_wrapper"], names, ours)
+            delta = plan_delta(before.layers, row["exec_wrapper"], names, ours, list(filter(None, different)))
             after = add_delta(before, delta, values)
         except DeltaConflict as error:
             return Refusal("dropped", f"on a fresh read it does not fit ({error})")

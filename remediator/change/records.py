@@ -7,11 +7,11 @@ from typing import Literal, Protocol
 from pydantic import ConfigDict
 
 from remediator.change.api_errors import ApiError
-from remediator.change.delta import Delta
+from remediator.change.delta import MAX_LAYERS, Delta
 from scanner.settings import Family
 
-PlannedAction = Literal["protect", "repair", "upgrade"]
-Action = Literal["protect", "repair", "upgrade", "rollback"]
+PlannedAction = Literal["protect", "repair", "upgrade", "downgrade"]
+Action = Literal["protect", "repair", "upgrade", "downgrade", "rollback"]
 Outcome = Literal["planned", "changed", "deferred", "dropped", "failed", "rolled_back"]
 # Saved plans are read back: nothing in them is coerced or ignored.
 STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
@@ -20,6 +20,7 @@ _PROTECTION_BEFORE: Mapping[Action, str] = {
     "protect": "unprotected",
     "repair": "partial",
     "upgrade": "outdated",
+    "downgrade": "ahead",
 }
 
 
@@ -63,7 +64,8 @@ class Change:
     """One change of one function.
 
     why: the facts that made it safe. revision_id: the revision that they were read from.
-    wave: the name of the function's wave, "" where it has none.
+    wave: the name of the function's wave, "" where it has none. variables_changed: names of our variables that have
+    another value than the configured one. env_tight: less than 5 % of the 4 KB for variables is left afterwards.
     """
 
     __pydantic_config__ = STRICT
@@ -80,6 +82,13 @@ class Change:
     revision_id: str
     why: str
     wave: str = ""
+    variables_changed: tuple[str, ...] = ()
+    env_tight: bool = False
+
+    @property
+    def layers_full(self) -> bool:
+        """Return whether the function has no free slot for a layer afterwards."""
+        return len(self.after.layers) >= MAX_LAYERS
 
 
 @dataclass(frozen=True)

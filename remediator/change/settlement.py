@@ -29,13 +29,17 @@ def refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) ->
 
 @dataclass(frozen=True)
 class Settlement:
-    """A change whose update was sent. values: our variables. tag: what a protected function gets."""
+    """A change whose update was sent.
+
+    values: our variables. tag: what a protected function gets. earlier: the values that were replaced, where known.
+    """
 
     function: Function
     intent: Intent
     values: Mapping[str, str]
     tag: Tag | None
     attempts: int
+    earlier: Mapping[str, str]
 
     def finish(self, update: UpdateResult) -> Steps:
         """Bring the change to its end."""
@@ -61,10 +65,12 @@ class Settlement:
         if not update.ours or update.configuration is None:
             return self._left(f"{failed}; someone else has deployed since: left unchanged")
         try:
-            after = remove_delta(state_of(update.configuration), self.intent.delta, self.values)
+            after = remove_delta(state_of(update.configuration), self.intent.delta, self.values, self.earlier)
         except DeltaAbsent as error:
             return self._removed(f"{failed}; nothing to remove: {error}", update.configuration)
-        effect = Effect(self.function, lambda state: lacks_delta(state, self.intent.delta, self.values))
+        effect = Effect(
+            self.function, lambda state: lacks_delta(state, self.intent.delta, self.values, self.earlier)
+        )
         back = yield from send(Update(effect, update.configuration, after))
         if back.configuration and effect.is_done(state_of(back.configuration)):
             return self._removed(f"{failed}; it was removed again", back.configuration)

@@ -48,10 +48,14 @@ def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
 
 
 def planned_detail(change: Change) -> str:
-    """Return what a change would add."""
+    """Return what a change would add and replace."""
     added = [name for name in change.after.variables if name not in change.before.variables]
-    parts = [f"layer {change.layer}"] if change.after.layers != change.before.layers else []
-    return " and ".join(parts + ([f"variables {', '.join(added)}"] if added else []))
+    parts = [f"layer {change.layer}"] if change.layer not in change.before.layers else []
+    parts += [f"variables {', '.join(added)}"] if added else []
+    parts += [f"new values of {', '.join(change.variables_changed)}"] if change.variables_changed else []
+    removed = [arn for arn in change.before.layers if arn not in change.after.layers]
+    parts += [f"without {', '.join(removed)}"] if removed else []
+    return " and ".join(parts)
 
 
 def log_end(row: ChangeRow) -> None:

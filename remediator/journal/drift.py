@@ -41,7 +41,7 @@ class ProtectionCount:
 def find_drift(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str, ProtectionCount]:
     """Return the functions that lost the Defender since a run protected them, by function ARN.
 
-    lacking: rows of the assessed frame that have no Defender, or a part of it; an outdated layer is no loss.
+    lacking: rows of the assessed frame that lack the layer or the wrapper; another version or value is no loss.
     """
     counted = {path.removeprefix(_FOLDER).removesuffix(".json") for path in store.list(_FOLDER)}
     accounts = sorted(counted & set(lacking["account_id"].unique()))
@@ -55,11 +55,11 @@ def find_drift(store: Store, lacking: pd.DataFrame, partition: str) -> dict[str,
 
 
 def count_protections(store: Store, rows: Iterable[ChangeRow], *, run_id: str, now: datetime) -> None:
-    """Count what this run has protected or repaired."""
+    """Count what this run has given the layer or the wrapper."""
     for account_id, items in _by_account(
         row.item
         for row in rows
-        if row.result.outcome == "changed" and row.item.action in {"protect", "repair"}
+        if row.result.outcome == "changed" and row.result.intent and row.result.intent.delta.installs
     ).items():
         known = _protected(store, account_id)
         for item in items:

@@ -64,8 +64,5 @@ def hold_back(
 
 
 def _lacking(assessed: pd.DataFrame) -> pd.DataFrame:
-    """Find what has no Defender and was not left out by decision."""
-    return assessed[
-        assessed["verdict"].isin(["eligible", "skipped"])
-        & assessed["protection"].isin(["unprotected", "partial"])
-    ]
+    """Find what lacks the layer or the wrapper and was not left out by decision; another value or version is no loss."""
+    return assessed[assessed["verdict"].isin(["eligible", "skipped"]) & ~assessed["installed"]]

@@ -17,7 +17,12 @@ from remediator.settings import RolloutSettings
 from scanner.core.arns import function_arns
 from scanner.settings import DefenderSettings, Family
 
-_ACTIONS: Mapping[str, PlannedAction] = {"unprotected": "protect", "partial": "repair", "outdated": "upgrade"}
+_ACTIONS: Mapping[str, PlannedAction] = {
+    "unprotected": "protect",
+    "partial": "repair",
+    "outdated": "upgrade",
+    "ahead": "downgrade",
+}
 # A change board meets weekly. Age alone does no harm: a function that has moved on is dropped anyway.
 VALID_FOR = timedelta(days=8)
 
@@ -62,9 +67,12 @@ class Plan:
         units = {(change.account_id, change.region) for change in self.changes}
         accounts = {change.account_id for change in self.changes}
         counts = ", ".join(f"{count} {action}" for action, count in actions.items()) or "nothing to do"
+        full = sum(change.layers_full for change in self.changes)
+        tight = sum(change.env_tight for change in self.changes)
         where = f"in {len(accounts)} accounts, {len(units)} account-regions"
         lines = [
             f"plan {self.run_id}: {len(self.changes)} changes ({counts}) {where}",
+            f"headroom: {full} would end at five layers, {tight} within 5 % of 4 KB of variables",
             *(f"held back by {guard}: {count}" for guard, count in sorted(self.held_back.items())),
             f"made {self.created:%Y-%m-%d %H:%M} UTC, expires {self.expires:%Y-%m-%d %H:%M} UTC",
             f"digest {self.digest}",
@@ -130,9 +138,10 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     before = FunctionState(
         tuple(row["layers"].split()),
         row["exec_wrapper"],
-        tuple(name for name in row["env_names"].split(";") if name),
+        _names(row["env_names"]),
     )
-    delta = plan_delta(before.layers, before.wrapper, before.variables, ours)
+    different = _names(row["env_different"])
+    delta = plan_delta(before.layers, before.wrapper, before.variables, ours, different)
     return Change(
         account_id=account_id,
         region=region,
@@ -146,7 +155,13 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         revision_id=row["revision_id"],
         why=_why(row),
         wave=row.get("wave", ""),
+        variables_changed=delta.variables_changed,
+        env_tight=row["env_tight"],
     )
+
+
+def _names(joined: str) -> tuple[str, ...]:
+    return tuple(name for name in joined.split(";") if name)
 
 
 def _after(before: FunctionState, delta: Delta, ours: DesiredState) -> FunctionState:

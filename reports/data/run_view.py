@@ -155,8 +155,8 @@ def _optout_state(expires: date | None, today: date) -> str:
 
 
 def _drifting(functions: pd.DataFrame) -> Table:
-    """Return the functions with only a part of the Defender, or an older version."""
-    return _table(functions[functions["protection"].isin(("partial", "outdated"))])
+    """Return the functions with only a part of the Defender, or another version or value than the configured one."""
+    return _table(functions[functions["protection"].isin(("partial", "outdated", "ahead"))])
 
 
 def _table(frame: pd.DataFrame) -> Table:

@@ -14,6 +14,9 @@ _LAYER = re.compile(
     r":layer:(?P<name>[A-Za-z0-9_-]{1,140}):(?P<version>[0-9]{1,9})"
 )
 
+# Lambda counts the versions of a layer from 1.
+ANY_VERSION = 0
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionArn:
@@ -54,9 +57,23 @@ class LayerVersion:
         partition, region, account_id, name, version = match.groups()
         return cls(partition, region, account_id, name, int(version))
 
+    @classmethod
+    def parse_pattern(cls, text: str) -> "LayerVersion | None":
+        """Parse a layer version ARN whose version may be left out or `*`: it is ANY_VERSION then."""
+        return cls.parse(text) or cls.parse(f"{text.removesuffix(':*')}:{ANY_VERSION}")
+
     def same_layer(self, other: "LayerVersion") -> bool:
-        """Return whether both are versions of one layer (publisher account, name and region)."""
-        return (self.account_id, self.name, self.region) == (other.account_id, other.name, other.region)
+        """Return whether both are versions of one layer (partition, region, publisher account and name)."""
+        return (self.name, self.account_id, self.region, self.partition) == (
+            other.name,
+            other.account_id,
+            other.region,
+            other.partition,
+        )
+
+    def covers(self, other: "LayerVersion") -> bool:
+        """Return whether the other one is this version; with ANY_VERSION, whether it is a version of this layer."""
+        return self.same_layer(other) and self.version in (ANY_VERSION, other.version)
 
     def __str__(self) -> str:
         """Return the ARN."""

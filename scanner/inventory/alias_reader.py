@@ -19,6 +19,7 @@ from scanner.inventory.alias_traffic import LATEST, Qualifiers, VersionProtectio
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.inventory.ledger import Unit
 from scanner.inventory.unit_reader import MAX_ITEMS
+from scanner.settings import Variables
 
 # ListAliases and ListProvisionedConcurrencyConfigs API references: the most items a page.
 _ALIASES_A_PAGE, _CONFIGS_A_PAGE = 10_000, 50
@@ -52,7 +53,7 @@ class AliasReader:
     def __init__(
         self,
         aws: Aws,
-        watched_variables: tuple[str, ...],
+        watched_variables: Variables,
         versions_protection: Callable[[pd.DataFrame], Sequence[VersionProtection]],
     ) -> None:
         """Take the caller, the variables that a change would set, and what decides which versions are protected.

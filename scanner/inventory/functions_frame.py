@@ -5,7 +5,11 @@ architecture, memory_mb (int32, MB), timeout_sec (int32, seconds), code_size_byt
 by a space, in the order Lambda loads them), layer_count (int8), exec_wrapper (the value of
 AWS_LAMBDA_EXEC_WRAPPER, "" where absent), env_names (which of the variables that a change would set
 exist, joined by ";"), env_bytes (int32), env_readable (bool), revision_id (str), state, last_update_status ("" where the
-answer lacks it), edge_replica (bool), signed (bool), kinds (joined by ";").
+answer lacks it), edge_replica (bool), signed (bool), kinds (joined by ";"), env_different (which of env_names have
+another value than the configured one, joined by ";"; never the wrapper, whose value is in its own column), env_growth
+(int32, bytes: by how much the environment grows once those have the configured value).
+
+Values of variables are compared here and go no further.
 
 A field that Lambda always returns and that is missing or of another type is -1 or "?": no check passes on
 those. What can be derived (the ARN, the account's name) is not stored: a million rows must stay small.
@@ -19,10 +23,11 @@ from typing import Any, Union
 import numpy as np
 import orjson
 import pandas as pd
+from pydantic import SecretStr
 
 from scanner.aws.errors import BrokenAnswer
 from scanner.core.errors import WrongAccount
-from scanner.settings import EXEC_WRAPPER
+from scanner.settings import EXEC_WRAPPER, Variables, fill
 
 UNREADABLE = "?"
 EMPTY_ENVIRONMENT_BYTES = len("{}")
@@ -44,6 +49,8 @@ KNOWN_FIELDS = frozenset(
 
 
 _MOST_LAYERS = 127
+# By the name of a variable that a change would set, its value without the function's name; None: not compared here.
+_Wanted = Sequence[tuple[str, str | None]]
 _TEXT = {str}
 
 
@@ -69,7 +76,7 @@ class _Codes:
 _Column = Union[_Codes, "array[Any]", list[str]]
 _CATEGORIES = (
     "account_id", "region", "runtime", "package_type", "architecture", "layers", "exec_wrapper", "env_names", "state",
-    "last_update_status", "kinds",
+    "last_update_status", "kinds", "env_different",
 )  # fmt: skip
 _NUMBERS = {
     "memory_mb": "i",
@@ -77,13 +84,14 @@ _NUMBERS = {
     "code_size_bytes": "q",
     "layer_count": "b",
     "env_bytes": "i",
+    "env_growth": "i",
 }
 _FLAGS = ("env_readable", "edge_replica", "signed")
 _TEXTS = ("function_name", "revision_id")
 COLUMNS = (
     "account_id", "region", "function_name", "runtime", "package_type", "architecture", "memory_mb", "timeout_sec",
     "code_size_bytes", "layers", "layer_count", "exec_wrapper", "env_names", "env_bytes", "env_readable", "revision_id",
-    "state", "last_update_status", "edge_replica", "signed", "kinds",
+    "state", "last_update_status", "edge_replica", "signed", "kinds", "env_different", "env_growth",
 )  # fmt: skip
 
 
@@ -129,14 +137,15 @@ def _finished(name: str, column: _Column) -> Any:
 
 
 def facts(
-    configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
+    configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: Variables
 ) -> list[tuple[Any, ...]]:
     """Return the facts of FunctionConfiguration structures: a tuple a function, in the order of COLUMNS[2:].
 
-    Raises WrongAccount where an ARN belongs to another account or region than the one asked, and
+    watched: the variables that a change would set (DefenderSettings.watched_variables). Raises WrongAccount where an ARN belongs to another account or region than the one asked, and
     BrokenAnswer where an item is no function.
     """
     prefix = f"arn:{partition}:lambda:{region}:{account_id}:function:"
+    wanted = [(name, _in_unit(template, region, account_id)) for name, template in watched]
     rows = []
     for configuration in configurations:
         try:
@@ -148,14 +157,22 @@ def facts(
             raise WrongAccount(
                 f"asked for {expected}, AWS answered with {str(arn)[:200]!r}; nothing more is done"
             )
-        rows.append((name, *_facts_of(configuration, watched)))
+        rows.append((name, *_facts_of(configuration, wanted)))
     return rows
 
 
-def _facts_of(c: Mapping[str, Any], watched: tuple[str, ...]) -> tuple[Any, ...]:
+def _in_unit(template: SecretStr | None, region: str, account_id: str) -> str | None:
+    if template is None:
+        return None
+    return fill(template.get_secret_value(), region=region, account_id=account_id)
+
+
+def _facts_of(c: Mapping[str, Any], wanted: _Wanted) -> tuple[Any, ...]:
     get = c.get
     layers, layer_count = _layers(get("Layers"))
-    wrapper, names, env_bytes, readable = _environment(get("Environment"), watched)
+    variables, env_bytes = _environment(get("Environment"))
+    names = [name for name, _ in wanted if name in variables]
+    different = _different(variables, wanted, c["FunctionName"])
     return (
         _text(get("Runtime"), ""),
         _text(get("PackageType"), "Zip"),
@@ -165,16 +182,18 @@ def _facts_of(c: Mapping[str, Any], watched: tuple[str, ...]) -> tuple[Any, ...]
         _number(get("CodeSize"), 0, 2**63),
         layers,
         layer_count,
-        wrapper,
-        names,
+        variables.get(EXEC_WRAPPER, ""),
+        ";".join(names),
         env_bytes,
-        readable,
+        env_bytes >= 0,
         _text(get("RevisionId"), ""),
         _text(get("State"), ""),
         _text(get("LastUpdateStatus"), ""),
         get("MasterArn") is not None or c["FunctionName"].startswith("us-east-1."),
         get("SigningJobArn") is not None or get("SigningProfileVersionArn") is not None,
         _kinds(c),
+        ";".join(different),
+        _growth(variables, different) if different else 0,
     )
 
 
@@ -213,18 +232,33 @@ def _layers(value: Any) -> tuple[str, int]:
     return text, len(value)
 
 
-def _environment(value: Any, watched: tuple[str, ...]) -> tuple[str, str, int, bool]:
-    """Return the wrapper, the watched names that are set, the size that Lambda measures, and whether it could be read.
+def _environment(value: Any) -> tuple[Mapping[str, str], int]:
+    """Return the variables and the size that Lambda measures; none and -1 where they could not be read.
 
     Lambda measures the variables as a JSON object against its 4 KB quota: its refusal shows the string it measured.
     """
     if value is None:
-        return "", "", EMPTY_ENVIRONMENT_BYTES, True
+        return {}, EMPTY_ENVIRONMENT_BYTES
     variables = value.get("Variables") if isinstance(value, dict) and value.get("Error") is None else None
     if not isinstance(variables, dict) or not _all_text(variables.values()):
-        return "", "", -1, False
-    names = ";".join([name for name in watched if name in variables])
-    return variables.get(EXEC_WRAPPER, ""), names, measured_bytes(variables), True
+        return {}, -1
+    return variables, measured_bytes(variables)
+
+
+def _different(variables: Mapping[str, str], wanted: _Wanted, function_name: str) -> dict[str, str]:
+    """Return the wanted values of those variables that have another one."""
+    different = {}
+    for name, text in wanted:
+        if text is not None and name in variables:
+            value = text.replace("{function_name}", function_name)
+            if variables[name] != value:
+                different[name] = value
+    return different
+
+
+def _growth(variables: Mapping[str, str], values: Mapping[str, str]) -> int:
+    """Return by how many bytes the environment grows once it has these values."""
+    return measured_bytes(values) - measured_bytes({name: variables[name] for name in values})
 
 
 # Made once: json.dumps makes an encoder a call where separators are given.
@@ -252,7 +286,7 @@ def _kind(field: str) -> str:
 
 
 def frame_of(
-    configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: tuple[str, ...]
+    configurations: Iterable[Any], partition: str, account_id: str, region: str, watched: Variables
 ) -> pd.DataFrame:
     """Return a functions frame of some configurations of one unit, such as a GetFunctionConfiguration answer."""
     frame = FunctionsFrame()

@@ -16,7 +16,7 @@ from scanner.inventory.unit_reader import UnitReader
 from scanner.organization.accounts import ACTIVE
 from scanner.organization.optouts import OptOuts
 from scanner.organization.regions import enabled_regions
-from scanner.settings import OrganizationSettings, SweepSettings
+from scanner.settings import OrganizationSettings, SweepSettings, Variables
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Sweep:
         aws: Aws,
         organization: OrganizationSettings,
         settings: SweepSettings,
-        watched_variables: tuple[str, ...],
+        watched_variables: Variables,
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         """Take the caller, what to sweep and how, the variables that a change would set, and a callback a unit."""

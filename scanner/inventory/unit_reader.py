@@ -14,6 +14,7 @@ from scanner.core.errors import AutoDefenderError
 from scanner.inventory.functions_frame import facts
 from scanner.inventory.ledger import Unit
 from scanner.organization.regions import TOKEN_UNKNOWN, RegionDisabled, is_disabled
+from scanner.settings import Variables
 
 # Lambda API reference, ListFunctions: at most 50 functions a page.
 MAX_ITEMS = 50
@@ -33,8 +34,8 @@ class RegionSilent(TimedOut):
 class UnitReader:
     """Reads units on any thread, and counts for each region the units in a row that got no answer."""
 
-    def __init__(self, aws: Aws, watched_variables: tuple[str, ...]) -> None:
-        """Take the caller, and the names of the variables that a change would set."""
+    def __init__(self, aws: Aws, watched_variables: Variables) -> None:
+        """Take the caller, and the variables that a change would set."""
         self._aws = aws
         self._watched = watched_variables
         self._silent: Counter[str] = Counter()

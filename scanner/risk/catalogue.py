@@ -42,6 +42,10 @@ def _utilization(rules: Rules) -> str:
     return f"at most {u.threshold_pct} % over {u.lookback_days} days; unmeasured {unmeasured}"
 
 
+def _environment_limit(rules: Rules) -> int:
+    return columns.TIGHT_ENVIRONMENT_BYTES if rules.risk.keep_layer_slot else columns.MAX_ENVIRONMENT_BYTES
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         code="package_type",
@@ -119,7 +123,7 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Layer slot",
         reads=("layer_count", "layers"),
-        threshold=lambda rules: f"fewer than {rules.risk.max_layers}, or one of ours to replace in place",
+        threshold=lambda rules: f"fewer than {rules.risk.layer_limit}, or one of ours to replace in place",
         rationale="A function has at most five layers.",
         remedy="Merge two layers of the function into one.",
         source="Lambda API, FunctionConfiguration.Layers; Lambda quotas",
@@ -165,7 +169,7 @@ CHECKS: tuple[Check, ...] = (
         kind="risk",
         title="Environment has room",
         reads=("env_bytes", "env_names"),
-        threshold=lambda rules: f"at most {columns.MAX_ENVIRONMENT_BYTES} bytes with our variables",
+        threshold=lambda rules: f"at most {_environment_limit(rules)} bytes with our variables",
         rationale="All variables of a function together may take 4 KB.",
         remedy="Move large values to Parameter Store or Secrets Manager.",
         source="Lambda quotas, environment variables",
@@ -289,6 +293,19 @@ CHECKS: tuple[Check, ...] = (
         remedy="Find out why, then take the function out of state/quarantine.json.",
         source="state/quarantine.json",
         fails=columns.quarantined,
+    ),
+    Check(
+        code="variable_conflict",
+        kind="risk",
+        title="Variables are free",
+        reads=("env_different", "layers"),
+        threshold=lambda rules: (
+            "no variable of defender.environment set to another value, or a layer of ours"
+        ),
+        rationale="A function without our layer that has one of our variables got it from its owner.",
+        remedy="Remove the variable from the function, or set it to the configured value.",
+        source="Lambda API, FunctionConfiguration.Environment",
+        fails=columns.variable_conflict,
     ),
 )
 BY_CODE = {check.code: check for check in CHECKS}

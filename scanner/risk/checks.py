@@ -26,6 +26,8 @@ from scanner.settings import Family
 # Lambda quotas: function timeout 900 s, environment variables 4 KB in all; sizes there are powers of two.
 MAX_TIMEOUT_SEC = 900
 MAX_ENVIRONMENT_BYTES = 4096
+# Within 5 % of the quota.
+TIGHT_ENVIRONMENT_BYTES = MAX_ENVIRONMENT_BYTES * 95 // 100
 BYTES_PER_MB = 1024 * 1024
 _SETTLED_STATES = ("", "Active", "Inactive")
 _SETTLED_UPDATES = ("", "Successful")
@@ -86,9 +88,9 @@ def timeout(match: DefenderMatch, today: date) -> Flags:
 
 
 def layers(match: DefenderMatch, today: date) -> Flags:
-    """No free slot for our layer; one of ours, of whatever version, is replaced in place."""
+    """No free slot for our layer; one of ours, of whatever version or used before, is replaced in place."""
     count = _numbers(match, "layer_count")
-    full: Flags = ((count >= match.rules.risk.max_layers) & (match.layer == NO_LAYER)) | (count < 0)
+    full: Flags = ((count >= match.rules.risk.layer_limit) & (match.layer == NO_LAYER)) | (count < 0)
     return full
 
 
@@ -108,19 +110,36 @@ def env_unreadable(match: DefenderMatch, today: date) -> Flags:
     return ~_numbers(match, "env_readable")
 
 
+def variable_conflict(match: DefenderMatch, today: date) -> Flags:
+    """A variable of ours with another value, and none of our layers: its owner's. Without a family `runtime` fails."""
+    conflict: Flags = match.has_another_value & (match.layer == NO_LAYER) & (match.family >= 0)
+    return conflict
+
+
 def env_overflow(match: DefenderMatch, today: date) -> Flags:
-    """More than 4 KB once our missing variables are added; what could not be measured fails env_unreadable."""
+    """More than 4 KB once our variables are set; what could not be measured fails env_unreadable."""
+    over = _exceeds(match, MAX_ENVIRONMENT_BYTES)
+    if match.rules.risk.keep_layer_slot:
+        nameless, names = _merged(match)
+        over |= env_tight(match) & (nameless + names > _numbers(match, "env_bytes"))
+    return over
+
+
+def env_tight(match: DefenderMatch) -> Flags:
+    """Within 5 % of 4 KB once our variables are set."""
+    return _exceeds(match, TIGHT_ENVIRONMENT_BYTES)
+
+
+def _exceeds(match: DefenderMatch, limit: int) -> Flags:
     nameless, names = _merged(match)
     # Names are looked at only where they decide.
-    near = np.flatnonzero(
-        (nameless <= MAX_ENVIRONMENT_BYTES) & (nameless + names * _LONGEST_NAME > MAX_ENVIRONMENT_BYTES)
-    )
+    near = np.flatnonzero((nameless <= limit) & (nameless + names * _LONGEST_NAME > limit))
     nameless[near] += names[near] * _name_lengths(match, near)
-    return nameless > MAX_ENVIRONMENT_BYTES
+    return nameless > limit
 
 
 def merged_bytes(match: DefenderMatch) -> Sizes:
-    """Return the environment's size a row in bytes, with our missing variables; meaningless where it is unreadable."""
+    """Return the environment's size a row in bytes, with our variables set; meaningless where it is unreadable."""
     nameless, names = _merged(match)
     return nameless + names * _name_lengths(match, np.arange(len(names)))
 
@@ -156,7 +175,20 @@ def _merged(match: DefenderMatch) -> tuple[Sizes, Sizes]:
     names = spread(times("{function_name}"), 0)
     # The first variable of an empty environment ("{}", 2 bytes) brings no comma.
     added -= (measured == EMPTY_ENVIRONMENT_BYTES) & (added > 0)
-    return measured + added, names
+    return measured + added + _numbers(match, "env_growth") + _wrapper_growth(match), names
+
+
+def _wrapper_growth(match: DefenderMatch) -> Sizes:
+    """Return by how many bytes a wrapper that was used before grows once it is the configured one."""
+    defender = match.rules.defender
+
+    def growth(text: str, family: Family | None) -> int:
+        if family is None or text not in defender.our_wrappers(family):
+            return 0
+        return measured_bytes({"": defender.wrapper_for(family)}) - measured_bytes({"": text})
+
+    sizes: Sizes = match.by_category_and_family("exec_wrapper", growth, np.int32, 0)
+    return sizes
 
 
 def _name_lengths(match: DefenderMatch, rows: Rows) -> Sizes:

@@ -18,7 +18,7 @@ from scanner.risk.rules import Rules
 
 _NOT_READ = "could not be read"
 # Checks of the environment, which have no result where env_unreadable fails.
-_OF_ENVIRONMENT = ("wrapper_conflict", "env_overflow")
+_OF_ENVIRONMENT = ("wrapper_conflict", "env_overflow", "variable_conflict")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _code_size(subject: _Subject, check: Check) -> str:
     return _NOT_READ if size < 0 else f"{size / BYTES_PER_MB:.1f} MB ({size:,} {check.unit})"
 
 
-def _wrapper(subject: _Subject, check: Check) -> str:
+def _of_environment(subject: _Subject, check: Check) -> str:
     return _plain(subject, check) if subject.row["env_readable"] else _NOT_READ
 
 
@@ -169,7 +169,8 @@ def _quarantine(subject: _Subject, check: Check) -> str:
 _VALUES: dict[str, Callable[[_Subject, Check], str]] = {
     "runtime_update_blocked": _runtime_life,
     "code_size": _code_size,
-    "wrapper_conflict": _wrapper,
+    "wrapper_conflict": _of_environment,
+    "variable_conflict": _of_environment,
     "env_overflow": _environment,
     "memory_utilization": _utilization,
     "timeout_utilization": _utilization,

@@ -1,107 +1,139 @@
-"""Our layer among a function's layers: found by its whole ARN, publisher account and layer name exactly."""
+"""Our layer among a function's layers: found by its whole ARN, publisher account and layer name exactly. Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-NO_LAYER, OLDER_LAYER, CURRENT_LAYER = 0, 1, 2
-# The pattern of each placeholder of defender.layers in an ARN; its value must equal the row's own column.
-_PLACEHOLDERS = {"account_id": "[0-9]{12}", "region": "[a-z0-9-]+"}
-_NO_CATEGORY = -2  # the code of no category of a column; -1 is that of a row without one
+from scanner.core.arns import LayerVersion
+from scanner.core.categories import by_category
+from scanner.settings import DefenderSettings, Family
 
-# Read from an ARN: the layer's state, then for each placeholder the code of its value among its column's categories.
-_Parsed = tuple[int, ...]
+Rows = npt.NDArray[np.intp]
+NO_LAYER, OLDER_LAYER, CURRENT_LAYER, NEWER_LAYER = range(4)
+_NONE = -1  # the index of a list of layers of which none can be ours
+# The few ARNs that most functions of an organization share are parsed once.
+_parsed = lru_cache(2**14)(LayerVersion.parse)
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Layer ARNs that may be ours: which category (ascending) names which of the distinct ARNs."""
+class OurLayers:
+    """Which layers of a function are ours: every version of the configured one, and those used before it.
 
-    categories: npt.NDArray[np.intp]
-    numbers: npt.NDArray[np.intp]
-    distinct: Sequence[str]
-
-
-def candidates(texts: Sequence[str], templates: Iterable[str]) -> Candidates:
-    """Search the categories (layer ARNs joined by a space) once for a constant part of each template.
-
-    Most ARNs are not ours, and thousands of categories name the same few that are.
+    previous: their version may be ANY_VERSION. exact: a newer version than the configured one does not do.
     """
-    literals = "|".join(map(re.escape, sorted(set(map(_literal, templates)))))
-    found_in = re.compile(f"(?:{literals})[^ ]*").finditer
-    categories, numbers, known = [], [], dict[str, int]()
-    for code, text in enumerate(texts):
-        for match in found_in(text):
-            arn = text[text.rfind(" ", 0, match.start()) + 1 : match.end()]
-            categories.append(code)
-            numbers.append(known.setdefault(arn, len(known)))
-    return Candidates(np.array(categories, dtype=np.intp), np.array(numbers, dtype=np.intp), list(known))
+
+    configured: LayerVersion
+    previous: tuple[LayerVersion, ...] = ()
+    exact: bool = True
+
+    def version_state(self, version: int) -> int:
+        """Return the state of a version of the configured layer."""
+        if version < self.configured.version:
+            return OLDER_LAYER
+        return NEWER_LAYER if self.exact and version > self.configured.version else CURRENT_LAYER
+
+
+@dataclass(frozen=True)
+class FoundLayers:
+    """Our layers among a function's.
+
+    position: the index of the one that the configured layer replaces, -1 without one. at_position: that one's state.
+    surplus: the indices of further ones that we used before.
+    """
+
+    position: int = -1
+    at_position: int = NO_LAYER
+    surplus: tuple[int, ...] = ()
+
+    @property
+    def state(self) -> int:
+        """Return NO_LAYER, OLDER_LAYER (or one used before), CURRENT_LAYER or NEWER_LAYER."""
+        return OLDER_LAYER if self.surplus else self.at_position
+
+
+def our_layers(defender: DefenderSettings, family: Family, region: str, account_id: str) -> OurLayers:
+    """Return which layers are ours on a function of this family, region and account."""
+    return OurLayers(
+        defender.layer_for(family, region, account_id),
+        defender.previous_layers(region, account_id),
+        defender.version_policy == "exact",
+    )
+
+
+def find_layers(arns: Sequence[str], ours: OurLayers) -> FoundLayers:
+    """Find our layers; of several versions of the configured one, the first counts."""
+    parsed = {position: layer for position, arn in enumerate(arns) if (layer := _parsed(arn))}
+    configured = [position for position, layer in parsed.items() if layer.same_layer(ours.configured)]
+    previous = [
+        position
+        for position, layer in parsed.items()
+        if position not in configured and any(old.covers(layer) for old in ours.previous)
+    ]
+    if configured:
+        first = configured[0]
+        return FoundLayers(first, ours.version_state(parsed[first].version), tuple(previous))
+    return FoundLayers(previous[0], OLDER_LAYER, tuple(previous[1:])) if previous else FoundLayers()
+
+
+def layer_states(
+    functions: pd.DataFrame, family: npt.NDArray[np.int8], defender: DefenderSettings
+) -> npt.NDArray[np.int8]:
+    """Return NO_LAYER, OLDER_LAYER, CURRENT_LAYER or NEWER_LAYER a row.
+
+    family: the index into defender.layers a row, -1 for none. The state is decided once for each combination of layers
+    that may be ours, family, region and account: most lists of layers have none, and the others share a few.
+    """
+    templates = defender.layer_templates
+    index, possible = _possible(functions["layers"].cat.categories, templates)
+    numbers = by_category(functions["layers"], index, np.int32, _NONE)
+    rows = np.flatnonzero((numbers != _NONE) & (family >= 0))
+    keys = [numbers, family, functions["region"].cat.codes.to_numpy()]
+    if any("{account_id}" in template for template in templates):
+        keys.append(functions["account_id"].cat.codes.to_numpy())
+    combination, examples = _combinations(rows, keys)
+    families = list(defender.layers)
+    where = functions[["region", "account_id"]].iloc[examples].itertuples(index=False)
+    states = [
+        find_layers(possible[numbers[row]], our_layers(defender, families[family[row]], *unit)).state
+        for row, unit in zip(examples, where, strict=True)
+    ]
+    result = np.zeros(len(functions), dtype=np.int8)
+    result[rows] = np.array(states, dtype=np.int8)[combination]
+    return result
+
+
+def _combinations(rows: Rows, keys: Iterable[npt.NDArray[Any]]) -> tuple[Rows, Rows]:
+    """Return for each row the number of its combination of keys, and for each combination one of its rows."""
+    joined = np.zeros(len(rows), dtype=np.int64)
+    for key in keys:
+        joined = joined * (key.max(initial=0) + 1) + key[rows]
+    combination, distinct = pd.factorize(joined)
+    examples = np.empty(len(distinct), dtype=np.intp)
+    examples[combination] = rows
+    return combination, examples
+
+
+def _possible(texts: Iterable[str], templates: Iterable[str]) -> tuple[list[object], list[tuple[str, ...]]]:
+    """Return what may be ours of each list of layers (ARNs joined by a space), as an index into the distinct ones.
+
+    Searched first as text, for a constant part of each template: most lists have none of ours.
+    """
+    search = re.compile("|".join(map(re.escape, sorted(set(map(_literal, templates)))))).search
+    known: dict[tuple[str, ...], int] = {}
+    numbers: list[object] = []
+    for text in texts:
+        arns = tuple(filter(search, text.split(" "))) if search(text) else ()
+        numbers.append(known.setdefault(arns, len(known)) if arns else _NONE)
+    return numbers, list(known)
 
 
 def _literal(template: str) -> str:
     """Return the longest part after a placeholder, which has the layer's name; the first where that is empty."""
-    first, *others = re.split(r"\{\w+\}", template.rpartition(":")[0])
+    first, *others = re.split(r"\{\w+\}", re.sub(r":(\*|[0-9]+)$", "", template))
     return max(others, key=len, default="") or first
-
-
-def layer_states(functions: pd.DataFrame, template: str, among: Candidates) -> npt.NDArray[np.int8]:
-    """Return NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer that `template` (defender.layers) names.
-
-    Where a function has several versions of the layer, the first counts: the one that a change would replace.
-    """
-    own = {name: functions[name].cat for name in _PLACEHOLDERS if "{" + name + "}" in template}
-    layers = functions["layers"].cat
-    categories, found = _found(among, template, {name: _code_of(c) for name, c in own.items()})
-    # The number of our layers before this one in its category, usually 0.
-    rank = np.arange(len(categories)) - np.searchsorted(categories, categories)
-    result = np.zeros(len(functions), dtype=np.int8)
-    for place in reversed(range(rank.max(initial=-1) + 1)):
-        table = np.full((len(layers.categories) + 1, 1 + len(own)), NO_LAYER, dtype=np.int32)
-        table[categories[rank == place]] = found[rank == place]
-        rows = np.take(table, layers.codes.to_numpy(), axis=0, mode="wrap")
-        here = rows[:, 0] != NO_LAYER
-        for number, column in enumerate(own.values(), start=1):
-            here &= rows[:, number] == column.codes.to_numpy()
-        np.copyto(result, rows[:, 0], where=here, casting="unsafe")
-    return result
-
-
-def _code_of(column: Any) -> dict[str, int]:
-    return {text: code for code, text in enumerate(column.categories)}
-
-
-def _found(
-    among: Candidates, template: str, code_of: Mapping[str, Mapping[str, int]]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-    """Return the candidates that are the template's layer: each one's category, ascending, and what was read of it."""
-    read = _reader(template, code_of)
-    distinct = np.array([read(arn) for arn in among.distinct], dtype=np.int32).reshape(-1, 1 + len(code_of))
-    found = distinct[among.numbers]
-    ours = found[:, 0] != NO_LAYER
-    return among.categories[ours], found[ours]
-
-
-def _reader(template: str, code_of: Mapping[str, Mapping[str, int]]) -> Callable[[str], _Parsed]:
-    """Return the function that parses an ARN: the state of the template's layer, and its placeholders' values."""
-    identity, _, wanted = template.rpartition(":")
-    text = re.escape(identity)
-    for name in code_of:
-        placeholder = re.escape("{" + name + "}")
-        text = text.replace(placeholder, f"(?P<{name}>{_PLACEHOLDERS[name]})", 1).replace(
-            placeholder, f"(?P={name})"
-        )
-    pattern = re.compile(rf"{text}:(?P<version>[0-9]{{1,9}})")
-
-    def read(arn: str) -> _Parsed:
-        match = pattern.fullmatch(arn)
-        if match is None:
-            return NO_LAYER, *(_NO_CATEGORY for _ in code_of)
-        state = CURRENT_LAYER if int(match["version"]) >= int(wanted) else OLDER_LAYER
-        return state, *(codes.get(match[name], _NO_CATEGORY) for name, codes in code_of.items())
-
-    return read

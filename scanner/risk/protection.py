@@ -1,7 +1,7 @@
 """How much of the Defender each function carries: its runtime family, our layer among its layers, the wrapper."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 
 from scanner.core.categories import by_category
 from scanner.inventory.alias_traffic import EFFECTIVE, VersionProtection
-from scanner.risk.layers import CURRENT_LAYER, candidates, layer_states
+from scanner.risk.layers import CURRENT_LAYER, NO_LAYER, layer_states
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, Family
 
@@ -65,21 +65,8 @@ class DefenderMatch:
 
     @cached_property
     def layer(self) -> Codes:
-        """Return NO_LAYER, OLDER_LAYER or CURRENT_LAYER a row, for the layer of the row's family."""
-        defender, own = self.rules.defender, self.functions[["account_id", "region", "layers"]]
-        templates = {
-            (code, region): defender.template_for(family, region)
-            for code, family in enumerate(self.families)
-            for region in defender.regions_of(family) or ("",)
-        }
-        among = candidates(own["layers"].cat.categories.tolist(), templates.values())
-        result = np.zeros(len(own), dtype=np.int8)
-        for (code, region), template in templates.items():
-            rows = self.family == code
-            if region:
-                rows &= (own["region"] == region).to_numpy()
-            result[rows] = layer_states(own[rows], template, among)
-        return result
+        """Return the state of our layer a row (layers.layer_states)."""
+        return layer_states(self.functions, self.family, self.rules.defender)
 
     def by_category_and_family(
         self, column: str, value: Callable[[str, Family | None], object], dtype: npt.DTypeLike, absent: object
@@ -104,24 +91,69 @@ class DefenderMatch:
 
     @cached_property
     def has_our_wrapper(self) -> Flags:
-        """Return a flag a row: whether AWS_LAMBDA_EXEC_WRAPPER is the family's wrapper (without a family: any of ours)."""
-        known = {family: self.rules.defender.wrapper_for(family) for family in self.families}
+        """Return a flag a row: whether the wrapper is the family's or one used before (without a family: any of ours)."""
+        ours = {family: self.rules.defender.our_wrappers(family) for family in self.families}
+        anywhere = frozenset().union(*ours.values())
+        return self._wrapper_among(lambda family: ours[family] if family else anywhere)
 
-        def ours(text: str, family: Family | None) -> bool:
-            return text == known[family] if family else text in known.values()
+    def _wrapper_among(self, wrappers: Callable[[Family | None], Container[str]]) -> Flags:
+        def among(text: str, family: Family | None) -> bool:
+            return text in wrappers(family)
 
-        return self.by_category_and_family("exec_wrapper", ours, bool, False) & self.has_wrapper_variable
+        found: Flags = self.by_category_and_family("exec_wrapper", among, bool, False)
+        found &= self.has_wrapper_variable
+        return found
+
+    @cached_property
+    def has_another_value(self) -> Flags:
+        """Return a flag a row: whether a configured variable is set to another value than the configured one."""
+        different = self.functions["env_different"]
+        return by_category(different, [text != "" for text in different.cat.categories], bool, True)
+
+    @cached_property
+    def installed(self) -> Flags:
+        """Return a flag a row: whether our layer and our wrapper are both there, in whatever version."""
+        there: Flags = self.has_our_wrapper & (self.layer != NO_LAYER)
+        return there
 
     @property
     def protection(self) -> Codes:
         """Return an index into PROTECTIONS a row."""
-        return np.take(_PROTECTION, self.layer + len(_PROTECTION) // 2 * self.has_our_wrapper)
+        complete = self.has_our_wrapper & self._has_every_variable & self._fits_architecture
+        equal = complete & ~self.has_another_value & self._has_configured_wrapper
+        rest = self.has_our_wrapper.astype(np.int8) + complete + equal
+        return _PROTECTION[self.layer, rest]
+
+    @property
+    def _has_every_variable(self) -> Flags:
+        column, wanted = self.functions["env_names"], self.rules.defender.variable_names
+        every: list[object] = [set(text.split(";")).issuperset(wanted) for text in column.cat.categories]
+        return by_category(column, every, bool, False)
+
+    @property
+    def _fits_architecture(self) -> Flags:
+        column, allowed = self.functions["architecture"], self.rules.risk.architectures
+        return by_category(column, [text in allowed for text in column.cat.categories], bool, False)
+
+    @property
+    def _has_configured_wrapper(self) -> Flags:
+        configured = {family: (self.rules.defender.wrapper_for(family),) for family in self.families}
+        return self._wrapper_among(lambda family: configured[family] if family else ())
 
 
-PROTECTIONS = ("protected", "outdated", "partial", "unprotected")
-_PROTECTED, _OUTDATED, _PARTIAL, _UNPROTECTED = range(4)
-# By the state of the layer (none, older, current): first without our wrapper, then with it.
-_PROTECTION = np.array([_UNPROTECTED, _PARTIAL, _PARTIAL, _PARTIAL, _OUTDATED, _PROTECTED], dtype=np.int8)
+PROTECTIONS = ("protected", "outdated", "partial", "unprotected", "ahead")
+_PROTECTED, _OUTDATED, _PARTIAL, _UNPROTECTED, _AHEAD = range(5)
+# By the state of the layer (none, older, current, newer) and the rest: without our wrapper; with it, but something is
+# missing; all there, but not all as configured; all as configured.
+_PROTECTION = np.array(
+    [
+        [_UNPROTECTED, _PARTIAL, _PARTIAL, _PARTIAL],
+        [_PARTIAL, _PARTIAL, _OUTDATED, _OUTDATED],
+        [_PARTIAL, _PARTIAL, _PARTIAL, _PROTECTED],
+        [_PARTIAL, _PARTIAL, _AHEAD, _AHEAD],
+    ],
+    dtype=np.int8,
+)
 
 
 def versions_protection(versions: pd.DataFrame, rules: Rules) -> list[VersionProtection]:

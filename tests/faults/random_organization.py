@@ -117,7 +117,7 @@ def function(rng: Random, number: int, account: str, region: str) -> dict[str, A
     }
     if kind == "upgrade":
         made["Layers"].insert(rng.randint(0, len(made["Layers"])), ours(region, 3, family))
-        made["Environment"]["Variables"] |= {EXEC_WRAPPER: WRAPPER, POLICY_VARIABLE: "the owner's own policy"}
+        made["Environment"]["Variables"] |= {EXEC_WRAPPER: WRAPPER, POLICY_VARIABLE: "an earlier policy"}
     if kind == "partial":
         half = rng.choice(["layer", "wrapper"])
         made["Layers"] += [ours(region, 4, family)] if half == "layer" else []

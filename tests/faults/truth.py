@@ -102,14 +102,18 @@ def _others(write: Write) -> list[str]:
         ]
     for name, value in before.items():
         mine = name in OUR_VARIABLES and OUR_VARIABLES[name] == value
-        if (after or {}).get(name) != value and not mine:
+        if (after or {}).get(name) != value and not mine and not _set_as_configured(write, name):
             problems.append(f"the variable {name} was lost or changed")
     return problems
 
 
 def _put_in(write: Write, rules: Rules) -> list[str]:
     before, after = variables_of(write.before) or {}, variables_of(write.after) or {}
-    replaced = [name for name, value in before.items() if after.get(name) != value]
+    replaced = [
+        name
+        for name, value in before.items()
+        if after.get(name) != value and not _set_as_configured(write, name)
+    ]
     strange = [name for name in after.keys() - before.keys() if OUR_VARIABLES.get(name) != after[name]]
     problems = [f"the variable {name} was replaced, or is none of ours" for name in replaced + strange]
     mine = [is_ours(arn) for arn in layers_of(write.before)]
@@ -120,6 +124,12 @@ def _put_in(write: Write, rules: Rules) -> list[str]:
     if opinion.verdict != "eligible":
         problems.append(f"the rules forbid it: {opinion.verdict} {opinion.reasons}")
     return problems
+
+
+def _set_as_configured(write: Write, name: str) -> bool:
+    """Whether a variable of ours got the configured value on a function that carries a layer of ours."""
+    configured = (variables_of(write.after) or {}).get(name) == OUR_VARIABLES.get(name, "")
+    return name == POLICY_VARIABLE and configured and bool(of_us(layers_of(write.before)))
 
 
 def _announced(write: Write, journal: str) -> bool:

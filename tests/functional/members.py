@@ -63,7 +63,7 @@ def client(service: str, account_id: str) -> Any:
 
 def functions_of(configurations: dict[str, list[dict[str, Any]]], rules: Rules) -> pd.DataFrame:
     """Make a functions frame of some accounts' functions."""
-    frame, watched = FunctionsFrame(), rules.defender.variable_names
+    frame, watched = FunctionsFrame(), rules.defender.watched_variables
     for account_id, some in configurations.items():
         frame.add(account_id, REGION, facts(some, "aws", account_id, REGION, watched))
     return frame.finish()

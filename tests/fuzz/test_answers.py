@@ -33,7 +33,7 @@ RULES = rules(risk={"utilization": {"enabled": False}})
 @settings(deadline=None, max_examples=150)
 def test_a_function_of_which_something_is_odd(answer: dict[str, Any]) -> None:
     try:
-        functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+        functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.watched_variables)
     except (BrokenAnswer, WrongAccount):
         assert (
             answer.get("FunctionArn") != WHOLE["FunctionArn"]
@@ -48,7 +48,7 @@ def test_a_function_of_which_something_is_odd(answer: dict[str, Any]) -> None:
 @given(st.lists(VALUES, max_size=3))
 def test_items_that_are_no_functions(items: list[Any]) -> None:
     try:
-        functions = frame_of(items, "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+        functions = frame_of(items, "aws", ACCOUNT, REGION, RULES.defender.watched_variables)
     except (BrokenAnswer, WrongAccount):
         return
     assert not (assess_risk(functions, RULES, TODAY)["verdict"] == "eligible").any()
@@ -70,7 +70,7 @@ def test_a_page_that_is_cut_or_garbled(body: bytes) -> None:
 def test_a_fresh_read_of_which_something_is_odd(answer: dict[str, Any]) -> None:
     """What was assessed is what is merged into: the same layers and variables, or none that can be sent."""
     try:
-        functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+        functions = frame_of([answer], "aws", ACCOUNT, REGION, RULES.defender.watched_variables)
     except (BrokenAnswer, WrongAccount):
         return
     if assess_risk(functions, RULES, TODAY).iloc[0]["verdict"] != "eligible" or busy(answer):
@@ -116,5 +116,5 @@ def test_a_refusal_that_quotes_what_was_sent(code: str, data: st.DataObject) -> 
 def test_the_function_that_the_others_are_made_from_is_eligible() -> None:
     """What the others start from is eligible, so that a fault of theirs would show."""
     whole = copy.deepcopy(WHOLE)
-    functions = frame_of([whole], "aws", ACCOUNT, REGION, RULES.defender.variable_names)
+    functions = frame_of([whole], "aws", ACCOUNT, REGION, RULES.defender.watched_variables)
     assert assess_risk(functions, RULES, TODAY).iloc[0]["verdict"] == "eligible"

@@ -9,7 +9,7 @@ import pytest
 from moto.awslambda.models import lambda_backends
 from moto.s3.models import s3_backends
 
-from auto_defender.demo.function_kinds import CURRENT, WRAPPER
+from auto_defender.demo.function_kinds import CURRENT, POLICY, WRAPPER
 from auto_defender.demo.functions import SECRET, fill
 from auto_defender.demo.organization import Organization, build_organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
@@ -143,9 +143,20 @@ def test_an_approved_plan_is_made_and_rolled_back(server: str, workspace: Worksp
         "rollback", "--config", config, "--run", applied.summary["run_id"], "--apply", "--json", env=env
     )
     assert back.exit_code == 0, back.stderr[-2000:]
-    assert back.summary["changes_by_outcome"] == {"rolled_back": len(arns)}
+    values_only = {arn for arn in arns if after[arn]["Layers"] == before[arn]["Layers"]} & {
+        change["function_arn"]
+        for change in planned.summary["changes"]
+        if change["before"]["variables"] == change["after"]["variables"]
+    }
+    assert back.summary["changes_by_outcome"] == {
+        "rolled_back": len(arns - values_only),
+        "dropped": len(values_only),
+    }
     restored = state(workspace.organization)
+    assert all(restored[arn] == after[arn] for arn in values_only)
     for arn, was in before.items():
+        if arn in values_only:
+            continue
         same = set(was) - {"RevisionId", "LastModified"}
         assert {key: restored[arn][key] for key in same} == {key: was[key] for key in same}
 
@@ -205,11 +216,12 @@ def test_explain_shows_what_each_alias_serves(server: str, workspace: Workspace)
     _, _, _, region, account, _, name = arn.split(":")
     functions = lambda_backends[account][region]
     deployed = functions.get_function(arn)
+    ours = {EXEC_WRAPPER: WRAPPER, "TW_POLICY": POLICY.replace("{function_name}", name)}
     functions.publish_version(arn, "before the Defender")
     deployed.update_configuration(
         {
             "Layers": [f"arn:aws:lambda:{region}:{account}:layer:twistlock-{_family(deployed)}:{CURRENT}"],
-            "Environment": {"Variables": {EXEC_WRAPPER: WRAPPER, "DB_PASSWORD": SECRET}},
+            "Environment": {"Variables": {**ours, "DB_PASSWORD": SECRET}},
         }
     )
     functions.create_alias("live", name, "1", "", {"AdditionalVersionWeights": {}})

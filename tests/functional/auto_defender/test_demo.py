@@ -94,7 +94,12 @@ def test_every_reason_every_protection_and_every_kind_of_change_is_in_the_mix(de
     before = demo.summaries()["dry_run"]
     assert set(before["by_reason"]) == {check.code for check in CHECKS}
     assert set(before["by_protection"]) == set(PROTECTIONS)
-    assert {change["action"] for change in demo.rows("changes.csv")} == {"protect", "repair", "upgrade"}
+    assert {change["action"] for change in demo.rows("changes.csv")} == {
+        "protect",
+        "repair",
+        "upgrade",
+        "downgrade",
+    }
 
 
 def test_every_account_has_its_outcome(demo: Demo) -> None:

@@ -57,7 +57,7 @@ def organization_in(moto_session: boto3.Session) -> Aws:
 
 def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
     found = aws.call(ACCOUNT, REGION, "lambda", "list_functions")["Functions"]
-    functions = frame_of(found, "aws", ACCOUNT, REGION, DEFENDER.variable_names)
+    functions = frame_of(found, "aws", ACCOUNT, REGION, DEFENDER.watched_variables)
     assessed = assess_risk(functions, RULES, date(2026, 11, 24))
     rollout = RolloutSettings(dry_run=False)
     plan = make_plan(

@@ -195,6 +195,9 @@ def test_a_refusal_fails_that_function_alone_and_it_can_be_rolled_back_later(
 
 
 owner_layers = st.lists(st.sampled_from([DATADOG, INSIGHTS]), unique=True, max_size=2)
+first_variables = st.fixed_dictionaries(
+    {}, optional={"A": st.sampled_from(["1", "2"]), "TW_POLICY": st.just(OURS["TW_POLICY"])}
+)
 owner_variables = st.dictionaries(
     st.sampled_from(["A", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2
 )
@@ -203,7 +206,7 @@ owner_variables = st.dictionaries(
 @hypothesis_settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(owner_layers, owner_variables, owner_layers, owner_variables, st.booleans(), st.booleans())
+@given(owner_layers, first_variables, owner_layers, owner_variables, st.booleans(), st.booleans())
 def test_whatever_an_owner_deploys_between_stays_as_deployed(
     tmp_path_factory: pytest.TempPathFactory,
     layers: list[str],

@@ -92,7 +92,7 @@ class Account:
 
 
 def reader(aws: Faulty) -> AliasReader:
-    return AliasReader(aws, BY.defender.variable_names, partial(versions_protection, rules=BY))
+    return AliasReader(aws, BY.defender.watched_variables, partial(versions_protection, rules=BY))
 
 
 def read(aws: Faulty, *accounts: Account, seconds: float = 60.0) -> pd.DataFrame:

@@ -33,7 +33,25 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.risk.zipped_size_threshold_mb == 70
     assert settings.risk.architectures == ("x86_64",)
     assert (settings.rollout.max_changes_per_run, settings.rollout.max_changes_per_account) == (500, 50)
+    assert settings.defender.version_policy == "exact"
+    assert (settings.defender.previous.layers, settings.defender.previous.wrappers) == ((), ())
     assert settings.output == "./out"
+
+
+@pytest.mark.parametrize(("ending", "version"), [("", 0), (":*", 0), (":7", 7)])
+def test_a_previous_layer_is_of_one_version_or_of_any(ending: str, version: int) -> None:
+    given = (
+        f"  previous: {{layers: ['arn:aws:lambda:{{region}}:{{account_id}}:layer:old{ending}']}}\n  wrapper:"
+    )
+    (layer,) = read(GOOD.replace(b"  wrapper:", given.encode())).defender.previous_layers(
+        "us-west-2", "222233334444"
+    )
+    assert (layer.region, layer.account_id, layer.name, layer.version) == (
+        "us-west-2",
+        "222233334444",
+        "old",
+        version,
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,6 +79,27 @@ def test_defaults_are_the_documented_ones() -> None:
             b"TW_POLICY: 12345678",
             "defender.environment.TW_POLICY: expected text",
         ),
+        (
+            b"  wrapper:",
+            b"  version_policy: newest\n  wrapper:",
+            "line 9: defender.version_policy: expected 'exact' or 'at_least'",
+        ),
+        (
+            b"  wrapper:",
+            b"  previous: {layers: [twistlock]}\n  wrapper:",
+            "line 9: defender.previous.layers: 'twistlock' is no layer ARN",
+        ),
+        (
+            b"  wrapper:",
+            b"  previous: {layers: ['arn:aws:lambda:{account}:1:layer:x']}\n  wrapper:",
+            "is no layer ARN",
+        ),
+        (
+            b"  wrapper:",
+            b"  previous: {wrappers: [opt/w]}\n  wrapper:",
+            "line 9: defender.previous.wrappers: 'opt/w' is no absolute path",
+        ),
+        (b"  wrapper:", b"  previous: {layer: []}\n  wrapper:", "defender.previous.layer: unknown key"),
         (b"defender:", b"risk: {min_memory_mb: '256'}\ndefender:", "line 5: risk.min_memory_mb"),
         (b"defender:", b"risk: {max_layers: 6}\ndefender:", "less than or equal to 5"),
         (b"defender:", b"rollout: {waves: [{name: a}]}\ndefender:", "wave 'a' selects no function"),

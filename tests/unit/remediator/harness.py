@@ -78,7 +78,9 @@ class Harness:
         for arn, configuration in self.aws.functions.items():
             region, account = arn.split(":")[3:5]
             frame.add(
-                account, region, facts([configuration], "aws", account, region, self.defender.variable_names)
+                account,
+                region,
+                facts([configuration], "aws", account, region, self.defender.watched_variables),
             )
         functions = frame.finish()
         if self.rules.need_tags:

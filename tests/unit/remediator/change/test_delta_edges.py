@@ -14,13 +14,15 @@ from remediator.change.delta import (
 )
 from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
+from scanner.risk.layers import OurLayers
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import layer
 
 WRAPPER = "/opt/twistlock/wrapper"
 OURS_AT_4 = LayerVersion.parse(layer(4))
 assert OURS_AT_4 is not None
-OURS = DesiredState(OURS_AT_4, WRAPPER, (EXEC_WRAPPER, "TW_POLICY"))
+OURS = DesiredState(OurLayers(OURS_AT_4), WRAPPER, (EXEC_WRAPPER, "TW_POLICY"), frozenset((WRAPPER,)))
+VALUES = {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"}
 BOTH = Delta(layer(4), 0, None, (EXEC_WRAPPER, "TW_POLICY"), WRAPPER)
 
 
@@ -31,8 +33,8 @@ def test_nothing_is_put_anywhere_where_the_layer_is_there_already() -> None:
 
 
 def test_variables_that_nobody_could_read_do_not_carry_ours() -> None:
-    assert not has_delta(State((layer(4),), None), BOTH)
-    assert has_delta(State((layer(4),), None), Delta(layer(4), 0, layer(3)))
+    assert not has_delta(State((layer(4),), None), BOTH, VALUES)
+    assert has_delta(State((layer(4),), None), Delta(layer(4), 0, layer(3)), VALUES)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_a_delta_is_carried_whole_or_not(missing: str, carried: bool) -> None:
         name: value for name, value in {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "x"}.items() if name != missing
     }
     layers = () if missing == "layer" else (layer(4),)
-    assert has_delta(State(layers, variables), BOTH) is carried
+    assert has_delta(State(layers, variables), BOTH, VALUES) is carried
 
 
 def test_the_wrapper_that_was_given_is_taken_out_whatever_the_configuration_says_now() -> None:
@@ -76,3 +78,44 @@ def test_each_refusal_says_why() -> None:
         remove_delta(State((), {"OWNER": "1"}), BOTH, {})
     with pytest.raises(DeltaAbsent, match=r"^it carries version 9 of the layer now, not version 4$"):
         remove_delta(State((layer(9),), {}), BOTH, {})
+
+
+@pytest.mark.parametrize(
+    ("variables", "carried"),
+    [({"TW_POLICY": "x"}, True), ({"TW_POLICY": "y"}, False), ({}, False), (None, False)],
+)
+def test_replaced_values_are_there_or_not(variables: dict[str, str] | None, carried: bool) -> None:
+    rotated = Delta(variables_changed=("TW_POLICY",))
+    assert has_delta(State((layer(4),), variables), rotated, VALUES) is carried
+    assert not has_delta(State((layer(4),), variables), rotated, {})
+
+
+def test_a_wrapper_that_was_replaced_comes_back_and_the_value_beside_it_stays() -> None:
+    delta = Delta(
+        wrapper=WRAPPER, variables_changed=(EXEC_WRAPPER, "TW_POLICY"), wrapper_before="/opt/old/wrapper"
+    )
+    carried = State((layer(4),), dict(VALUES))
+    assert remove_delta(carried, delta, VALUES) == State(
+        (layer(4),), {**VALUES, EXEC_WRAPPER: "/opt/old/wrapper"}
+    )
+    edited = State((layer(4),), {**VALUES, EXEC_WRAPPER: "/opt/of/the/owner"})
+    with pytest.raises(DeltaAbsent, match="no longer carries"):
+        remove_delta(edited, delta, VALUES)
+
+
+def test_a_sixth_layer_is_not_put_back() -> None:
+    delta = Delta(layers_removed=((0, layer(1, "old")),))
+    full = State(tuple(layer(n, f"others-{n}") for n in range(5)), {})
+    with pytest.raises(DeltaAbsent):
+        remove_delta(full, delta, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("delta", "installs"),
+    [
+        (BOTH, True), (Delta(layer(4), 0, layer(3)), False), (Delta(layer(4), 0), True), (Delta(variables_added=("A",)), False),
+        (Delta(variables_added=(EXEC_WRAPPER,), wrapper=WRAPPER), True), (Delta(variables_changed=("A",)), False),
+    ],
+)  # fmt: skip
+def test_a_change_installs_where_the_layer_or_the_wrapper_was_missing(delta: Delta, installs: bool) -> None:
+    assert delta.installs is installs

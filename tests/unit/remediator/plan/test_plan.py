@@ -142,6 +142,14 @@ def test_landing_zones_are_left_alone(harness: Harness, name: str) -> None:
     assert harness.plan().changes == ()
 
 
+def test_a_plan_says_how_little_room_it_leaves(harness: Harness) -> None:
+    harness.aws.add("full", Layers=[{"Arn": layer(1, f"l{n}")} for n in range(4)])
+    harness.aws.add("tight", Environment={"Variables": {"A": "x" * 3950}})
+    harness.aws.add("roomy")
+    summary = harness.plan().summary()
+    assert "headroom: 1 would end at five layers, 1 within 5 % of 4 KB of variables" in summary
+
+
 def test_nothing_to_do_is_a_plan_too(harness: Harness) -> None:
     plan = harness.plan()
     assert plan.changes == ()

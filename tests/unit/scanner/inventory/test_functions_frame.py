@@ -6,6 +6,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.model import StructureShape
+from pydantic import SecretStr
 
 from scanner.aws.errors import BrokenAnswer
 from scanner.core.errors import WrongAccount
@@ -21,7 +22,10 @@ from scanner.inventory.functions_frame import (
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.scanner.risk.assessed import ACCOUNT, REGION, WRAPPER, frame, function, layer
 
-WATCHED = (EXEC_WRAPPER, "TW_POLICY")
+WATCHED = (
+    (EXEC_WRAPPER, None),
+    ("TW_POLICY", SecretStr("the policy of {function_name} in {region} of {account_id}")),
+)
 
 
 def row(configuration: dict[str, Any]) -> dict[Any, Any]:
@@ -41,7 +45,8 @@ def test_every_field_lands_in_its_column() -> None:
         "env_names": f"{EXEC_WRAPPER};TW_POLICY",
         "env_bytes": len(json.dumps({"TW_POLICY": "secret", "A": "secret", EXEC_WRAPPER: WRAPPER}, separators=(",", ":"))),
         "env_readable": True, "revision_id": "a-revision", "state": "Active", "last_update_status": "Successful",
-        "edge_replica": False, "signed": True, "kinds": "",
+        "edge_replica": False, "signed": True, "kinds": "", "env_different": "TW_POLICY",
+        "env_growth": len(f"the policy of app in {REGION} of {ACCOUNT}") - len("secret"),
     }  # fmt: skip
 
 
@@ -62,6 +67,7 @@ def test_columns_have_the_types_that_keep_a_million_rows_small() -> None:
         "code_size_bytes": "int64",
         "layer_count": "int8",
         "env_bytes": "int32",
+        "env_growth": "int32",
     }
     flags = dict.fromkeys(("env_readable", "edge_replica", "signed"), "bool")
     texts = dict.fromkeys(("function_name", "revision_id"), "str")
@@ -134,6 +140,23 @@ def test_an_item_that_is_no_function_is_a_broken_answer(item: Any) -> None:
 )
 def test_the_measure_is_compact_json(variables: dict[str, str], size: int) -> None:
     assert measured_bytes(variables) == size
+
+
+@pytest.mark.parametrize(
+    ("variables", "different", "growth"),
+    [
+        ({"TW_POLICY": f"the policy of app in {REGION} of {ACCOUNT}"}, "", 0),
+        ({"TW_POLICY": f"the policy of App in {REGION} of {ACCOUNT}"}, "TW_POLICY", 0),
+        ({"TW_POLICY": "é"}, "TW_POLICY", len(f"the policy of app in {REGION} of {ACCOUNT}") - 2),
+        ({EXEC_WRAPPER: "/opt/another"}, "", 0),
+        ({"OTHER": "x"}, "", 0),
+    ],
+)
+def test_values_are_compared_with_the_configured_ones_where_they_are_read(
+    variables: dict[str, str], different: str, growth: int
+) -> None:
+    found = row(function(variables=variables))
+    assert (found["env_different"], found["env_growth"]) == (different, growth)
 
 
 def test_no_value_but_the_wrapper_s_is_kept() -> None:

@@ -61,7 +61,7 @@ def frame(
     *configurations: dict[str, Any], by: Rules | None = None, account: str = ACCOUNT, region: str = REGION
 ) -> pd.DataFrame:
     by = by or rules()
-    return frame_of(configurations, "aws", account, region, by.defender.variable_names)
+    return frame_of(configurations, "aws", account, region, by.defender.watched_variables)
 
 
 def assess(

@@ -19,6 +19,7 @@ ORDER = (
     "package_type", "architecture", "runtime", "runtime_update_blocked", "memory", "timeout", "layers", "code_size",
     "wrapper_conflict", "env_unreadable", "env_overflow", "memory_utilization", "timeout_utilization", "edge_replica",
     "function_kind", "state", "code_signing", "opted_out", "tag_required", "exclusion_list", "quarantined",
+    "variable_conflict",
 )  # fmt: skip
 POLICIES = {"opted_out", "tag_required", "exclusion_list", "quarantined"}
 RUNTIMES = json.loads((Path(scanner.__file__).parent / "risk" / "data" / "lambda_runtimes.json").read_text())[
@@ -103,13 +104,27 @@ def variables_of(answer: Mapping[str, Any]) -> dict[str, str] | None:
     return variables
 
 
-def version_carried(arns: list[str], ours: str) -> int | None:
-    identity, _, _ = ours.rpartition(":")
+def measured(variables: dict[str, str]) -> int:
+    text = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def our_layer(arns: list[str], ours: str, previous: list[str], exact: bool) -> str:
+    """none, older, current or newer: the first version of our layer; older beside or without one used before."""
+    name, _, wanted = ours.rpartition(":")
+    found, used_before = "none", False
     for arn in arns:
-        found, _, version = arn.rpartition(":")
-        if found == identity and version.isascii() and version.isdigit() and len(version) <= 9:
-            return int(version)
-    return None
+        of, _, text = arn.rpartition(":")
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            continue
+        version = int(text)
+        if of == name and found == "none":
+            found = "older" if version < int(wanted) else "newer" if version > int(wanted) else "current"
+        if of != name and any(old in (of, f"{of}:*") or old == arn for old in previous):
+            used_before = True
+    if used_before:
+        return "older"
+    return "current" if found == "newer" and not exact else found
 
 
 def expected(row: Row, rules: Rules, today: date) -> Opinion:
@@ -121,13 +136,16 @@ def expected(row: Row, rules: Rules, today: date) -> Opinion:
         template = template.get(row.region)
     family = family if template else None
     arns, variables = layer_arns(answer), variables_of(answer)
-    carried = wanted = None
+    carried = "none"
     if family:
-        ours = fill(template, row)
-        carried, wanted = version_carried(arns or [], ours), int(ours.rpartition(":")[2])
+        previous = [fill(old, row) for old in rules.defender.previous.layers]
+        carried = our_layer(
+            arns or [], fill(template, row), previous, rules.defender.version_policy == "exact"
+        )
     wrapper = (variables or {}).get(EXEC_WRAPPER)
     wrappers = [rules.defender.wrapper_for(f) for f in ([family] if family else rules.defender.layers)]  # type: ignore[arg-type]
-    our_wrapper = wrapper in wrappers
+    our_wrapper = wrapper in wrappers or wrapper in rules.defender.previous.wrappers
+    configured = {n: fill(v.get_secret_value(), row) for n, v in rules.defender.environment.items()}
     fails = set()
     if answer.get("PackageType") not in (None, "Zip"):
         fails.add("package_type")
@@ -151,7 +169,10 @@ def expected(row: Row, rules: Rules, today: date) -> Opinion:
         or not 0 <= size < risk.zipped_size_threshold_mb * 2**20
     ):
         fails.add("code_size")
-    if arns is None or (carried is None and len(arns) + 1 > risk.max_layers):
+    if arns is None or (
+        carried == "none"
+        and len(arns) + 1 > (min(risk.max_layers, 4) if risk.keep_layer_slot else risk.max_layers)
+    ):
         fails.add("layers")
     if variables is None:
         fails.add("env_unreadable")
@@ -159,13 +180,15 @@ def expected(row: Row, rules: Rules, today: date) -> Opinion:
         fails.add("wrapper_conflict")
     if variables is not None:
         merged = dict(variables)
-        if family:
-            merged.setdefault(EXEC_WRAPPER, rules.defender.wrapper_for(family))  # type: ignore[arg-type]
-            for name, value in rules.defender.environment.items():
-                merged.setdefault(name, fill(value.get_secret_value(), row))
-        text = json.dumps(merged, separators=(",", ":"), ensure_ascii=False)
-        if len(text.encode("utf-8", "surrogatepass")) > 4096:
+        if family and (wrapper is None or our_wrapper):
+            merged[EXEC_WRAPPER] = rules.defender.wrapper_for(family)  # type: ignore[arg-type]
+        merged |= {n: v for n, v in configured.items() if family or n in merged}
+        size, now = measured(merged), measured(variables)
+        if size > 4096 or (risk.keep_layer_slot and size > now and size > 4096 * 0.95):
             fails.add("env_overflow")
+    different = any(variables[n] != v for n, v in configured.items() if n in (variables or {}))  # type: ignore[index]
+    if family and carried == "none" and different:
+        fails.add("variable_conflict")
     for code, pct in (("memory_utilization", row.memory_pct), ("timeout_utilization", row.timeout_pct)):
         used = risk.utilization
         if used.enabled and (pct > used.threshold_pct if pct is not None else used.when_unmeasured == "skip"):
@@ -182,7 +205,10 @@ def expected(row: Row, rules: Rules, today: date) -> Opinion:
     if answer.get("SigningJobArn") is not None or answer.get("SigningProfileVersionArn") is not None:
         fails.add("code_signing")
     fails |= policies(row, rules, today)
-    protection = protection_of(our_wrapper, carried, wanted)
+    fits = architectures is None or architectures in [[allowed] for allowed in risk.architectures]
+    complete = our_wrapper and fits and variables is not None and configured.keys() <= variables.keys()
+    equal = complete and not different and bool(family) and wrapper == rules.defender.wrapper_for(family)  # type: ignore[arg-type]
+    protection = protection_of(our_wrapper, carried, complete, equal)
     verdict = "excluded" if fails & POLICIES else "skipped" if fails else "eligible"
     if protection == "protected":
         return Opinion(protection, "protected", [])
@@ -211,7 +237,9 @@ def policies(row: Row, rules: Rules, today: date) -> set[str]:
     return fails
 
 
-def protection_of(our_wrapper: bool, carried: int | None, wanted: int | None) -> str:
-    if our_wrapper and carried is not None and wanted is not None:
-        return "protected" if carried >= wanted else "outdated"
-    return "partial" if our_wrapper or carried is not None else "unprotected"
+def protection_of(our_wrapper: bool, carried: str, complete: bool, equal: bool) -> str:
+    if carried == "none":
+        return "partial" if our_wrapper else "unprotected"
+    if not complete:
+        return "partial"
+    return {"older": "outdated", "newer": "ahead"}.get(carried, "protected" if equal else "partial")

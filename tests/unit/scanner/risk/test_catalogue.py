@@ -21,10 +21,10 @@ LATER = {"optout_tag", "required_tag", "tags_read"} | {
 }
 
 
-def test_the_codes_are_the_contract_s_and_one_for_unusual_kinds() -> None:
+def test_the_codes_are_the_contract_s_and_those_added_since() -> None:
     codes = [check.code for check in CHECKS]
     assert len(codes) == len(set(codes))
-    assert set(codes) == CONTRACT | {"function_kind"}
+    assert set(codes) == CONTRACT | {"function_kind", "variable_conflict"}
 
 
 def test_each_check_has_its_column_and_reads_columns_that_exist() -> None:

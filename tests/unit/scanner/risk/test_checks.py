@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from scanner.core.settings import Tag
+from scanner.inventory.functions_frame import measured_bytes
 from scanner.inventory.ledger import FAULTS
 from scanner.inventory.utilization import OUTCOMES
 from scanner.organization.optouts import OptOut, OptOuts
@@ -170,6 +171,29 @@ def test_an_outdated_layer_of_ours_is_replaced_in_place_and_needs_no_slot() -> N
     assert assess(full)["protection"].iloc[0] == "partial"
 
 
+def test_a_slot_is_kept_for_the_owner_where_asked() -> None:
+    keep = rules({"keep_layer_slot": True})
+    assert (reasons(function(layers=OTHERS[:3]), keep), reasons(function(layers=OTHERS[:4]), keep)) == (
+        [],
+        ["layers"],
+    )
+    assert reasons(function(layers=[*OTHERS[:4], layer(version=3)]), keep) == []
+
+
+@pytest.mark.parametrize(("total", "fails"), [(3891, False), (3892, True)])
+def test_a_margin_of_the_environment_is_kept_where_asked(total: int, fails: bool) -> None:
+    keep = rules({"keep_layer_slot": True})
+    assert reasons(function(variables=fills(total)), keep) == ["env_overflow"] * fails
+    assert assess(function(variables=fills(total)))["env_tight"].tolist() == [fails]
+
+
+def test_an_environment_that_does_not_grow_needs_no_margin() -> None:
+    full = {EXEC_WRAPPER: WRAPPER, **fills(4090)}
+    assert (
+        reasons(function(layers=[layer(version=3)], variables=full), rules({"keep_layer_slot": True})) == []
+    )
+
+
 def test_no_count_of_layers_wraps_around() -> None:
     for count in (126, 127, 128, 300):
         assert reasons(function(layers=[layer(f"other-{n}") for n in range(count)])) == ["layers"], count
@@ -195,6 +219,46 @@ def test_a_wrapper_of_another_family_is_not_ours() -> None:
     by = rules(defender={"wrapper": {"python": "/opt/tw/py", "nodejs": "/opt/tw/js"}})
     assert reasons(function(variables={EXEC_WRAPPER: "/opt/tw/py"}), by) == []
     assert reasons(function(variables={EXEC_WRAPPER: "/opt/tw/js"}), by) == ["wrapper_conflict"]
+
+
+def test_a_wrapper_used_before_is_ours() -> None:
+    by = rules(defender={"previous": {"wrappers": ["/opt/before/wrapper"]}})
+    assert reasons(function(variables={EXEC_WRAPPER: "/opt/before/wrapper"}), by) == []
+    assert reasons(function(variables={EXEC_WRAPPER: "/opt/before/wrapper"})) == ["wrapper_conflict"]
+
+
+def test_a_layer_used_before_needs_no_slot() -> None:
+    by = rules(defender={"previous": {"layers": ["arn:aws:lambda:{region}:111122223333:layer:before:*"]}})
+    full = function(layers=[*OTHERS[:4], layer("before", 7)])
+    assert (reasons(full, by), reasons(full)) == ([], ["layers"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "runtime", "value", "fails"),
+    [
+        ([], "python3.12", "the owner's", True),
+        ([], "python3.12", "policy of app", False),
+        ([layer(version=3)], "python3.12", "rotated since", False),
+        ([layer(version=4)], "python3.12", "rotated since", False),
+        ([layer(version=5)], "python3.12", "rotated since", False),
+        ([], "java21", "the owner's", False),
+    ],
+)
+def test_a_variable_with_another_value_is_ours_only_beside_our_layer(
+    layers: list[str], runtime: str, value: str, fails: bool
+) -> None:
+    by = rules(defender={"environment": {"TW_POLICY": "policy of {function_name}"}})
+    found = reasons(function(Runtime=runtime, layers=layers, variables={"TW_POLICY": value}), by)
+    assert ("variable_conflict" in found) is fails
+
+
+@pytest.mark.parametrize(("room", "fails"), [(0, False), (-1, True)])
+def test_environment_is_measured_with_the_configured_values(room: int, fails: bool) -> None:
+    """What is replaced counts with its new size: a value of ours, and a wrapper used before."""
+    by = rules(defender={"environment": {"TW_POLICY": "p" * 100}, "previous": {"wrappers": ["/w"]}})
+    after = {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "p" * 100, "A": ""}
+    carried = {EXEC_WRAPPER: "/w", "TW_POLICY": "old", "A": "x" * (4096 - measured_bytes(after) - room)}
+    assert reasons(function(layers=[layer()], variables=carried), by) == ["env_overflow"] * fails
 
 
 @pytest.mark.parametrize(
@@ -473,7 +537,7 @@ def test_all_reasons_are_named_in_the_catalogue_s_order() -> None:
     found = reasons(worst, by, today=date(2030, 1, 1))
     assert found == [check.code for check in CHECKS if check.code in found]
     assert {check.code for check in CHECKS} - set(found) == {
-        "env_unreadable", "memory_utilization", "timeout_utilization", "quarantined",
+        "env_unreadable", "memory_utilization", "timeout_utilization", "quarantined", "variable_conflict",
     }  # fmt: skip
 
 

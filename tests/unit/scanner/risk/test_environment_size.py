@@ -30,9 +30,9 @@ def test_each_function_by_its_own_name(variables: dict[str, str] | None) -> None
     ours = rules(defender={"environment": ENVIRONMENT})
     names = ["f", "a-longer-name", "n" * 64]
     answers: list[dict[str, Any]] = [function(name, variables=variables) for name in names]
-    functions = frame_of(answers, "aws", ACCOUNT, REGION, ours.defender.variable_names)
+    functions = frame_of(answers, "aws", ACCOUNT, REGION, ours.defender.watched_variables)
     expected = [
-        measured_bytes(ours.defender.variables_for("python", name, REGION, ACCOUNT) | (variables or {}))
+        measured_bytes((variables or {}) | ours.defender.variables_for("python", name, REGION, ACCOUNT))
         for name in names
     ]
     assert merged_bytes(DefenderMatch(functions, ours)).tolist() == expected
@@ -45,7 +45,7 @@ def test_the_limit_is_4_kb_to_the_byte_whatever_part_of_it_is_the_name(over: int
     given = ours.defender.variables_for("python", "", REGION, ACCOUNT)
     variables = {"A": "x" * (4096 + over - measured_bytes({**given, "A": ""}))}
     answers = [function(name, variables=variables) for name in names]
-    functions = frame_of(answers, "aws", ACCOUNT, REGION, ours.defender.variable_names)
+    functions = frame_of(answers, "aws", ACCOUNT, REGION, ours.defender.watched_variables)
     overflow = assess_risk(functions, ours, TODAY)["fails_env_overflow"].tolist()
     assert overflow == [over + len(name) > 0 for name in names]
 
@@ -53,5 +53,5 @@ def test_the_limit_is_4_kb_to_the_byte_whatever_part_of_it_is_the_name(over: int
 def test_what_can_not_be_read_is_not_called_too_large_as_well() -> None:
     ours = rules(defender={"environment": ENVIRONMENT})
     unreadable = function("f", Environment={"Error": {"ErrorCode": "AccessDenied", "Message": "kms"}})
-    functions = frame_of([unreadable], "aws", ACCOUNT, REGION, ours.defender.variable_names)
+    functions = frame_of([unreadable], "aws", ACCOUNT, REGION, ours.defender.watched_variables)
     assert assess_risk(functions, ours, TODAY)["reasons"].tolist() == ["env_unreadable"]

@@ -80,7 +80,8 @@ wrappers = st.sampled_from(
 variables = st.fixed_dictionaries(
     {},
     optional={
-        EXEC_WRAPPER: wrappers, "TW_POLICY": text, "STAGE": text, "é": text,
+        EXEC_WRAPPER: wrappers, "é": text,
+        "TW_POLICY": st.one_of(text, st.just("")), "STAGE": st.one_of(text, st.sampled_from(REGIONS)),
         "BIG": st.tuples(st.integers(3850, 4096), st.sampled_from("xé\n")).map(lambda p: p[1] * (p[0] // len(json.dumps(p[1], ensure_ascii=False)[1:-1].encode()))),
     },
 )  # fmt: skip
@@ -166,6 +167,7 @@ risks = st.builds(
     runtime_families=st.sampled_from((("python", "nodejs"), ("python",), ("nodejs",))),
     architectures=st.sampled_from((("x86_64",), ("x86_64", "arm64"))),
     max_layers=st.integers(1, 5),
+    keep_layer_slot=st.booleans(),
     min_memory_mb=st.sampled_from((0, 256, 512)),
     timeout_buffer_sec=st.sampled_from((0, 30, 60)),
     zipped_size_threshold_mb=st.sampled_from((50, 70)),
@@ -175,8 +177,8 @@ risks = st.builds(
     ),
 )
 defenders = st.builds(
-    lambda layers, wrapper, environment: DefenderSettings.model_validate(
-        {"layers": layers, "wrapper": wrapper, "environment": environment}
+    lambda layers, wrapper, environment, policy, previous: DefenderSettings.model_validate(
+        {"layers": layers, "wrapper": wrapper, "environment": environment, "version_policy": policy, "previous": previous}
     ),
     st.sampled_from((
         {"python": "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4",
@@ -190,6 +192,13 @@ defenders = st.builds(
     )),
     st.sampled_from(("/opt/twistlock/wrapper", {"python": "/opt/twistlock/wrapper", "nodejs": "/opt/js/wrapper"})),
     st.sampled_from(({}, {"TW_POLICY": 'é"{function_name}"{region}\n{account_id}{function_name}'}, {"TW_POLICY": "", "STAGE": "{region}"})),
+    st.sampled_from(("exact", "at_least")),
+    st.sampled_from((
+        {}, {"wrappers": ["/opt/other", "/opt/js/wrapper"]},
+        {"layers": ["arn:aws:lambda:{region}:111122223333:layer:twistlock-python:*", "arn:aws:lambda:{region}:111122223333:layer:prisma"]},
+        {"layers": ["arn:aws:lambda:{region}:{account_id}:layer:twistlock-python:3", "arn:aws:lambda:{region}:111122223333:layer:twistlock-nodejs"],
+         "wrappers": ["/opt/other"]},
+    )),
 )  # fmt: skip
 optouts = st.one_of(st.just(OptOuts()), st.lists(
     st.builds(
@@ -226,7 +235,7 @@ def frame_of(given_rows: list[oracle.Row], rules: Rules) -> pd.DataFrame:
         frame.add(
             row.account_id,
             row.region,
-            facts([row.answer], "aws", row.account_id, row.region, rules.defender.variable_names),
+            facts([row.answer], "aws", row.account_id, row.region, rules.defender.watched_variables),
         )
     pcts = {
         f"{name}_utilization_pct": np.array([np.nan if v is None else v for v in values], dtype="float32")

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from scanner.risk.engine import assess_risk
-from scanner.risk.layers import candidates
 from scanner.risk.protection import family_of
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.scanner.risk.assessed import (
@@ -14,6 +13,7 @@ from tests.unit.scanner.risk.assessed import (
     REGION,
     TODAY,
     WRAPPER,
+    assess,
     frame,
     function,
     layer,
@@ -29,7 +29,7 @@ OURS = {EXEC_WRAPPER: WRAPPER}
 @pytest.mark.parametrize(
     ("version", "variables", "expected"),
     [
-        (4, OURS, "protected"), (5, OURS, "protected"), (40, OURS, "protected"), (3, OURS, "outdated"),
+        (4, OURS, "protected"), (5, OURS, "ahead"), (40, OURS, "ahead"), (3, OURS, "outdated"),
         (None, OURS, "partial"), (4, None, "partial"), (3, None, "partial"), (5, {"A": "b"}, "partial"),
         (None, None, "unprotected"), (None, {EXEC_WRAPPER: "/opt/other"}, "unprotected"),
     ],
@@ -39,6 +39,82 @@ def test_protection_is_layer_and_wrapper(
 ) -> None:
     layers = [layer(version=version)] if version else []
     assert protection(function(layers=layers, variables=variables)) == expected
+
+
+@pytest.mark.parametrize(("version", "expected"), [(3, "outdated"), (4, "protected"), (5, "protected")])
+def test_with_at_least_a_newer_version_is_protected(version: int, expected: str) -> None:
+    by = rules(defender={"version_policy": "at_least"})
+    assert protection(function(layers=[layer(version=version)], variables=OURS), by) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [(3, "outdated"), (4, "partial"), (5, "ahead"), (None, "partial")]
+)
+def test_a_variable_with_another_value_is_a_difference(version: int | None, expected: str) -> None:
+    by = rules(defender={"environment": {"TW_POLICY": "policy of {function_name}"}})
+    layers = [layer(version=version)] if version else []
+    rotated = function(layers=layers, variables={**OURS, "TW_POLICY": "policy of another"})
+    assert protection(rotated, by) == expected
+    equal = function(layers=[layer()], variables={**OURS, "TW_POLICY": "policy of app"})
+    assert (protection(equal, by), verdict(equal, by)) == ("protected", "protected")
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_without_a_configured_variable_nothing_is_protected(version: int) -> None:
+    by = rules(defender={"environment": {"TW_POLICY": "p"}})
+    found = assess(function(layers=[layer(version=version)], variables=OURS), by=by).iloc[0]
+    assert (found["protection"], found["verdict"], found["installed"]) == ("partial", "eligible", True)
+
+
+def test_a_layer_for_another_architecture_protects_nothing() -> None:
+    arm = function(layers=[layer()], variables=OURS, Architectures=["arm64"])
+    assert (protection(arm), verdict(arm), reasons(arm)) == ("partial", "skipped", ["architecture"])
+    assert protection(arm, rules({"architectures": ["x86_64", "arm64"]})) == "protected"
+
+
+BEFORE = {"layers": ["arn:aws:lambda:{region}:444455556666:layer:old:*"], "wrappers": ["/opt/old/wrapper"]}
+OLD = layer("old", 9, "444455556666")
+
+
+@pytest.mark.parametrize(
+    ("layers", "wrapper", "expected"),
+    [
+        ([OLD], "/opt/old/wrapper", "outdated"), ([OLD], WRAPPER, "outdated"), ([OLD], None, "partial"),
+        ([OLD, layer()], WRAPPER, "outdated"), ([layer(), OLD], WRAPPER, "outdated"), ([layer()], "/opt/old/wrapper", "partial"),
+        ([layer(version=5), OLD], WRAPPER, "outdated"), ([], "/opt/old/wrapper", "partial"), ([layer()], WRAPPER, "protected"),
+    ],
+)  # fmt: skip
+def test_what_was_used_before_is_ours_and_outdated(
+    layers: list[str], wrapper: str | None, expected: str
+) -> None:
+    by = rules(defender={"previous": BEFORE})
+    variables = {EXEC_WRAPPER: wrapper} if wrapper else None
+    assert protection(function(layers=layers, variables=variables), by) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "version", "ours"),
+    [("", 9, True), (":*", 9, True), (":9", 9, True), (":8", 9, False), ("-x", 9, False)],
+)
+def test_a_layer_used_before_may_be_named_in_one_version_or_in_any(
+    pattern: str, version: int, ours: bool
+) -> None:
+    old = f"arn:aws:lambda:{{region}}:444455556666:layer:old{pattern}"
+    by = rules(defender={"previous": {"layers": [old]}})
+    carried = function(layers=[layer("old", version, "444455556666")], variables=OURS)
+    assert protection(carried, by) == ("outdated" if ours else "partial")
+
+
+def test_the_configured_layer_is_never_one_used_before() -> None:
+    """The publisher moved from an account of its own to each function's: in that one account both are the same layer."""
+    own = "arn:aws:lambda:{region}:{account_id}:layer:tw"
+    by = rules(
+        defender={
+            "layers": {"python": f"{own}:4"},
+            "previous": {"layers": [own.replace("{account_id}", ACCOUNT)]},
+        }
+    )
+    assert protection(function(layers=[layer("tw", 4, ACCOUNT)], variables=OURS), by) == "protected"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -221,7 +297,3 @@ def test_a_runtime_that_nobody_could_read_is_of_no_family() -> None:
     functions = frame(function(), function("other"))
     functions.loc[0, "runtime"] = None
     assert assess_risk(functions, rules(), TODAY)["family"].tolist() == ["", "python"]
-
-
-def test_without_a_layer_of_ours_the_search_ends() -> None:
-    assert set(candidates(["arn:a arn:b", ""], []).distinct) <= {"arn:a", "arn:b", ""}
