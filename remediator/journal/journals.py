@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from remediator.change.records import Intent, OutcomeRecord
 from remediator.journal.journal import FOLDER, Entry, Journal
 from remediator.journal.store import started_at
-from scanner.core.arns import FunctionArn, LayerVersion
+from remediator.journal.validation import refusal
 from scanner.core.errors import BadInput
 from scanner.settings import DefenderSettings
 from storage.protocol import Store
@@ -107,7 +107,7 @@ class Journals:
             elif isinstance(record, OutcomeRecord):
                 if entry := run.entries.get(record.id):
                     run.entries[record.id] = replace(entry, outcome=record, ended=at)
-            elif why := self._not_ours(record, run.run_id):
+            elif why := refusal(record, run.run_id, self._defender):
                 self._refuse(f"{self.store.url(path)}: entry {record.id} {why}")
             else:
                 run.entries[record.id] = Entry(record, None, None, at, None)
@@ -115,38 +115,6 @@ class Journals:
     def _refuse(self, problem: str) -> None:
         log.error("refused: %s; what that run changed is not known in full", problem)
         self.refused.append(problem)
-
-    def _not_ours(self, intent: Intent, run_id: str) -> str:
-        """Return why an entry can't have been written by this run under this configuration, "" where it can."""
-        arn = FunctionArn.parse(intent.function_arn)
-        if intent.run_id != run_id:
-            return f"is of another run ({intent.run_id})"
-        if arn is None or (arn.account_id, arn.region, arn.name) != (
-            intent.account_id,
-            intent.region,
-            intent.function_name,
-        ):
-            return f"names '{intent.function_arn}', which is not its account, region and function"
-        for layer in (intent.delta.layer, intent.delta.layer_before):
-            if layer is not None and not self._ours(layer, intent):
-                return (
-                    f"names the layer '{layer}', which is neither in defender.layers nor in defender.previous"
-                )
-        wrapper = intent.delta.wrapper
-        if wrapper is not None and wrapper not in self._wrappers():
-            return f"names the wrapper '{wrapper}', which is neither in defender.wrapper nor in defender.previous"
-        return ""
-
-    def _ours(self, arn: str, intent: Intent) -> bool:
-        found = LayerVersion.parse(arn)
-        return found is not None and any(
-            found.same_layer(self._defender.layer_for(family, intent.region, intent.account_id))
-            for family in self._defender.layers
-            if self._defender.template_for(family, intent.region)
-        )
-
-    def _wrappers(self) -> set[str]:
-        return {self._defender.wrapper_for(family) for family in self._defender.layers}
 
 
 def _parsed(line: bytes) -> tuple[_Record, datetime]:

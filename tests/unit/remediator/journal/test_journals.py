@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from remediator.journal.history import select
+from scanner.settings import PreviousSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
-from tests.unit.remediator.harness import RUN, Harness, journal_of, wait_briefly
+from tests.unit.remediator.harness import RUN, WRAPPER, Harness, journal_of, wait_briefly
 
 LATER = "20261124T054232Z-later"
 DATADOG = "arn:aws:lambda:us-east-1:464622532012:layer:Datadog-Extension:60"
@@ -118,3 +119,16 @@ def test_two_processes_of_one_run_give_different_ids_and_lose_no_line(harness: H
     assert again.prefix != "0"
     assert not any(identity.startswith(f"{again.prefix}.") for identity in ids)
     assert {entry.intent.id for entry in again.entries} == ids
+
+
+def test_what_earlier_configurations_attached_is_ours_once_it_is_named(harness: Harness) -> None:
+    """Renaming the layer must not make older changes impossible to roll back."""
+    renamed = {family: layer(1, "defender") for family in harness.defender.layers}
+    harness.defender = harness.defender.model_copy(update={"layers": renamed, "wrapper": "/opt/defender"})
+    journals = harness.journals
+    assert journals.history() == []
+    assert len(journals.refused) == 2
+    previous = PreviousSettings(layers=(layer(4).rpartition(":")[0] + ":*",), wrappers=(WRAPPER,))
+    harness.defender = harness.defender.model_copy(update={"previous": previous})
+    assert harness.rollback([RUN]).changes["outcome"].tolist() == ["rolled_back"] * 2
+    assert all(harness.aws.layers(arn) == [] for arn in harness.aws.functions)
