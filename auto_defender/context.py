@@ -112,10 +112,12 @@ def open_context(
     stop: threading.Event,
     output: str | None = None,
     seconds: float | None = None,
+    writable: bool = True,
 ) -> Context:
     """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
-    output: overrides the configuration's. seconds: the run's time limit (AWS Lambda's remaining time).
+    output: overrides the configuration's. seconds: the run's time limit (AWS Lambda's remaining time). writable: the
+    output is checked, by a write, and the quarantine read; otherwise nothing is written, and the job reads what it can.
     """
     sweep = configuration.sweep
     limits = [limit for limit in (seconds, sweep.run_timeout_sec) if limit is not None]
@@ -130,7 +132,7 @@ def open_context(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
     )
     count_own_calls(session, aws.calls)
-    store = open_output(configuration, session, output)
+    store = open_output(configuration, session, output, writable=writable)
     return Context(
         run_id=run_id,
         mode=mode,
@@ -140,7 +142,7 @@ def open_context(
         aws=aws,
         store=store,
         optouts=optouts,
-        quarantine=quarantined(store),
+        quarantine=quarantined(store) if writable else (),
         display=display,
         stop=stop,
         deadline=time.monotonic() + min(limits) if limits else None,

@@ -9,7 +9,14 @@ import pandas as pd
 
 from auto_defender import __version__
 from auto_defender.context import Context
-from auto_defender.job_result import JobResult, exit_code, rollout_lines, run_text
+from auto_defender.job_result import (
+    JobResult,
+    exit_code,
+    rollback_exit_code,
+    rollback_text,
+    rollout_lines,
+    run_text,
+)
 from auto_defender.jobs.health import watch
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
@@ -177,7 +184,12 @@ def finish(
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
     findings = update_security_hub(context, observed)
-    code = exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
+    rolling_back = context.mode == "rollback"
+    code = (
+        rollback_exit_code(changes, stopped)
+        if rolling_back
+        else exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
+    )
     result = RunResult(
         run_id=context.run_id,
         mode=context.mode,
@@ -201,7 +213,12 @@ def finish(
         security_hub=findings,
     )
     summary = write_run(context.store, result)
-    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), rollout_lines(result.rollout))
+    address = context.store.url(f"{result.folder}/report.html")
+    text = (
+        rollback_text(summary, changes, address)
+        if rolling_back
+        else run_text(summary, address, rollout_lines(result.rollout))
+    )
     job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
     if context.mode == "scan":
         return job_result

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
-from remediator.change.records import Undo
+from remediator.change.records import Intent, Undo
 from remediator.journal.journal import Entry, Journal, runs_since, runs_with_journal
 from remediator.journal.store import run_folder
 from scanner.core.arns import FunctionArn
@@ -16,7 +17,8 @@ from storage.protocol import Store
 def select(store: Store, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
     """Return what `rollback --run … --function …` is to remove, one Undo a function, by ARN.
 
-    Raises BadInput for what is no run id or no function's ARN, and for a run without a journal.
+    Raises BadInput for what is no run id or no function's ARN, for a run without a journal, and for a function that no
+    run has changed.
     """
     for arn in function_arns:
         if FunctionArn.parse(arn) is None:
@@ -29,6 +31,11 @@ def select(store: Store, runs: Collection[str], function_arns: Collection[str]) 
     journalled = runs_with_journal(store)
     oldest = "" if function_arns else min(runs, default="")
     history = _by_function(store, [run_id for run_id in journalled if run_id >= oldest])
+    for arn in function_arns:
+        if arn not in history:
+            raise BadInput(
+                f"no run has changed {arn}: check its account, region and name; explain shows its history"
+            )
     asked = set(function_arns) | {
         arn for arn, entries in history.items() if any(entry.intent.run_id in runs for entry in entries)
     }
@@ -56,28 +63,46 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"a journal names '{arn}', which is no function ARN")
-    in_effect = [entry for entry in entries if entry.in_effect]
-    chosen = [entry for entry in in_effect if whole or entry.intent.run_id in runs]
+    chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
+    in_effect = [entry for entry in chosen if entry.in_effect]
+    # What was rolled back and is on the function again was deployed by its owner: only who names the function removes it.
+    removed = in_effect or (chosen if whole else [])
     return Undo(
         function.account_id,
         function.region,
         function.name,
         arn,
-        tuple(entry.intent for entry in chosen),
-        _refusal(entries, in_effect, chosen),
+        _intents(removed),
+        _refusal(entries, in_effect or chosen),
+        undone=() if removed else _intents(chosen),
+        undone_by=next((entry.undone_by for entry in chosen if entry.undone_by and not in_effect), ""),
     )
 
 
-def _refusal(entries: Sequence[Entry], in_effect: Sequence[Entry], chosen: Sequence[Entry]) -> str:
+def _intents(entries: Sequence[Entry]) -> tuple[Intent, ...]:
+    return tuple(entry.intent for entry in entries)
+
+
+def _refusal(entries: Sequence[Entry], chosen: Sequence[Entry]) -> str:
     """Return why nothing may be removed: only the newest changes may, as nothing that came later is touched."""
-    if not entries:
-        return "no run has changed it"
     if not chosen:
-        return f"already rolled back by run {next(e.undone_by for e in entries if e.undone_by)}"
-    if chosen[0] is not in_effect[0]:
-        later = in_effect[0].intent.run_id
-        return f"run {later} has changed it since; roll that back too, or use --function"
-    return ""
+        return "no run has changed it"
+    newer = takewhile(lambda entry: entry is not chosen[0], entries)
+    later = next((entry.intent.run_id for entry in newer if entry.in_effect), "")
+    return f"run {later} has changed it since; roll that back too, or use --function" if later else ""
+
+
+def entries_of(store: Store, function_arn: str) -> list[Entry]:
+    """Return every entry of the journals about a function, rollbacks and what was not made included, oldest first.
+
+    Raises BadInput for a journal that can't be read.
+    """
+    return [
+        entry
+        for run_id in runs_with_journal(store)
+        for entry in Journal(store, run_id).entries()
+        if entry.intent.function_arn == function_arn
+    ]
 
 
 @dataclass(frozen=True)

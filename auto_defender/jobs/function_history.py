@@ -1,0 +1,51 @@
+"""What runs did to one function, by their journals."""
+
+from typing import Any
+
+from remediator.journal.history import entries_of
+from remediator.journal.journal import Entry
+from reports.data.summary import utc
+from storage.protocol import Store
+
+
+def function_history(store: Store, function_arn: str) -> list[dict[str, Any]]:
+    """Return an entry a change, oldest first: run_id, at, action, outcome, detail, layer, variables, undone_by, undoes.
+
+    layer and variables (names): what was added, or what a rollback removed. Raises what entries_of raises.
+    """
+    return [_row(entry) for entry in entries_of(store, function_arn)]
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    intent, ended = entry.intent, entry.outcome
+    return {
+        "run_id": intent.run_id,
+        "at": utc(entry.begun),
+        "action": intent.action,
+        "outcome": ended.outcome if ended else "open",
+        "detail": ended.detail if ended else "the next run finds out how it ended",
+        "layer": intent.delta.layer,
+        "variables": list(intent.delta.variables_added),
+        "undone_by": entry.undone_by,
+        "undoes": sorted({run_id for run_id, _ in intent.undoes}),
+    }
+
+
+def history_lines(history: list[dict[str, Any]]) -> list[str]:
+    """Return a function's history as text."""
+    if not history:
+        return ["history: no run has changed it"]
+    return ["history:", *map(_line, history)]
+
+
+def _line(row: dict[str, Any]) -> str:
+    named = ([f"layer {row['layer']}"] if row["layer"] else []) + row["variables"]
+    what = f"{'of' if row['undoes'] else 'adds'} {', '.join(named)}"
+    runs = ", ".join(row["undoes"])
+    parts = [
+        f"{row['action']} {row['outcome']}",
+        f"{what}, added by run {runs}" if runs else what,
+        f"rolled back by run {row['undone_by']}" if row["undone_by"] else "",
+        row["detail"] if row["outcome"] not in {"changed", "rolled_back"} else "",
+    ]
+    return f"         {row['at']}  run {row['run_id']}: {'; '.join(filter(None, parts))}"
