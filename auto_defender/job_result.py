@@ -10,6 +10,7 @@ import pandas as pd
 from remediator.change.records import UNKNOWN
 from reports.data.coverage import tags_unread
 from reports.data.rollout_status import VERDICTS, RolloutStatus
+from reports.render.text import visible
 from scanner.core.errors import GuardStop
 from scanner.inventory.ledger import UNREAD
 
@@ -57,17 +58,20 @@ def rollback_exit_code(changes: pd.DataFrame, stopped: GuardStop | None) -> int:
     return 0 if done.all() else 4
 
 
-def rollback_rows(changes: pd.DataFrame) -> list[dict[str, str]]:
-    """Return a row a function of a rollback, for --json."""
-    return [
+def rollback_rows(changes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row a function of a rollback, for --json; as_before is a boolean."""
+    rows = [
         dict(zip(ROLLBACK_ROW, row, strict=True)) for row in changes[list(ROLLBACK_ROW)].to_numpy().tolist()
     ]
+    return [{**row, "as_before": row["as_before"] == "true"} for row in rows]
 
 
 def rollback_text(summary: dict[str, Any], changes: pd.DataFrame, address: str) -> str:
     """Return a rollback's rows as text, then its counts; the last line is the report's address."""
-    lines = [f"rollback {summary['run_id']}", *map(_rollback_lines, rollback_rows(changes))]
+    rows = rollback_rows(changes)
+    lines = [f"rollback {summary['run_id']}", *map(_rollback_lines, rows)]
     lines.append(f"changes        {_counted(summary['changes_by_outcome']) or 'none: nothing to roll back'}")
+    lines.append(f"as before      {sum(row['as_before'] for row in rows):,} of {len(rows):,} functions")
     if summary["stopped_by"]:
         lines.append(f"stopped        {summary['stopped_by']}")
     if summary["cut_short"]:
@@ -75,17 +79,17 @@ def rollback_text(summary: dict[str, Any], changes: pd.DataFrame, address: str) 
     return "\n".join([*lines, f"report         {address}"])
 
 
-def _rollback_lines(row: dict[str, str]) -> str:
+def _rollback_lines(row: dict[str, Any]) -> str:
     layer, wrapper = (
         f"{row[f'{of}_before'] or 'none'} -> {row[f'{of}_after'] or 'none'}" for of in ("layer", "wrapper")
     )
     known = not row["aliases"].startswith(UNKNOWN)
-    serve = f"{row['aliases']} still serve our layer" if known else row["aliases"]
+    serve = f"{row['aliases']} (versions that still carry our layer)" if known else row["aliases"]
     lines = [
         f"{row['outcome']:<14} {row['function_arn']}",
         f"  layer        {layer}",
-        f"  wrapper      {wrapper}",
-        f"  as before    {'yes' if row['as_before'] == 'true' else 'no'}",
+        f"  wrapper      {visible(wrapper)}",
+        f"  as before    {'yes' if row['as_before'] else 'no'}",
         f"  detail       {row['detail']}",
         f"  aliases      {serve if row['aliases'] else 'none serves a version with our layer'}",
     ]

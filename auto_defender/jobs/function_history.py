@@ -40,11 +40,10 @@ def history_lines(history: list[dict[str, Any]]) -> list[str]:
 
 def _line(row: dict[str, Any]) -> str:
     named = ([f"layer {row['layer']}"] if row["layer"] else []) + row["variables"]
-    what = f"{'of' if row['undoes'] else 'adds'} {', '.join(named)}"
     runs = ", ".join(row["undoes"])
     parts = [
-        f"{row['action']} {row['outcome']}",
-        f"{what}, added by run {runs}" if runs else what,
+        f"{row['action']}, {row['outcome']}",
+        f"removes what run {runs} added" if runs else f"adds {', '.join(named)}",
         f"rolled back by run {row['undone_by']}" if row["undone_by"] else "",
         row["detail"] if row["outcome"] not in {"changed", "rolled_back"} else "",
     ]

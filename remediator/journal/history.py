@@ -37,7 +37,9 @@ def select(store: Store, runs: Collection[str], function_arns: Collection[str]) 
                 f"no run has changed {arn}: check its account, region and name; explain shows its history"
             )
     asked = set(function_arns) | {
-        arn for arn, entries in history.items() if any(entry.intent.run_id in runs for entry in entries)
+        arn
+        for arn, entries in history.items()
+        if any(_was_made(entry) and entry.intent.run_id in runs for entry in entries)
     }
     return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
 
@@ -50,11 +52,11 @@ def undo_each(store: Store, runs: Mapping[str, str]) -> list[Undo]:
 
 
 def _by_function(store: Store, runs: Sequence[str]) -> Mapping[str, Sequence[Entry]]:
-    """Return every function's changes, the newest first, without rollbacks and what was never made."""
+    """Return every function's changes, the newest first, without rollbacks."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
     for run_id in reversed(runs):
         for entry in reversed(Journal(store, run_id).entries()):
-            if entry.in_effect or entry.undone_by:
+            if entry.intent.action != "rollback":
                 history[entry.intent.function_arn].append(entry)
     return history
 
@@ -63,9 +65,10 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"a journal names '{arn}', which is no function ARN")
-    chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
+    chosen = [entry for entry in entries if whole or (_was_made(entry) and entry.intent.run_id in runs)]
     in_effect = [entry for entry in chosen if entry.in_effect]
-    # What was rolled back and is on the function again was deployed by its owner: only who names the function removes it.
+    # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
+    # removes that, for its owner may have deployed it.
     removed = in_effect or (chosen if whole else [])
     return Undo(
         function.account_id,
@@ -77,6 +80,10 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
         undone=() if removed else _intents(chosen),
         undone_by=next((entry.undone_by for entry in chosen if entry.undone_by and not in_effect), ""),
     )
+
+
+def _was_made(entry: Entry) -> bool:
+    return entry.in_effect or entry.undone_by is not None
 
 
 def _intents(entries: Sequence[Entry]) -> tuple[Intent, ...]:
