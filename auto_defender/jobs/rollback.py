@@ -60,7 +60,12 @@ def roll_back(
             aliases = served_versions(context, undos)
         changes = done.changes.assign(aliases=done.changes["function_arn"].map(aliases).astype("str"))
         result = finish(
-            context, nothing_observed(context), changes, stopped=done.stopped_by, cut_short=done.cut_short
+            context,
+            nothing_observed(context),
+            changes,
+            stopped=done.stopped_by,
+            cut_short=done.cut_short,
+            notify=apply,
         )
     stop_left = store.url(STOP) if stop else None
     summary = {**result.summary, "rollback": rollback_rows(changes), "stop_left": stop_left}

@@ -179,6 +179,7 @@ def finish(
     rollout: RolloutStatus | None = None,
     *,
     cut_short: bool = False,
+    notify: bool = True,
 ) -> JobResult:
     """Write the run's files, publish its notification and return its result."""
     if stopped is not None:
@@ -220,7 +221,7 @@ def finish(
         else run_text(summary, address, rollout_lines(result.rollout))
     )
     job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, code)
-    if context.mode == "scan":
+    if context.mode == "scan" or not notify:
         return job_result
     return notify_run(context.configuration.notifications, context.session, job_result)
 
