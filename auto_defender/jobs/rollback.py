@@ -56,17 +56,17 @@ def roll_back(
                 deadline=context.deadline,
                 progress=context.display.changed,
             )
-        with context.stage("aliases"):
-            aliases = served_versions(context, undos)
-        changes = done.changes.assign(aliases=done.changes["function_arn"].map(aliases).astype("str"))
-        result = finish(
-            context,
-            nothing_observed(context),
-            changes,
-            stopped=done.stopped_by,
-            cut_short=done.cut_short,
-            notify=apply,
-        )
+    with context.stage("aliases"):
+        aliases = served_versions(context, undos)
+    changes = done.changes.assign(aliases=done.changes["function_arn"].map(aliases).astype("str"))
+    result = finish(
+        context,
+        nothing_observed(context),
+        changes,
+        stopped=done.stopped_by,
+        cut_short=done.cut_short,
+        notify=apply,
+    )
     stop_left = store.url(STOP) if stop else None
     summary = {**result.summary, "rollback": rollback_rows(changes), "stop_left": stop_left}
     notes = [] if apply else ["dry run: nothing was changed; --apply rolls back"]

@@ -39,7 +39,7 @@ def select(store: Store, runs: Collection[str], function_arns: Collection[str]) 
     asked = set(function_arns) | {
         arn
         for arn, entries in history.items()
-        if any(_was_made(entry) and entry.intent.run_id in runs for entry in entries)
+        if any((entry.in_effect or entry.undone_by) and entry.intent.run_id in runs for entry in entries)
     }
     return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
 
@@ -65,7 +65,7 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"a journal names '{arn}', which is no function ARN")
-    chosen = [entry for entry in entries if whole or (_was_made(entry) and entry.intent.run_id in runs)]
+    chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
     in_effect = [entry for entry in chosen if entry.in_effect]
     # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
     # removes that, for its owner may have deployed it.
@@ -80,10 +80,6 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
         undone=() if removed else _intents(chosen),
         undone_by=next((entry.undone_by for entry in chosen if entry.undone_by and not in_effect), ""),
     )
-
-
-def _was_made(entry: Entry) -> bool:
-    return entry.in_effect or entry.undone_by is not None
 
 
 def _intents(entries: Sequence[Entry]) -> tuple[Intent, ...]:

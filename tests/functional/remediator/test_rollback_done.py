@@ -96,6 +96,18 @@ def test_an_update_under_way_is_waited_for_once(harness: Harness, aws: FakeLambd
     assert (one(harness.rollback([RUN]))["outcome"], aws.layers(arn)) == ("rolled_back", [])
 
 
+def test_an_update_under_way_that_lasts_is_deferred_and_not_quarantined(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
+    aws.functions[arn]["LastUpdateStatus"] = "InProgress"
+    aws._polls[arn] = 1000
+    back = harness.rollback([RUN])
+    row = one(back)
+    assert (row["outcome"], row["attempts"], code(back)) == ("deferred", 0, 4)
+    assert (row["layer_before"], row["layer_after"], in_quarantine(harness)) == (layer(4), layer(4), [])
+
+
 def test_a_conflict_that_lasts_is_deferred_and_not_done(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
     before_update(aws, aws.owner_edits, times=2)
