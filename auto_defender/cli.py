@@ -163,18 +163,30 @@ def rollback(
     run_ids: Annotated[list[str] | None, typer.Option("--run", help="Every change of this run.")] = None,
     functions: Annotated[list[str] | None, typer.Option("--function", help="This function's ARN.")] = None,
     apply: ApplyOption = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until a run under way has ended.")] = False,
+    stop: Annotated[
+        bool,
+        typer.Option(
+            "--stop", help="Stop the run under way by state/stop, which stays, and wait for its end."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Remove exactly what a run added, and keep every later change."""
+    """Remove exactly what a run added, and keep every later change.
+
+    Ends with 0 only where every function is as it was, with 4 where one is not.
+    """
     from auto_defender.jobs.rollback import roll_back
 
     if not run_ids and not functions:
         _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
+    if stop and not apply:
+        _fail(BadInput("--stop needs --apply: a dry run puts no state/stop"))
     _run(
         _Call(config, as_json, verbose, settles=True),
         lambda settings: "rollback",
-        lambda context: roll_back(context, run_ids or [], functions or [], apply),
+        lambda context: roll_back(context, run_ids or [], functions or [], apply, wait=wait, stop=stop),
     )
 
 
@@ -185,13 +197,14 @@ def explain(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show every check of one function: its value, its threshold, its result."""
+    """Show every check of one function: its value, its threshold, its result; and what runs did to it. Read only."""
     from auto_defender.jobs.explain import explain_function
 
     _run(
         _Call(config, as_json, verbose),
         lambda settings: "scan",
         lambda context: explain_function(context, function_arn),
+        writable=False,
     )
 
 
@@ -257,8 +270,14 @@ def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOpt
     _finish(result, as_json)
 
 
-def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Context], JobResult]) -> None:
-    """Open the context, do the job, print its result."""
+def _run(
+    call: _Call,
+    mode: Callable[[Configuration], Mode],
+    job: Callable[[Context], JobResult],
+    *,
+    writable: bool = True,
+) -> None:
+    """Open the context, do the job, print its result. writable: the job writes to the output."""
     with _opened(call.verbose) as (run_id, display, signals):
         settings, session = _configured(call.config)
         try:
@@ -270,6 +289,7 @@ def _run(call: _Call, mode: Callable[[Configuration], Mode], job: Callable[[Cont
                 display=display,
                 stop=signals.stop,
                 output=call.output,
+                writable=writable,
             )
             if call.settles:
                 signals.settle()

@@ -115,11 +115,14 @@ def open_context(
     stop: threading.Event,
     output: str | None = None,
     deadline: float | None = None,
+    writable: bool = True,
 ) -> Context:
     """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
     output: overrides the configuration's. deadline: the time.monotonic() moment at which the run's time ends (AWS
     Lambda's remaining time); sweep.run_timeout_sec counts from this call on, so that what opening takes is part of it.
+    writable: the output is checked, by a write, and the quarantine read; otherwise nothing is written, and the job
+    reads what it can.
     """
     sweep = configuration.sweep
     timeout = None if sweep.run_timeout_sec is None else time.monotonic() + sweep.run_timeout_sec
@@ -130,8 +133,9 @@ def open_context(
         session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
     )
     count_own_calls(session, aws.calls)
-    store = open_output(configuration, session, output)
-    check_format(store)
+    store = open_output(configuration, session, output, writable=writable)
+    if writable:
+        check_format(store)
     return Context(
         run_id=run_id,
         mode=mode,
@@ -142,7 +146,7 @@ def open_context(
         store=store,
         journals=Journals(store, configuration.defender),
         optouts=optouts,
-        quarantine=quarantined(store),
+        quarantine=quarantined(store) if writable else (),
         display=display,
         stop=stop,
         deadline=min((limit for limit in (deadline, timeout) if limit is not None), default=None),

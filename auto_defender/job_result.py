@@ -7,10 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from remediator.change.records import UNKNOWN
 from reports.data.coverage import tags_unread
 from reports.data.rollout_status import VERDICTS, RolloutStatus
+from reports.render.text import visible
 from scanner.core.errors import GuardStop
 from scanner.inventory.ledger import UNREAD
+
+# The columns of a rollback's rows, in text and in --json.
+ROLLBACK_ROW = (
+    "function_arn", "outcome", "as_before", "layer_before", "layer_after", "wrapper_before", "wrapper_after", "aliases",
+    "detail",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,52 @@ def exit_code(
         return 4
     unread = units["outcome"].isin(UNREAD).any() or tags_unread(functions).any()
     return 3 if cut_short or unread else 0
+
+
+def rollback_exit_code(changes: pd.DataFrame, stopped: GuardStop | None) -> int:
+    """Return 5 where a guard stopped a rollback, 4 unless every function is, or in a dry run would be, as it was."""
+    if stopped is not None:
+        return stopped.exit_code
+    done = (changes["as_before"] == "true") | (changes["outcome"] == "planned")
+    return 0 if done.all() else 4
+
+
+def rollback_rows(changes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row a function of a rollback, for --json; as_before is a boolean."""
+    rows = [
+        dict(zip(ROLLBACK_ROW, row, strict=True)) for row in changes[list(ROLLBACK_ROW)].to_numpy().tolist()
+    ]
+    return [{**row, "as_before": row["as_before"] == "true"} for row in rows]
+
+
+def rollback_text(summary: dict[str, Any], changes: pd.DataFrame, address: str) -> str:
+    """Return a rollback's rows as text, then its counts; the last line is the report's address."""
+    rows = rollback_rows(changes)
+    lines = [f"rollback {summary['run_id']}", *map(_rollback_lines, rows)]
+    lines.append(f"changes        {_counted(summary['changes_by_outcome']) or 'none: nothing to roll back'}")
+    lines.append(f"as before      {sum(row['as_before'] for row in rows):,} of {len(rows):,} functions")
+    if summary["stopped_by"]:
+        lines.append(f"stopped        {summary['stopped_by']}")
+    if summary["cut_short"]:
+        lines.append("cut short      stopped, or out of time: run the same command again")
+    return "\n".join([*lines, f"report         {address}"])
+
+
+def _rollback_lines(row: dict[str, Any]) -> str:
+    layer, wrapper = (
+        f"{row[f'{of}_before'] or 'none'} -> {row[f'{of}_after'] or 'none'}" for of in ("layer", "wrapper")
+    )
+    known = not row["aliases"].startswith(UNKNOWN)
+    serve = f"{row['aliases']} (versions that still carry our layer)" if known else row["aliases"]
+    lines = [
+        f"{row['outcome']:<14} {row['function_arn']}",
+        f"  layer        {layer}",
+        f"  wrapper      {visible(wrapper)}",
+        f"  as before    {'yes' if row['as_before'] else 'no'}",
+        f"  detail       {row['detail']}",
+        f"  aliases      {serve if row['aliases'] else 'none serves a version with our layer'}",
+    ]
+    return "\n".join(lines)
 
 
 def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ()) -> str:

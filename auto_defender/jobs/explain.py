@@ -1,11 +1,11 @@
-"""`explain`: one function, read now, and every check of it."""
+"""`explain`: one function, read now, every check of it, and what runs did to it. Nothing is written."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from botocore.exceptions import ClientError
@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
+from auto_defender.jobs.function_history import function_history, history_lines
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
@@ -33,6 +34,9 @@ from scanner.organization.accounts import list_accounts, out_of_scope
 from scanner.risk.engine import assess_risk
 from scanner.risk.explain import Finding, explain
 from scanner.risk.protection import versions_protection
+from storage.protocol import StoreFailed
+
+T = TypeVar("T")
 
 _LEFT_BEHIND = (
     "its owner publishes a new version once $LATEST has the Defender, and points the alias to it; "
@@ -40,23 +44,102 @@ _LEFT_BEHIND = (
 )
 
 
+@dataclass(frozen=True)
+class _Prospect:
+    """What the next run does with the function, by the configuration and the state that earlier runs left.
+
+    change: the planned one; held_back: the guard that holds it back, blocked says why. drifted: it lost the Defender.
+    """
+
+    change: dict[str, Any] | None
+    held_back: str | None
+    blocked: str
+    drifted: DriftedFunction | None
+
+    @property
+    def lines(self) -> list[str]:
+        """Return it as text."""
+        change = self.change
+        would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
+        blocked = [self.blocked] if self.blocked else []
+        return [*would, *blocked, *([_drift(self.drifted)] if self.drifted else [])]
+
+
 def explain_function(context: Context, text: str) -> JobResult:
-    """Read one function and explain its verdict; raise BadInput where it can't be read."""
+    """Read one function and explain its verdict; raise BadInput where it can't be read.
+
+    What earlier runs left in the output is shown where it can be read; otherwise a line says why not, and the exit
+    code is 3.
+    """
     arn = _parsed(context, text)
-    settings, today = context.configuration, datetime.now(UTC).date()
     configuration = _read(context, arn)
+    context, quarantine_unread = _with_quarantine(context)
+    assessed = _assessed(context, arn, configuration)
+    findings = explain(assessed, context.rules, datetime.now(UTC).date())
+    served = _aliases(context, assessed, configuration)
+    accounts = list_accounts(context.aws, context.configuration.organization)
+    unit = (arn.account_id, arn.region)
+    outside = out_of_scope([unit], accounts, context.configuration.organization).get(unit, "")
+    prospect, state_unread = _or_why(lambda: _prospect(context, arn, assessed, accounts, outside))
+    if quarantine_unread:
+        prospect, state_unread = None, quarantine_unread
+    history, history_unread = _or_why(lambda: function_history(context.journals, text))
+    refused = context.journals.refused
+    unread = state_unread or history_unread or next(iter(refused), None)
+    row = assessed.iloc[0]
+    summary = {
+        "function_arn": text,
+        "protection": row["protection"],
+        "verdict": row["verdict"],
+        "reasons": [code for code in row["reasons"].split(";") if code],
+        "checks": [asdict(finding) for finding in findings],
+        "effective_coverage": served,
+        "change": prospect.change if prospect else None,
+        "held_back": prospect.held_back if prospect else None,
+        "out_of_scope": outside or None,
+        "drift": asdict(prospect.drifted) if prospect and prospect.drifted else None,
+        "history": history,
+        "state_unread": unread,
+    }
+    lines = [f"{text}\n{row['protection']}, verdict: {row['verdict']}\n", *map(_line, findings)]
+    lines += _alias_lines(served, row["protection"]) if served else []
+    lines += prospect.lines if prospect else [f"what a run would do: unknown, {state_unread}"]
+    lines += (
+        history_lines(history, refused) if history is not None else [f"history: unknown, {history_unread}"]
+    )
+    return JobResult(summary, "\n".join(lines), 3 if unread else 0)
+
+
+def _or_why(read: Callable[[], T]) -> tuple[T | None, str]:
+    """Return what is read of the state, or None and why it can't be read."""
+    try:
+        return read(), ""
+    except (StoreFailed, BadInput) as error:
+        return None, str(error)
+
+
+def _with_quarantine(context: Context) -> tuple[Context, str]:
+    read, unread = _or_why(context.with_current_quarantine)
+    return read or context, unread
+
+
+def _assessed(context: Context, arn: FunctionArn, configuration: dict[str, object]) -> pd.DataFrame:
+    settings, rules, today = context.configuration, context.rules, datetime.now(UTC).date()
     functions = frame_of(
         [configuration], arn.partition, arn.account_id, arn.region, settings.defender.watched_variables
     )
-    rules = context.rules
     functions = add_tags(functions, rules.require_tag, rules.optout_tag, context.aws, settings.sweep)
-    assessed = assess_risk(functions, context.rules, today)
-    if settings.risk.utilization.enabled:
-        functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)
-        assessed = assess_risk(functions, context.rules, today)
-    findings = explain(assessed, context.rules, today)
-    served = _aliases(context, assessed, configuration)
-    row = assessed.iloc[0]
+    assessed = assess_risk(functions, rules, today)
+    if not settings.risk.utilization.enabled:
+        return assessed
+    functions = add_utilization(assessed, context.aws, settings.risk.utilization, settings.sweep)
+    return assess_risk(functions, rules, today)
+
+
+def _prospect(
+    context: Context, arn: FunctionArn, assessed: pd.DataFrame, accounts: pd.DataFrame, outside: str
+) -> _Prospect:
+    settings, text = context.configuration, str(arn)
     digest = settings.digest
     held = hold_back(
         assessed,
@@ -66,9 +149,6 @@ def explain_function(context: Context, text: str) -> JobResult:
         config_digest=digest,
         own_function=own_function(os.environ, arn.partition, context.aws.central_account_id),
     )
-    accounts = list_accounts(context.aws, settings.organization)
-    unit = (arn.account_id, arn.region)
-    outside = out_of_scope([unit], accounts, settings.organization).get(unit, "")
     guards = {**held.guards, text: "out_of_scope"} if outside else held.guards
     plan = make_plan(
         _in_waves(context, assessed, accounts),
@@ -81,26 +161,12 @@ def explain_function(context: Context, text: str) -> JobResult:
         guards=guards,
     )
     held_back = guards.get(text) or next(iter(plan.held_back), None)
-    change = asdict(plan.changes[0]) if plan.changes else None
     drift = report_drift(held.lost, assessed, context.aws, settings.defender, settings.sweep)
-    summary = {
-        "function_arn": text,
-        "protection": row["protection"],
-        "verdict": row["verdict"],
-        "reasons": [code for code in row["reasons"].split(";") if code],
-        "checks": [asdict(finding) for finding in findings],
-        "effective_coverage": served,
-        "change": change,
-        "held_back": held_back,
-        "out_of_scope": outside or None,
-        "drift": asdict(drift[0]) if drift else None,
-    }
-    head = f"{text}\n{row['protection']}, verdict: {row['verdict']}\n"
-    traffic = _alias_lines(served, row["protection"]) if served else []
-    would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
-    blocked = [_held_back(held_back, outside, held, text)] if held_back else []
-    return JobResult(
-        summary, "\n".join([head, *map(_line, findings), *traffic, *would, *blocked, *map(_drift, drift)])
+    return _Prospect(
+        asdict(plan.changes[0]) if plan.changes else None,
+        held_back,
+        _held_back(held_back, outside, held, text) if held_back else "",
+        next(iter(drift), None),
     )
 
 

@@ -1,47 +1,136 @@
 """`rollback`: removes what runs added, function by function."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import logging
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from auto_defender.context import Context
-from auto_defender.job_result import JobResult
+from auto_defender.job_result import JobResult, rollback_rows
 from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
+from auto_defender.jobs.served_versions import served_versions
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
-from remediator.journal.upgrade import upgrade
+from remediator.journal.store import STOP
+from remediator.journal.upgrade import FORMAT, check_format, upgrade
 from remediator.rollout.lock import RunLock
+from remediator.rollout.lock_wait import POLL_SECONDS, awaited_lock
 from reports.run_files import begin_run
+from scanner.core.errors import BadInput, GuardStop
+
+log = logging.getLogger(__name__)
 
 
 def roll_back(
-    context: Context, run_ids: Sequence[str], function_arns: Sequence[str], apply: bool
+    context: Context,
+    run_ids: Sequence[str],
+    function_arns: Sequence[str],
+    apply: bool,
+    *,
+    wait: bool = False,
+    stop: bool = False,
+    poll_seconds: float = POLL_SECONDS,
 ) -> JobResult:
-    """Roll changes back, or show in a dry run what would be rolled back."""
-    settings = context.configuration
-    with (
-        RunLock(context.store, context.run_id) if apply else nullcontext() as lock,
-        context.writing("rollback"),
-    ):
-        if lock:
-            begin_run(context.store, context.run_id, context.mode)
-            upgrade(context.store)
-        undos = select(context.journals, run_ids, function_arns)
-        rolled_back = rollback(
-            undos,
-            context.aws,
-            settings.defender,
-            journals=context.journals,
-            run_id=context.run_id,
-            lock=lock,
-            stop=context.stop,
-            deadline=context.deadline,
-            progress=context.display.changed,
+    """Roll changes back, or show in a dry run what would be rolled back.
+
+    wait: for a run under way, until its lock is free. stop: put state/stop, which ends its changes, and wait; the file
+    stays. poll_seconds: how often the lock is tried.
+    """
+    store, undos = context.store, []
+    if check_format(store) == FORMAT:
+        undos = select(
+            context.journals, run_ids, function_arns
+        )  # a typo ends here, before anything is written
+    elif not apply:
+        raise BadInput(
+            f"{store.url('runs')}: written by release 0.1; a run or a rollback with --apply takes it over first"
         )
-        return finish(
-            context,
-            nothing_observed(context),
-            rolled_back.changes,
-            stopped=rolled_back.stopped_by,
-            cut_short=rolled_back.cut_short,
-        )
+    if stop:
+        _put_stop(context)
+    with _lock(context, apply, wait=wait or stop, poll_seconds=poll_seconds) as lock:
+        if lock is not None:
+            begin_run(store, context.run_id, context.mode)
+            upgrade(store)
+            undos = select(context.journals, run_ids, function_arns)  # again: a run has gone on until then
+        with context.writing("rollback"):
+            done = rollback(
+                undos,
+                context.aws,
+                context.configuration.defender,
+                journals=context.journals,
+                run_id=context.run_id,
+                lock=lock,
+                stop=context.stop,
+                deadline=context.deadline,
+                progress=context.display.changed,
+            )
+    with context.stage("aliases"):
+        aliases = served_versions(context, undos)
+    changes = done.changes.assign(aliases=done.changes["function_arn"].map(aliases).astype("str"))
+    result = finish(
+        context,
+        nothing_observed(context),
+        changes,
+        stopped=done.stopped_by,
+        cut_short=done.cut_short,
+        notify=apply,
+    )
+    stop_left = store.url(STOP) if stop else None
+    summary = {**result.summary, "rollback": rollback_rows(changes), "stop_left": stop_left}
+    notes = [] if apply else ["dry run: nothing was changed; --apply rolls back"]
+    notes += [_still_stopped(stop_left)] if stop_left else []
+    return replace(result, summary=summary, text="\n".join([result.text, *notes]))
+
+
+@contextmanager
+def _lock(context: Context, apply: bool, *, wait: bool, poll_seconds: float) -> Iterator[RunLock | None]:
+    """Take the lock; a dry run takes none, and only says which run has it."""
+    if not apply:
+        _say_who_runs(context)
+        yield None
+        return
+    with ExitStack() as stack:
+        if wait:
+            awaited = awaited_lock(
+                context.store,
+                context.run_id,
+                stop=context.stop,
+                deadline=context.deadline,
+                poll_seconds=poll_seconds,
+            )
+            yield stack.enter_context(awaited)
+        else:
+            yield _taken_now(context, stack)
+
+
+def _taken_now(context: Context, stack: ExitStack) -> RunLock:
+    try:
+        return stack.enter_context(RunLock(context.store, context.run_id))
+    except GuardStop as held:
+        options = "--wait waits until it has ended, --stop makes it stop first"
+        raise GuardStop(held.guard, held.why, f"{held.how_to_go_on}. Or: {options}") from held
+
+
+def _say_who_runs(context: Context) -> None:
+    held = RunLock(context.store, context.run_id).held_by()
+    if held and datetime.now(UTC) < held[1]:
+        log.warning("run %s is under way: with --apply, add --wait or --stop", held[0])
+
+
+def _put_stop(context: Context) -> None:
+    """Put state/stop where it is not there already; it stays, for its deletion is a human's decision."""
+    if context.store.read(STOP) is None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        note = f"put by rollback --stop, run {context.run_id}, {now}\n"
+        context.store.write(STOP, note.encode(), "text/plain")
+    log.warning(
+        "the run under way, if any, makes no further change; %s", _still_stopped(context.store.url(STOP))
+    )
+
+
+def _still_stopped(url: str) -> str:
+    command = "aws s3 rm" if url.startswith("s3://") else "rm"
+    return f"state/stop is on: no run changes anything until it is deleted: {command} {shlex.quote(url)}"

@@ -10,7 +10,14 @@ import pandas as pd
 
 from auto_defender import __version__
 from auto_defender.context import Context
-from auto_defender.job_result import JobResult, exit_code, rollout_lines, run_text
+from auto_defender.job_result import (
+    JobResult,
+    exit_code,
+    rollback_exit_code,
+    rollback_text,
+    rollout_lines,
+    run_text,
+)
 from auto_defender.jobs.health import watch
 from auto_defender.jobs.observe import observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
@@ -185,12 +192,18 @@ def finish(
     rollout: RolloutStatus | None = None,
     *,
     cut_short: bool = False,
+    notify: bool = True,
 ) -> JobResult:
     """Write the run's files, publish its notification and return its result."""
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
     findings = update_security_hub(context, observed)
-    code = exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
+    rolling_back = context.mode == "rollback"
+    code = (
+        rollback_exit_code(changes, stopped)
+        if rolling_back
+        else exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
+    )
     result = RunResult(
         run_id=context.run_id,
         mode=context.mode,
@@ -215,9 +228,14 @@ def finish(
         whole_scope=observed.whole_scope,
     )
     summary = write_run(context.store, result)
-    text = run_text(summary, context.store.url(f"{result.folder}/report.html"), rollout_lines(result.rollout))
+    address = context.store.url(f"{result.folder}/report.html")
+    text = (
+        rollback_text(summary, changes, address)
+        if rolling_back
+        else run_text(summary, address, rollout_lines(result.rollout))
+    )
     job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, summary["exit_code"])
-    if context.mode == "scan":
+    if context.mode == "scan" or not notify:
         return job_result
     return notify_run(context.configuration.notifications, context.session, job_result)
 

@@ -195,6 +195,21 @@ def lacks_delta(
     return False
 
 
+def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
+    """Return whether nothing of ours is where the delta was put: no version of the layer but the one before it, and no
+    variable with our value; False where that can't be known.
+    """  # noqa: D205
+    if delta.variables_added and state.variables is None:
+        return False
+    ours = LayerVersion.parse(delta.layer or "")
+    for arn in state.layers:
+        found = LayerVersion.parse(arn)
+        if ours and found and found.same_layer(ours) and arn != delta.layer_before:
+            return False
+    variables = state.variables or {}
+    return _variables_without(variables, delta, values, {}) == variables
+
+
 def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
     left = list(_without_ours(layers, delta))
     for position, arn in delta.layers_removed:

@@ -1,12 +1,13 @@
 """Removes what was added to one function: a generator that yields the seconds to wait."""
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from remediator.change.api_errors import CALL_ERRORS, classify_error
+from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.context import ChangeContext
-from remediator.change.delta import DeltaAbsent, State, lacks_delta, remove_delta
-from remediator.change.records import ChangeResult, Intent, Undo
+from remediator.change.delta import DeltaAbsent, State, is_without, remove_delta
+from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
 from remediator.change.settlement import Steps, refused, remove_tag
 from remediator.change.update import (
     Configuration,
@@ -19,29 +20,41 @@ from remediator.change.update import (
     state_of,
     verify_outcome,
 )
-from scanner.settings import EXEC_WRAPPER
+from scanner.core.arns import LayerVersion
+from scanner.settings import EXEC_WRAPPER, DefenderSettings
+
+# Another deployment came between read and update, or is under way: read once more, then report it.
+_READS = 2
+_CONFLICTS = {"concurrent_deploy", "conflict"}
+# Most updates settle within two seconds.
+_PAUSE_SECONDS = (2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class DetachContext:
     """What all rollbacks of a run share.
 
-    run_id: the rollback's own. record_intents: makes intents durable. dry_run: send nothing.
+    run_id: the rollback's own. record_intents, record_outcomes: write to its journal. dry_run: send nothing.
     """
 
     run: ChangeContext
     run_id: str
     record_intents: Callable[[Sequence[Intent]], None]
+    record_outcomes: Callable[[Sequence[OutcomeRecord]], None]
     dry_run: bool
 
 
 @dataclass(frozen=True)
 class _Removal:
-    """What was read, what the function carries afterwards, and the changes that are removed, newest first."""
+    """What was read, what the function carries afterwards, and the changes that are removed, newest first.
+
+    asked: those that are no longer in effect then, what was gone already and replaced values included.
+    """
 
     read: Configuration
     after: State
     removed: tuple[Intent, ...]
+    asked: tuple[Intent, ...]
 
     @property
     def detail(self) -> str:
@@ -59,19 +72,23 @@ class _Removal:
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
 
 
-def detach(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
-    """Remove the changes of one function in one update, on condition of the revision read."""
-    removal = _removal(context.run, undo)
-    if isinstance(removal, ChangeResult):
-        return removal
-    if context.dry_run:
-        return ChangeResult("planned", removal.detail)
-    if context.run.stopping.is_set():
-        return ChangeResult("deferred", "the run was stopped before it was sent")
-    intent = _intent(context.run_id, intent_id, removal)
-    context.record_intents([intent])
-    update = yield from send(Update(_effect(context.run, intent), removal.read, removal.after))
-    return _finish(context.run, intent, update, removal.detail)
+def detach(context: DetachContext, undo: Undo, name: str) -> Steps:
+    """Remove the changes of one function in one update, on condition of the revision read; after a conflict, once more.
+
+    name: the prefix of its intents' ids.
+    """
+    sent = 0
+    for attempt in range(1, _READS + 1):
+        result = yield from _attempt(context, undo, f"{name}.{attempt}")
+        sent += result.attempts
+        result = replace(result, attempts=sent)
+        if attempt == _READS or result.error is None or result.error.kind not in _CONFLICTS:
+            return result
+        if result.intent is not None:
+            refusal = OutcomeRecord(result.intent.id, result.outcome, result.detail, sent)
+            context.record_outcomes([refusal])
+        yield random.uniform(*_PAUSE_SECONDS)  # noqa: S311 - spreads reads, keeps no secret
+    raise AssertionError("the last attempt returns")
 
 
 def resume_detach(run: ChangeContext, intent: Intent) -> Steps:
@@ -80,31 +97,107 @@ def resume_detach(run: ChangeContext, intent: Intent) -> Steps:
     return _finish(run, intent, update, "")
 
 
-def _effect(run: ChangeContext, intent: Intent) -> Effect:
-    values = run.values(intent)
-    return Effect(
-        run.function(intent), lambda state: lacks_delta(state, intent.delta, values), run.on_accepted
-    )
+def our_layers(defender: DefenderSettings, undo: Undo) -> tuple[LayerVersion, ...]:
+    """Return the layers that are ours on a function: what runs added to it, and what the configuration names."""
+    added = [intent.delta.layer or "" for intent in (*undo.intents, *undo.undone)]
+    configured = [
+        defender.layer_for(family, undo.region, undo.account_id)
+        for family in defender.layers
+        if defender.template_for(family, undo.region)
+    ]
+    previous = defender.previous_layers(undo.region, undo.account_id)
+    return (*filter(None, map(LayerVersion.parse, added)), *configured, *previous)
 
 
-def _removal(run: ChangeContext, undo: Undo) -> _Removal | ChangeResult:
-    if undo.refusal:
-        return ChangeResult("dropped", undo.refusal)
+def versions_of_ours(layers: Sequence[str], ours: Sequence[LayerVersion]) -> list[str]:
+    """Return which of some layers (ARNs) are versions of ours."""
+    parsed = ((arn, LayerVersion.parse(arn)) for arn in layers)
+    return [arn for arn, found in parsed if found and any(found.same_layer(layer) for layer in ours)]
+
+
+def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
+    run = context.run
     try:
         read = run.function(undo).read()
     except CALL_ERRORS as error:
-        return refused(classify_error(error))
-    why = busy(read)
-    if why:
-        return ChangeResult("deferred", why)
+        return _refused(classify_error(error))
+    before = _carried(run, undo, state_of(read))
+    removal = _removal(run, undo, read)
+    if isinstance(removal, ChangeResult):
+        return replace(removal, before=before, after=before)
+    if context.dry_run:
+        after = _carried(run, undo, removal.after)
+        return ChangeResult("planned", removal.detail, before=before, after=after)
+    if run.stopping.is_set():
+        why = "the run was stopped before it was sent"
+        return ChangeResult("deferred", why, before=before, after=before, untouched=True)
+    intent = _intent(context.run_id, intent_id, removal)
+    context.record_intents([intent])
+    update = yield from send(Update(_effect(run, intent), removal.read, removal.after))
+    result = _finish(run, intent, update, removal.detail)
+    if update.configuration is not None and update.status != "unknown":
+        return replace(result, before=before, after=_carried(run, undo, state_of(update.configuration)))
+    unchanged = update.status in {"refused", "not_done"}
+    return replace(result, before=before, after=result.after or (before if unchanged else None))
+
+
+def _effect(run: ChangeContext, intent: Intent) -> Effect:
+    values = run.values(intent)
+    return Effect(
+        run.function(intent), lambda state: is_without(state, intent.delta, values), run.on_accepted
+    )
+
+
+def _carried(run: ChangeContext, undo: Undo, state: State) -> Carried:
+    layers = versions_of_ours(state.layers, our_layers(run.defender, undo))
+    wrapper = UNKNOWN if state.variables is None else state.variables.get(EXEC_WRAPPER, "")
+    return Carried(" ".join(layers), wrapper)
+
+
+def _refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) -> ChangeResult:
+    """Return the result of a read or an update that AWS refused; a function that is gone carries nothing of ours."""
+    gone = error.kind == "gone"
+    carries = NOTHING if gone else None
+    return replace(
+        refused(error, attempts, intent), before=carries, after=carries, as_before=gone, untouched=True
+    )
+
+
+def _removal(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | ChangeResult:
+    if undo.refusal:
+        return _dropped(undo.refusal)
+    if why := busy(read):
+        return ChangeResult("deferred", why, error=ApiError("conflict", why, "deferred"), untouched=True)
     state, removed, reason = state_of(read), [], ""
     for intent in undo.intents:
+        values = run.values(intent)
         try:
-            state = remove_delta(state, intent.delta, run.values(intent))
+            state = remove_delta(state, intent.delta, values)
             removed.append(intent)
         except DeltaAbsent as error:
-            reason = reason or str(error)
-    return _Removal(read, state, tuple(removed)) if removed else ChangeResult("dropped", reason)
+            reason = str(error)
+            # All or nothing: a layer that stays without its variables is not what anyone asked for.
+            if not is_without(state, intent.delta, values):
+                return _dropped(reason)
+    if removed:
+        return _Removal(read, state, tuple(removed), undo.intents)
+    if undo.intents and not any(intent.delta.reversible for intent in undo.intents):
+        return _dropped(reason)
+    return _nothing_left(run, undo, read)
+
+
+def _nothing_left(run: ChangeContext, undo: Undo, read: Configuration) -> ChangeResult:
+    """Return the result for a function that carries none of the changes asked for."""
+    state = state_of(read)
+    if not all(is_without(state, intent.delta, run.values(intent)) for intent in undo.undone):
+        why = f"already rolled back by run {undo.undone_by}, and deployed again since; --function removes it"
+        return _dropped(why)
+    by = f"already rolled back by run {undo.undone_by}" if undo.undone_by else ""
+    return ChangeResult("dropped", by or "it no longer carries what was added", as_before=True)
+
+
+def _dropped(why: str) -> ChangeResult:
+    return ChangeResult("dropped", why, untouched=True)
 
 
 def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
@@ -123,7 +216,7 @@ def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
         delta=newest.delta,
         layers_before=before.layers,
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),
-        undoes=tuple((intent.run_id, intent.id) for intent in removal.removed),
+        undoes=tuple((intent.run_id, intent.id) for intent in removal.asked),
         untag=any(intent.delta.installs for intent in removal.removed),
     )
 
@@ -135,11 +228,11 @@ def _finish(
     detail: str,
 ) -> ChangeResult:
     if update.error is not None:
-        return refused(update.error, 1, intent)
+        return _refused(update.error, 1, intent)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
         text = "; ".join(filter(None, (detail, still_tagged)))
-        return ChangeResult("rolled_back", text, 1, intent, accepted=True)
+        return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=True)
     if update.status == "failed":
         why = f"AWS took the update and could not carry it out ({update.reason})"
         return ChangeResult("failed", why, 1, intent, accepted=True)

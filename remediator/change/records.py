@@ -124,6 +124,21 @@ class OutcomeRecord:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """What of ours a function carries: versions of our layer (ARNs, separated by a space), the wrapper's value.
+
+    "" for none; the wrapper is UNKNOWN where the environment can't be read.
+    """
+
+    layer: str
+    wrapper: str
+
+
+UNKNOWN = "unknown"
+NOTHING = Carried("", "")
+
+
+@dataclass(frozen=True)
 class ChangeResult:
     """How a change ended.
 
@@ -131,6 +146,10 @@ class ChangeResult:
     left: it failed, and is still on the function. accepted: AWS accepted the update. error: the refusal, if any.
     clean_revision: the function's revision without the change, where AWS accepted it, could not carry it out, and it
     was removed again.
+
+    Of a rollback: before, after: what of ours the function carried when it was read and afterwards, None where that is
+    not known. as_before: nothing of what was to be removed is on the function. untouched: nothing was sent, or AWS
+    refused it.
     """
 
     outcome: Outcome
@@ -142,6 +161,10 @@ class ChangeResult:
     accepted: bool = False
     error: ApiError | None = None
     clean_revision: str = ""
+    before: Carried | None = None
+    after: Carried | None = None
+    as_before: bool = False
+    untouched: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +177,11 @@ class ChangeRow:
 
 @dataclass(frozen=True)
 class Undo:
-    """What to remove from one function. intents: newest first; refusal: why nothing may be removed, "" where it may."""
+    """What to remove from one function. intents: newest first; refusal: why nothing may be removed, "" where it may.
+
+    undone: changes that were asked for and are rolled back already, of which is only read whether they are gone;
+    undone_by: the run that did, "" where a change is still in effect.
+    """
 
     account_id: str
     region: str
@@ -162,6 +189,8 @@ class Undo:
     function_arn: str
     intents: tuple[Intent, ...]
     refusal: str = ""
+    undone: tuple[Intent, ...] = ()
+    undone_by: str = ""
     action: Literal["rollback"] = "rollback"
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from remediator.change.records import Change, ChangeResult, ChangeRow
+from remediator.change.records import UNKNOWN, Carried, Change, ChangeResult, ChangeRow
 from remediator.plan.plan import Plan
 from scanner.core.errors import GuardStop
 
@@ -20,6 +20,13 @@ COLUMNS = (
     "outcome",
     "detail",
     "attempts",
+    # Of a rollback alone, "" otherwise.
+    "layer_before",
+    "layer_after",
+    "wrapper_before",
+    "wrapper_after",
+    "as_before",
+    "aliases",
 )
 # INFO for operations, WARNING for what is skipped, ERROR for failures.
 _LEVELS = {"failed": logging.ERROR, "dropped": logging.WARNING, "deferred": logging.WARNING}
@@ -27,7 +34,9 @@ _LEVELS = {"failed": logging.ERROR, "dropped": logging.WARNING, "deferred": logg
 
 def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
     """Return the changes frame: account_id, region, function_name, function_arn, action, outcome, detail (all str),
-    attempts (int: how many updates were sent).
+    attempts (int: how many updates were sent); and of a rollback layer_before, layer_after, wrapper_before,
+    wrapper_after ("" none, "unknown"), as_before ("true" where nothing of what was to be removed is left, "false"),
+    aliases ("" here: it takes calls to find out).
     """  # noqa: D205
     records = [
         (
@@ -39,12 +48,23 @@ def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
             row.result.outcome,
             row.result.detail,
             row.result.attempts,
+            *_rollback_cells(row),
+            "",
         )
         for row in rows
     ]
     return pd.DataFrame(records, columns=list(COLUMNS)).astype(
-        dict.fromkeys(COLUMNS[:-1], "str") | {"attempts": "int64"}
+        dict.fromkeys(COLUMNS, "str") | {"attempts": "int64"}
     )
+
+
+def _rollback_cells(row: ChangeRow) -> tuple[str, ...]:
+    if row.item.action != "rollback":
+        return ("",) * 5
+    unknown = Carried(UNKNOWN, UNKNOWN)
+    before, after = row.result.before or unknown, row.result.after or unknown
+    as_before = "true" if row.result.as_before else "false"
+    return before.layer, after.layer, before.wrapper, after.wrapper, as_before
 
 
 def planned_detail(change: Change) -> str:

@@ -1,5 +1,6 @@
 """Removes changes: exactly what a run, or all runs, added to a function, and nothing that came later."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,10 +16,14 @@ from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import forget
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined, put_in_quarantine
+from remediator.journal.quarantine import Quarantined, put_in_quarantine, take_out_of_quarantine
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
+from scanner.core.errors import GuardStop
 from scanner.settings import DefenderSettings
+from storage.protocol import Store
+
+log = logging.getLogger(__name__)
 
 
 def rollback(
@@ -36,8 +41,9 @@ def rollback(
     """Remove the changes that history.select returned as `undos`; the changes frame has a row a function.
 
     lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
-    What is removed is put in quarantine first, so that the next run does not add it again. The kill switch and the
-    failure breaker stop protection, not rollback. stop, deadline, progress: as for apply_plan.
+    What is removed is put in quarantine first, so that the next run does not add it again; where nothing was done it
+    is taken out again. The kill switch and the failure breaker stop protection, not rollback. stop, deadline, progress:
+    as for apply_plan.
     """
     stopping, store = threading.Event(), journals.store
     journal = journals.open(run_id)
@@ -46,20 +52,49 @@ def rollback(
         ChangeContext(aws, defender, stopping, deadline, partial(guards.count, tried=1)),
         run_id,
         journal.record_intents,
+        journal.record_outcomes,
         dry_run=lock is None,
     )
+    entries = _quarantine_entries(undos, run_id)
     if lock:
-        since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
-        going = [undo.function_arn for undo in undos if undo.intents]
-        put_in_quarantine(store, [Quarantined(arn, since, run_id, why) for arn in going])
+        put_in_quarantine(store, entries.values())
+    begun: set[int] = set()
 
     def begin(number: int) -> Steps:
+        begun.add(number)
         return detach(context, undos[number], f"{journal.prefix}.{number}")
 
     executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(undos, begin)
     journal.close()
+    untouched = [
+        entries[row.item.function_arn]
+        for number, row in enumerate(rows)
+        if (number not in begun or row.result.untouched) and row.item.function_arn in entries
+    ]
     unkept = save_state(
-        lambda: forget(store, [row.item for row in rows if row.result.outcome == "rolled_back"])
+        lambda: forget(store, [row.item for row in rows if row.result.outcome == "rolled_back"]),
+        lambda: _release(store, lock, untouched),
     )
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)
+
+
+def _quarantine_entries(undos: Sequence[Undo], run_id: str) -> dict[str, Quarantined]:
+    """Return an entry for each function that something may be removed from, by ARN."""
+    since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
+    going = [undo.function_arn for undo in undos if undo.intents and not undo.refusal]
+    return {arn: Quarantined(arn, since, run_id, why) for arn in going}
+
+
+def _release(store: Store, lock: RunLock | None, entries: Sequence[Quarantined]) -> None:
+    """Take functions out of quarantine again; not where another run holds the lock by now, for it writes the quarantine."""
+    if not lock or not entries:
+        return
+    try:
+        lock.check()
+    except GuardStop as lost:
+        log.warning(
+            "%d functions stay in quarantine, although nothing was done to them: %s", len(entries), lost
+        )
+        return
+    take_out_of_quarantine(store, entries)

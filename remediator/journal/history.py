@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
-from remediator.change.records import Undo
+from remediator.change.records import Intent, Undo
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
 from remediator.journal.store import started_at
@@ -16,7 +17,8 @@ from scanner.core.errors import BadInput
 def select(journals: Journals, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
     """Return what `rollback --run … --function …` is to remove, one Undo a function, by ARN.
 
-    Raises BadInput for what is no run id or no function's ARN, and for a run without a journal.
+    Raises BadInput for what is no run id or no function's ARN, for a run without a journal, and for a function that no
+    run has changed.
     """
     for arn in function_arns:
         if FunctionArn.parse(arn) is None:
@@ -28,8 +30,15 @@ def select(journals: Journals, runs: Collection[str], function_arns: Collection[
         if not journals.exists(run_id):
             raise BadInput(f"run {run_id} has no journal: it changed nothing")
     history = _by_function(journals.history(None if function_arns else first))
+    for arn in function_arns:
+        if arn not in history:
+            raise BadInput(
+                f"no run has changed {arn}: check its account, region and name; explain shows its history"
+            )
     asked = set(function_arns) | {
-        arn for arn, entries in history.items() if any(entry.intent.run_id in runs for entry in entries)
+        arn
+        for arn, entries in history.items()
+        if any((entry.in_effect or entry.undone_by) and entry.intent.run_id in runs for entry in entries)
     }
     return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
 
@@ -42,10 +51,10 @@ def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
 
 
 def _by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
-    """Return every function's changes, the newest first, without rollbacks and what was never made."""
+    """Return every function's changes, the newest first, without rollbacks."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in reversed(entries):
-        if entry.in_effect or entry.undone_by:
+        if entry.intent.action != "rollback":
             history[entry.intent.function_arn].append(entry)
     return history
 
@@ -54,28 +63,39 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     function = FunctionArn.parse(arn)
     if function is None:
         raise BadInput(f"a journal names '{arn}', which is no function ARN")
-    in_effect = [entry for entry in entries if entry.in_effect]
-    chosen = [entry for entry in in_effect if whole or entry.intent.run_id in runs]
+    chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
+    in_effect = [entry for entry in chosen if entry.in_effect]
+    # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
+    # removes that, for its owner may have deployed it.
+    removed = in_effect or (chosen if whole else [])
     return Undo(
         function.account_id,
         function.region,
         function.name,
         arn,
-        tuple(entry.intent for entry in chosen),
-        _refusal(entries, in_effect, chosen),
+        _intents(removed),
+        _refusal(entries, in_effect or chosen),
+        undone=() if removed else _intents(chosen),
+        undone_by=next((entry.undone_by for entry in chosen if entry.undone_by and not in_effect), ""),
     )
 
 
-def _refusal(entries: Sequence[Entry], in_effect: Sequence[Entry], chosen: Sequence[Entry]) -> str:
+def _intents(entries: Sequence[Entry]) -> tuple[Intent, ...]:
+    return tuple(entry.intent for entry in entries)
+
+
+def _refusal(entries: Sequence[Entry], chosen: Sequence[Entry]) -> str:
     """Return why nothing may be removed: only the newest changes may, as nothing that came later is touched."""
-    if not entries:
-        return "no run has changed it"
     if not chosen:
-        return f"already rolled back by run {next(e.undone_by for e in entries if e.undone_by)}"
-    if chosen[0] is not in_effect[0]:
-        later = in_effect[0].intent.run_id
-        return f"run {later} has changed it since; roll that back too, or use --function"
-    return ""
+        return "no run has changed it"
+    newer = takewhile(lambda entry: entry is not chosen[0], entries)
+    later = next((entry.intent.run_id for entry in newer if entry.in_effect), "")
+    return f"run {later} has changed it since; roll that back too, or use --function" if later else ""
+
+
+def entries_of(journals: Journals, function_arn: str) -> list[Entry]:
+    """Return every entry of the journals about a function, rollbacks and what was not made included, oldest first."""
+    return [entry for entry in journals.history() if entry.intent.function_arn == function_arn]
 
 
 @dataclass(frozen=True)

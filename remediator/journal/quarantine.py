@@ -31,3 +31,10 @@ def put_in_quarantine(store: Store, entries: Iterable[Quarantined]) -> None:
         (entry for entry in entries if entry.function_arn not in known), key=lambda entry: entry.function_arn
     )
     save(store, QUARANTINE, [asdict(entry) for entry in (*present, *new)])
+
+
+def take_out_of_quarantine(store: Store, entries: Iterable[Quarantined]) -> None:
+    """Remove exactly these entries; a function that another entry put there stays. The caller holds the lock."""
+    leaving = set(entries)
+    if leaving:
+        save(store, QUARANTINE, [asdict(entry) for entry in quarantined(store) if entry not in leaving])

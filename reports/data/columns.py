@@ -14,7 +14,10 @@ ACCOUNTS = (
     "protected", "eligible", "skipped", "excluded",
 )  # fmt: skip
 UNITS = ("account_id", "region", "outcome", "functions", "detail")
-CHANGES = ("account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts")
+CHANGES = (
+    "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
+    "layer_before", "layer_after", "wrapper_before", "wrapper_after", "as_before", "aliases",
+)  # fmt: skip
 COVERAGE = (
     "account_id", "account_name", "ou_path", "outcome", "units_expected", "units_read", "functions", "protected",
     "eligible", "skipped", "excluded", "covered_pct", "coverable_pct", "functions_start", "protected_start",

@@ -46,6 +46,7 @@ def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(harness: Harness)
     changes = preflight(harness.plan(), harness.aws, harness.rules)
     assert list(changes.columns) == [
         "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
+        "layer_before", "layer_after", "wrapper_before", "wrapper_after", "as_before", "aliases",
     ]  # fmt: skip
     assert (len(changes), str(changes.dtypes["attempts"])) == (0, "int64")
 

@@ -10,7 +10,7 @@ import pytest
 
 from remediator.change.context import ChangeContext
 from remediator.change.detach import DetachContext, detach
-from remediator.change.records import ChangeResult
+from remediator.change.records import Carried, ChangeResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select, undo_each
 from remediator.journal.journal import Journal
@@ -342,11 +342,15 @@ def test_stopped_between_its_read_and_its_update_it_sends_nothing(harness: Harne
         ChangeContext(aws, harness.defender, stopping),
         BACK,
         journal.record_intents,
+        journal.record_outcomes,
         dry_run=False,
     )
     with pytest.raises(StopIteration) as ended:
         next(detach(taking, select(harness.journals, [RUN], [])[0], "0"))
-    assert ended.value.value == ChangeResult("deferred", "the run was stopped before it was sent")
+    carried = Carried(layer(4), WRAPPER)
+    assert ended.value.value == ChangeResult(
+        "deferred", "the run was stopped before it was sent", before=carried, after=carried, untouched=True
+    )
     assert harness.entries(BACK) == []
 
 

@@ -299,7 +299,8 @@ def make_changes(assessed: pd.DataFrame, mode: Mode, hostile: bool = False) -> p
         "detail",
         "attempts",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    of_a_rollback = ("layer_before", "layer_after", "wrapper_before", "wrapper_after", "as_before", "aliases")
+    return pd.DataFrame(rows, columns=columns).assign(**dict.fromkeys(of_a_rollback, ""))
 
 
 def make_optouts(today: date, hostile: bool = False) -> Sequence[OptOut]:
