@@ -83,7 +83,8 @@ def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> ApplyResult:
     store = FolderStore(folder)
     with RunLock(store, RUN) as lock:
         rules = Rules("aws", RiskSettings(), DEFENDER)
-        return apply_plan(plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN, **more)
+        rollout = RolloutSettings(quiet_minutes=0)
+        return apply_plan(plan, aws, rules, rollout, store=store, lock=lock, run_id=RUN, **more)
 
 
 def functions(plane: ControlPlane) -> list[dict[str, Any]]:
