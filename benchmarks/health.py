@@ -3,7 +3,7 @@
     python -m benchmarks.health [--functions 10000] [--broken 400] [--seed 1]
 
 Each function has four weeks of history and a change at a random time, and is looked at each hour for a day
-(tests/unit/remediator/rollout/simulated_traffic.py describes the traffic). Goals: fewer than 1 in 1,000 unchanged
+(tests/functional/remediator/simulated_traffic.py describes the traffic). Goals: fewer than 1 in 1,000 unchanged
 functions are called regressed in that day, and of those whose errors rise from 0.1 % to 5 % at 1,000 invocations a day,
 98 % are found in it.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tests.unit.remediator.rollout.simulated_traffic import Broken, Kind, first_regressed
+from tests.functional.remediator.simulated_traffic import Broken, Kind, first_regressed
 
 _BUSINESS = Kind(invocations_a_day=1_000, errors=0.001, mean_ms=300)
 _STEADY = Kind(invocations_a_day=1_000, errors=0.001, mean_ms=300, steady=True)

@@ -1,4 +1,4 @@
-"""The health watch: compares functions that were changed lately with themselves, and stops what regresses too many."""
+"""The health watch: which functions do worse since their change, and whether too many do."""
 
 import logging
 from collections.abc import Collection, Sequence

@@ -81,6 +81,16 @@ def test_each_changed_function_is_compared_with_its_own_traffic(harness: Harness
     )  # the history, and the time around the change, of all three
 
 
+def test_a_watched_function_costs_eight_metrics(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(harness, well=WELL, failing=FAILING)
+    asked, answer = [], harness.aws._sum
+    monkeypatch.setattr(
+        harness.aws, "_sum", lambda query, *times: asked.append(query["Id"]) or answer(query, *times)
+    )
+    watched(harness)
+    assert len(asked) == 2 * 8
+
+
 def test_what_regressed_goes_back_and_stays_in_quarantine_with_its_figures(harness: Harness) -> None:
     arns = changed(harness, well=WELL, failing=FAILING)
     harness.aws.owner_edits(arns["failing"], MemorySize=1024)
