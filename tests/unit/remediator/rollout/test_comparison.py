@@ -133,6 +133,19 @@ def test_a_function_that_is_slow_and_fails_at_night_has_not_regressed(begins: in
         }
 
 
+def test_a_week_since_the_change_is_held_against_earlier_weeks() -> None:
+    def row_of(moment: datetime) -> Counts:
+        return NIGHTLY[1 <= moment.hour < 5]
+
+    found = compare(after_a_change(row_of, 168 * 60), MIN)
+    assert found.verdict == "healthy"
+    assert found.before is not None
+    assert found.before.errors == 22 * 7 * (4 * 16 + 20 * 3)
+    late = after_a_change(row_of, 168 * 60)
+    late.since[:, 1] = late.since[:, 0]
+    assert compare(late, MIN).verdict == "regressed"
+
+
 def test_what_happens_once_a_week_has_not_regressed() -> None:
     def row_of(moment: datetime) -> Counts:
         return NIGHTLY[moment.weekday() == END.weekday() and 10 <= moment.hour < 12]
