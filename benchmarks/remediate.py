@@ -117,7 +117,9 @@ def ours(units: int, changes: int) -> tuple[float, dict[str, int]]:
         store = FolderStore(Path(folder))
         with RunLock(store, RUN_ID) as lock:
             began = time.perf_counter()
-            applied = apply_plan(plan, aws, rules, RolloutSettings(), store=store, lock=lock, run_id=RUN_ID)
+            applied = apply_plan(
+                plan, aws, rules, RolloutSettings(quiet_minutes=0), store=store, lock=lock, run_id=RUN_ID
+            )
             seconds = time.perf_counter() - began
     return seconds, {str(k): int(v) for k, v in applied.changes["outcome"].value_counts().items()}
 

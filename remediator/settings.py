@@ -1,5 +1,6 @@
 """The configuration section `rollout`: what may be changed, how much of it at once, in which order, and what is watched."""
 
+from datetime import timedelta
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -59,6 +60,13 @@ class RolloutSettings(Settings):
     kill_switch: _Parameter | None = None
     health: HealthSettings = HealthSettings()
     waves: Many[WaveSettings] = ()
+    # A deployment is often more than one call: an update between two of them makes AWS refuse the owner's next.
+    quiet_minutes: Annotated[int, Field(ge=0, le=1_440)] = 10
+
+    @property
+    def quiet_time(self) -> timedelta:
+        """Return quiet_minutes as a duration."""
+        return timedelta(minutes=self.quiet_minutes)
 
     @model_validator(mode="after")
     def _waves_fit(self) -> Self:

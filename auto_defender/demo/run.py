@@ -121,6 +121,8 @@ def configuration_text(optouts: Path) -> str:
                 "optout_tag": _tag(OPTOUT_TAG),
                 "exclusion_list": ["*-canary"],
                 "max_changes_per_run": 100_000,
+                # The simulated functions were created a moment ago.
+                "quiet_minutes": 0,
             },
             # No one else calls this AWS.
             "sweep": {"calls_per_second": 100},

@@ -150,6 +150,7 @@ def preflighted(context: Context, planned: PlannedRun) -> pd.DataFrame:
             planned.plan,
             context.aws,
             context.rules,
+            context.configuration.rollout,
             refused=planned.held_back.refused,
             stop=context.stop,
             deadline=context.deadline,

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from remediator.change.batcher import Batches, Wait
 from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
 from remediator.change.desired_state import desired_state
 from remediator.change.records import Change, Intent, Outcome
-from remediator.change.update import Configuration, busy, revision_of, state_of
+from remediator.change.update import Configuration, busy, modified_within, revision_of, state_of
 from scanner.core.settings import Tag
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
@@ -52,16 +52,19 @@ class ChangeValidator:
         today: date,
         *,
         approved: bool,
+        quiet: timedelta,
     ) -> None:
         """Take the rules of the run, and what makes intents durable before they are returned.
 
-        approved: a saved plan, which holds only for functions that have not changed since.
+        approved: a saved plan, which holds only for functions that have not changed since. quiet: how long nobody may have
+        modified a function before it is changed.
         """
         self._rules = rules.for_reread()
         self._run_id = run_id
         self._record_intents = record_intents
         self._today = today
         self._approved = approved
+        self._quiet = quiet
         self._batches = Batches(self._decide)
 
     @property
@@ -81,6 +84,8 @@ class ChangeValidator:
             return Refusal("deferred", why)
         if self._approved and revision_of(configuration) != change.revision_id:
             return Refusal("dropped", "the function has changed since the plan was made")
+        if why := modified_within(configuration, self._quiet):
+            return Refusal("deferred", why)
         read = facts(
             [configuration],
             self._rules.partition,

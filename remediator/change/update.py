@@ -6,6 +6,7 @@
 import logging
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
@@ -95,6 +96,24 @@ def busy(configuration: Configuration) -> str | None:
     if configuration.get("LastUpdateStatus") == "InProgress":
         return "an update of it is under way"
     return None
+
+
+def modified_within(configuration: Configuration, quiet: timedelta) -> str | None:
+    """Return why a function is left alone that was modified within the quiet time, None where nobody has.
+
+    LastModified is AWS's time and held against this machine's clock: parsed answers have no Date header. AWS refuses
+    calls that are five minutes off, and `doctor` reports less. What lies ahead counts as just modified.
+    """
+    if not quiet:
+        return None
+    text = str(configuration.get("LastModified"))
+    try:
+        quiet_for = datetime.now(UTC) - datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return f"AWS's answer does not say when it was modified: LastModified is {text[:40]!r}"
+    if quiet_for >= quiet:
+        return None
+    return f"modified at {text}, within rollout.quiet_minutes: a deployment may be under way"
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,12 @@ def apply_plan(
     stopping, store = threading.Event(), journals.store
     journal = journals.open(run_id)
     validator = ChangeValidator(
-        rules, run_id, journal.record_intents, datetime.now(UTC).date(), approved=approved
+        rules,
+        run_id,
+        journal.record_intents,
+        datetime.now(UTC).date(),
+        approved=approved,
+        quiet=rollout.quiet_time,
     )
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
     run = ChangeContext(aws, rules.defender, stopping, deadline, partial(guards.count, tried=1))

@@ -22,6 +22,7 @@ from remediator.execution.results import changes_frame, planned_detail
 from remediator.journal.failures import Failure
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import Guards
+from remediator.settings import RolloutSettings
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
 from scanner.risk.rules import Rules
@@ -31,6 +32,7 @@ def preflight(
     plan: Plan,
     aws: Aws,
     rules: Rules,
+    rollout: RolloutSettings,
     *,
     refused: Mapping[str, Failure] | None = None,
     stop: threading.Event | None = None,
@@ -48,7 +50,14 @@ def preflight(
     guards = Guards(())
     checks = _Preflight(
         ChangeContext(aws, rules.defender, stopping, deadline),
-        ChangeValidator(rules, plan.run_id, lambda intents: None, datetime.now(UTC).date(), approved=False),
+        ChangeValidator(
+            rules,
+            plan.run_id,
+            lambda intents: None,
+            datetime.now(UTC).date(),
+            approved=False,
+            quiet=rollout.quiet_time,
+        ),
     )
     executor = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(plan.changes, lambda number: _check(checks, plan.changes[number]))

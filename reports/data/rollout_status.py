@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from remediator.rollout.health import FunctionHealth, Verdict
+from remediator.rollout.comparison import Verdict
+from remediator.rollout.health import FunctionHealth
 from remediator.rollout.waves import WaveStatus
 
 VERDICTS: tuple[Verdict, ...] = ("healthy", "regressed", "too_little_traffic", "unread")

@@ -100,7 +100,7 @@ class Deployment:
             },
             "defender": {"layers": {"python": self.defender("{region}")}, "wrapper": WRAPPER},
             "risk": {"runtime_families": ["python"]},
-            "rollout": {"dry_run": True, "stop_after_failure_pct": 100},
+            "rollout": {"dry_run": True, "stop_after_failure_pct": 100, "quiet_minutes": 0},
             "optouts": self.optouts,
             "output": str(self.folder / "out"),
         }

@@ -53,7 +53,7 @@ class Machine:
             },
             "defender": {"layers": {"python": layer}, "wrapper": "/opt/twistlock/wrapper"},
             "risk": {"runtime_families": ["python"]},
-            "rollout": rollout,
+            "rollout": {"quiet_minutes": 0, **rollout},
             "output": f"s3://{self.bucket}",
         }
         self.root("ssm").put_parameter(

@@ -30,6 +30,7 @@ rollout:
   max_changes_per_run: 1000
   max_changes_per_account: 1000
   stop_after_failure_pct: {stop_after}
+  quiet_minutes: 0
 sweep: {{workers: 8, calls_per_second: 100, unit_timeout_sec: 2}}
 optouts: {optouts}
 output: {output}

@@ -66,6 +66,13 @@ def count(arn: str, at: datetime, **values: float) -> None:
     cloudwatch_backends[account][region].put_metric_data("AWS/Lambda", metrics)
 
 
+def count_before(arn: str, at: datetime) -> None:
+    """Let a function have been called in the same hours of ten earlier days: an hour that is over by now."""
+    for days in range(1, 11):
+        moment = at + timedelta(minutes=90) - timedelta(days=days)
+        count(arn, moment, Invocations=500, Errors=0.3, Duration=50_000)
+
+
 def test_only_the_first_wave_is_changed_and_the_run_reports_the_status_of_the_waves(
     server: str, workspace: Workspace
 ) -> None:
@@ -102,7 +109,7 @@ def test_a_function_that_regressed_is_rolled_back_and_named(server: str, workspa
     bad, good, *_ = changed(workspace, first)
     at = hours_ago(workspace, first["run_id"], 3)
     for arn, errors in ((bad, 300), (good, 0)):
-        count(arn, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+        count_before(arn, at)
         count(arn, at + timedelta(hours=1), Invocations=600, Errors=errors, Duration=60_000)
 
     dry = auto_defender("run", "--config", config, "--json", env=environment(server)).summary
@@ -138,7 +145,7 @@ def test_what_regressed_and_can_not_be_rolled_back_is_not_changed_by_the_same_ru
     first = run(server, config, "--json").summary
     bad = changed(workspace, first)[0]
     at = hours_ago(workspace, first["run_id"], 3)
-    count(bad, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+    count_before(bad, at)
     count(bad, at + timedelta(hours=1), Invocations=600, Errors=300, Duration=60_000)
     function = function_of(bad)
     ours = function.layers[-1]["Arn"]
@@ -157,7 +164,7 @@ def test_more_than_a_few_regressions_stop_the_run(server: str, workspace: Worksp
     first = run(server, config, "--json").summary
     bad = changed(workspace, first)[0]
     at = hours_ago(workspace, first["run_id"], 3)
-    count(bad, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+    count_before(bad, at)
     count(bad, at + timedelta(hours=1), Invocations=600, Errors=300, Duration=60_000)
     for _ in range(2):  # it stays open while the regression is fresh
         stopped = run(server, config)
@@ -202,7 +209,7 @@ def test_an_approved_plan_is_held_back_by_what_an_earlier_one_did_and_rolls_noth
     first = approved()
     bad, _ = changed(workspace, first)
     at = hours_ago(workspace, first["run_id"], 3)
-    count(bad, at - timedelta(hours=5), Invocations=5_000, Errors=3, Duration=500_000)
+    count_before(bad, at)
     count(bad, at + timedelta(hours=1), Invocations=600, Errors=300, Duration=60_000)
     before = state(workspace.organization)
 

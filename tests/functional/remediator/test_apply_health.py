@@ -10,7 +10,8 @@ import pytest
 from auto_defender.observation import Observation
 from remediator.execution.regressions import HealthReport, roll_back_regressed
 from remediator.journal.quarantine import quarantined
-from remediator.rollout.health import Figures, FunctionHealth, breaker, observe_health
+from remediator.rollout.comparison import Figures
+from remediator.rollout.health import FunctionHealth, breaker, observe_health
 from remediator.rollout.lock import RunLock
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
@@ -75,7 +76,19 @@ def test_each_changed_function_is_compared_with_its_own_traffic(harness: Harness
     assert verdicts(watched(harness)) == {
         "well": "healthy", "failing": "regressed", "quiet": "too_little_traffic"
     }  # fmt: skip
-    assert harness.aws.calls["get_metric_data"] == 2  # one window before, one after, of all three
+    assert (
+        harness.aws.calls["get_metric_data"] == 2
+    )  # the history, and the time around the change, of all three
+
+
+def test_a_watched_function_costs_eight_metrics(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(harness, well=WELL, failing=FAILING)
+    asked, answer = [], harness.aws._sum
+    monkeypatch.setattr(
+        harness.aws, "_sum", lambda query, *times: asked.append(query["Id"]) or answer(query, *times)
+    )
+    watched(harness)
+    assert len(asked) == 2 * 8
 
 
 def test_what_regressed_goes_back_and_stays_in_quarantine_with_its_figures(harness: Harness) -> None:
@@ -90,10 +103,8 @@ def test_what_regressed_goes_back_and_stays_in_quarantine_with_its_figures(harne
     assert harness.aws.layers(arns["well"]) == [layer(4)]
     (entry,) = quarantined(harness.store)
     assert entry.function_arn == arns["failing"]
-    assert (
-        f"regressed since run {RUN}: errors 0.10 % of 5,000 invocations before, 50.00 % of 400"
-        in entry.reason
-    )
+    assert f"regressed since run {RUN}: errors 0.10 % of " in entry.reason
+    assert "invocations before, 50.00 % of 400 after" in entry.reason
     assert verdicts(watched(harness)) == {"well": "healthy"}
 
 
@@ -134,7 +145,7 @@ def test_half_an_answer_of_cloudwatch_is_none(harness: Harness, monkeypatch: pyt
     changed(harness, well=WELL)
     whole = harness.aws._sum
     monkeypatch.setattr(
-        harness.aws, "_sum", lambda query, after: whole(query, after) | {"StatusCode": "InternalError"}
+        harness.aws, "_sum", lambda query, *times: whole(query, *times) | {"StatusCode": "InternalError"}
     )
     assert verdicts(watched(harness)) == {"well": "unread"}
 

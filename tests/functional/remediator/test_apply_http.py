@@ -83,10 +83,8 @@ def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> ApplyResult:
     store = FolderStore(folder)
     with RunLock(store, RUN) as lock:
         rules = Rules("aws", RiskSettings(), DEFENDER)
-        journals = Journals(store, DEFENDER)
-        return apply_plan(
-            plan, aws, rules, RolloutSettings(), journals=journals, lock=lock, run_id=RUN, **more
-        )
+        rollout, journals = RolloutSettings(quiet_minutes=0), Journals(store, DEFENDER)
+        return apply_plan(plan, aws, rules, rollout, journals=journals, lock=lock, run_id=RUN, **more)
 
 
 def functions(plane: ControlPlane) -> list[dict[str, Any]]:

@@ -256,5 +256,5 @@ def test_a_loss_counts_where_a_check_now_forbids_to_protect_it_again(harness: Ha
     redeployed(harness, arn)
     harness.aws.owner_edits(arn, MemorySize=128)
     assert losses(held_back(harness)) == {arn: 1}
-    harness.rollout = RolloutSettings(dry_run=False, exclusion_list=("f",))
+    harness.rollout = RolloutSettings(dry_run=False, quiet_minutes=0, exclusion_list=("f",))
     assert losses(held_back(harness)) == {}

@@ -59,7 +59,7 @@ def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
     found = aws.call(ACCOUNT, REGION, "lambda", "list_functions")["Functions"]
     functions = frame_of(found, "aws", ACCOUNT, REGION, DEFENDER.watched_variables)
     assessed = assess_risk(functions, RULES, date(2026, 11, 24))
-    rollout = RolloutSettings(dry_run=False)
+    rollout = RolloutSettings(dry_run=False, quiet_minutes=0)
     plan = make_plan(
         assessed, DEFENDER, rollout, run_id=run_id, now=datetime.now(UTC), partition="aws", config_digest="x"
     )

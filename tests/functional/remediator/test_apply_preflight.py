@@ -26,7 +26,7 @@ def harness(tmp_path: Path) -> Harness:
 
 
 def look(harness: Harness, plan: Plan | None = None) -> pd.DataFrame:
-    changes = preflight(plan or harness.plan(), harness.aws, harness.rules)
+    changes = preflight(plan or harness.plan(), harness.aws, harness.rules, harness.rollout)
     assert not any(harness.aws.calls[method] for method in WRITES)
     assert not list(harness.store.root.rglob("*"))
     return changes.set_index("function_name")
@@ -43,7 +43,7 @@ def test_what_would_be_made_is_planned_and_the_layer_is_asked_for_once_a_unit(ha
 
 
 def test_nothing_to_do_is_a_frame_of_no_rows_with_every_column(harness: Harness) -> None:
-    changes = preflight(harness.plan(), harness.aws, harness.rules)
+    changes = preflight(harness.plan(), harness.aws, harness.rules, harness.rollout)
     assert list(changes.columns) == [
         "account_id", "region", "function_name", "function_arn", "action", "outcome", "detail", "attempts",
         "layer_before", "layer_after", "wrapper_before", "wrapper_after", "as_before", "aliases",
@@ -118,7 +118,7 @@ def test_what_aws_has_refused_before_is_reported_again(harness: Harness) -> None
         harness.assessed(), harness.defender, store=harness.store, partition="aws", config_digest="digest", own_function=None
     )  # fmt: skip
     plan = harness.plan(guards=held.guards)
-    changes = preflight(plan, harness.aws, harness.rules, refused=held.refused)
+    changes = preflight(plan, harness.aws, harness.rules, harness.rollout, refused=held.refused)
     assert changes["function_arn"].tolist() == [arn]
     assert changes["outcome"].tolist() == ["dropped"]
     assert changes["detail"].tolist() == [

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from remediator.execution.apply import ApplyResult
 from remediator.plan.plan import Plan
-from remediator.rollout.health import Figures, observe_health
+from remediator.rollout.comparison import Figures
+from remediator.rollout.health import observe_health
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
 from remediator.rollout.waves import (
     WaveObservation,
@@ -86,7 +87,6 @@ class Hours:
     def see(self, after: timedelta) -> WaveProgress:
         harness, now = self.harness, datetime.now(UTC) + after
         Clock.ahead = after
-        harness.aws.changed_at = now - timedelta(hours=23)
         accounts, units = self.frames()
         assessed = harness.assessed()
         aws: Any = harness.aws

@@ -1,6 +1,7 @@
 """Lambda's control plane in memory, as strict as AWS's: revisions are checked, updates settle, answers get lost."""
 
 import copy
+import itertools
 import threading
 import uuid
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from remediator.rollout.health import Figures
+from remediator.rollout.comparison import Figures
 from scanner.aws.errors import LostAnswer
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
@@ -46,7 +47,6 @@ class FakeLambda:
         self.signing: set[str] = set()
         self.settles_as: dict[str, str] = {}
         self.figures: dict[str, tuple[Figures, Figures]] = {}
-        self.changed_at = datetime.now(UTC)
         self.partition = "aws"
         self.stop = threading.Event()
         self.calls: Counter[str] = Counter()
@@ -55,6 +55,7 @@ class FakeLambda:
         self.after: Callable[[str, str, int], None] = lambda method, arn, n: None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._polls: dict[str, int] = {}
+        self._updates = itertools.count(1)
         self._lock = threading.RLock()
 
     def add(self, name: str = "f", account: str = ACCOUNT, region: str = REGION, **changes: Any) -> str:
@@ -82,10 +83,10 @@ class FakeLambda:
     def owner_edits(self, arn: str, **changes: Any) -> None:
         """Another deployment: any field, a new revision."""
         with self._lock:
-            self.functions[arn] |= changes | {
+            self.functions[arn] |= {
                 "RevisionId": str(uuid.uuid4()),
-                "LastModified": str(uuid.uuid4()),
-            }
+                "LastModified": self._modified(),
+            } | changes
 
     def call(
         self, account_id: str, region: str, service: str, method: str, *,
@@ -112,9 +113,9 @@ class FakeLambda:
             self.calls[method] += 1
         self.before(method, unit, self.calls[method])
         if method == "get_metric_data":
-            after = parameters["StartTime"] >= self.changed_at - timedelta(minutes=10)
+            times = parameters["StartTime"], parameters["EndTime"]
             return {
-                "MetricDataResults": [self._sum(query, after) for query in parameters["MetricDataQueries"]]
+                "MetricDataResults": [self._sum(query, *times) for query in parameters["MetricDataQueries"]]
             }
         assert method == "get_resources"
         (tag,) = parameters["TagFilters"]
@@ -124,8 +125,10 @@ class FakeLambda:
             "PaginationToken": "",
         }
 
-    def _sum(self, query: dict[str, Any], after: bool) -> dict[str, Any]:
-        metric = query["MetricStat"]["Metric"]
+    def _sum(self, query: dict[str, Any], start: datetime, end: datetime) -> dict[str, Any]:
+        """Count the first figures of a function in each hour before its change, and the second once, just now."""
+        metric, period = query["MetricStat"]["Metric"], timedelta(seconds=query["MetricStat"]["Period"])
+        history = period == timedelta(hours=1)
         assert query["MetricStat"]["Stat"] == "Sum"
         pair = self.figures.get(metric["Dimensions"][0]["Value"])
         fields = {
@@ -134,8 +137,10 @@ class FakeLambda:
             "Throttles": "throttles",
             "Duration": "duration_ms",
         }
-        values = [getattr(pair[after], fields[metric["MetricName"]])] if pair else []
-        return {"Id": query["Id"], "Values": values, "StatusCode": "Complete"}
+        times = [start + number * period for number in range((end - start) // period)] if pair else []
+        times = times if history else times[-1:]
+        values = [getattr(pair[not history], fields[metric["MetricName"]]) for _ in times] if pair else []
+        return {"Id": query["Id"], "Timestamps": times, "Values": values, "StatusCode": "Complete"}
 
     def _existing(self, arn: str) -> dict[str, Any]:
         if arn not in self.functions:
@@ -170,10 +175,15 @@ class FakeLambda:
         pending = self.polls_to_settle > 0 or arn in self.settles_as
         function |= {
             "RevisionId": str(uuid.uuid4()),
-            "LastModified": str(uuid.uuid4()),
+            "LastModified": self._modified(),
             "LastUpdateStatus": "InProgress" if pending else "Successful",
         }
         return copy.deepcopy(function)
+
+    def _modified(self) -> str:
+        """Return a time that no other update has, long ago."""
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=next(self._updates))
+        return f"{at:%Y-%m-%dT%H:%M:%S}.000+0000"
 
     def _get_layer_version(self, arn: str, parameters: dict[str, Any]) -> dict[str, Any]:
         return {"LayerVersionArn": f"{arn}:{parameters['VersionNumber']}"}

@@ -51,7 +51,8 @@ class Harness:
         self.aws = aws
         self.store = FolderStore(folder)
         self.defender = settings()
-        self.rollout = RolloutSettings(dry_run=False, **rollout)
+        # A function that the fake AWS has just updated may be updated again at once.
+        self.rollout = RolloutSettings(**{"dry_run": False, "quiet_minutes": 0, **rollout})
         self.risk = RiskSettings()
 
     @property
