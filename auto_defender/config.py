@@ -7,11 +7,12 @@ from pydantic import StringConstraints, ValidationError, model_validator
 
 from remediator.plan.plan_file import configuration_digest
 from remediator.settings import RolloutSettings
-from reports.settings import SecurityHubSettings, StorageSettings
+from reports.settings import SecurityHubSettings
 from scanner.core.errors import BadInput
 from scanner.core.settings import Settings, expected, validated
 from scanner.core.strict_yaml import read_yaml
 from scanner.settings import DefenderSettings, OrganizationSettings, RiskSettings, SweepSettings
+from storage.settings import StorageSettings
 
 # No FIFO topic: it requires a message group, and notifications have no order.
 TopicArn = Annotated[

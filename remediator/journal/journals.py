@@ -24,31 +24,20 @@ from storage.segments import read_segments
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Undone:
-    """A line of releases before 0.2: a later run has removed this change. Now the rollback's own journal says so."""
-
-    id: str
-    by: str
-
-
-_Record = Intent | OutcomeRecord | _Undone
+_Record = Intent | OutcomeRecord
 _RECORDS: Mapping[str, TypeAdapter[Any]] = {
     "intent": TypeAdapter(Intent),
     "outcome": TypeAdapter(OutcomeRecord),
-    "undone": TypeAdapter(_Undone),
 }
 
 
 @dataclass
 class _Run:
-    """What one run's segments have given so far. undone: by entry, the run that a former release noted."""
+    """What one run's segments have given so far."""
 
     run_id: str
     segments: int = 0
     entries: dict[str, Entry] = field(default_factory=dict)
-    undone: dict[str, str] = field(default_factory=dict)
 
 
 class Journals:
@@ -102,9 +91,7 @@ class Journals:
             self._refuse(f"{self.store.url(path)}: not a segment of a journal")
             return
         for record, at in parsed:
-            if isinstance(record, _Undone):
-                run.undone[record.id] = record.by
-            elif isinstance(record, OutcomeRecord):
+            if isinstance(record, OutcomeRecord):
                 if entry := run.entries.get(record.id):
                     run.entries[record.id] = replace(entry, outcome=record, ended=at)
             elif why := refusal(record, run.run_id, self._defender):
@@ -113,8 +100,9 @@ class Journals:
                 run.entries[record.id] = Entry(record, None, None, at, None)
 
     def _refuse(self, problem: str) -> None:
-        log.error("refused: %s; what that run changed is not known in full", problem)
-        self.refused.append(problem)
+        if problem not in self.refused:
+            log.error("refused: %s; what that run changed is not known in full", problem)
+            self.refused.append(problem)
 
 
 def _parsed(line: bytes) -> tuple[_Record, datetime]:
@@ -126,8 +114,6 @@ def _parsed(line: bytes) -> tuple[_Record, datetime]:
 
 def _undone(runs: Sequence[_Run]) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield which run's rollback has removed which entry, both by run id and entry id."""
-    for run in runs:
-        yield from (((run.run_id, identity), by) for identity, by in run.undone.items())
     entries = {(run.run_id, entry.intent.id): entry for run in runs for entry in run.entries.values()}
     for entry in entries.values():
         if entry.outcome is None or entry.outcome.outcome != "rolled_back":

@@ -46,8 +46,10 @@ def upgrade(store: Store) -> None:
         for folder, body in zip(folders, bodies, strict=True):
             if body is not None:
                 log.info("taking over the journal of %s", folder)
-                # A last line without its end was cut off by a kill: its change was never sent.
-                lines = body[: body.rfind(b"\n") + 1]
+                # A last line without its end was cut off by a kill: its change was never sent. Lines that another run's
+                # rollback added say what that rollback's own journal says.
+                whole = (line for line in body.splitlines(keepends=True) if line.endswith(b"\n"))
+                lines = b"".join(line for line in whole if not line.startswith(b'{"event":"undone"'))
                 store.create(
                     f"{FOLDER}/{folder.rpartition('/')[2]}/00001.jsonl", lines, "application/x-ndjson"
                 )
