@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,11 @@ from storage.protocol import JSON, StoreFailed, Tagged, checked
 
 
 class FolderStore:
-    """Files below a local folder. Their modes follow the umask, as any other program's do."""
+    """Files below a local folder.
+
+    The modes of uploaded files follow the umask, as any other program's do. All others coordinate runs, which may be of
+    several users: whoever may write to their folder may read them, and new folders have the mode of the one above.
+    """
 
     def __init__(self, root: Path) -> None:
         """Take the folder; check_writable() creates it."""
@@ -46,7 +51,10 @@ class FolderStore:
 
     def write(self, path: str, body: bytes, content_type: str) -> None:
         """Write to a temporary file in the same folder, then rename it."""
-        self.upload(path, [body], content_type)
+        target = self.root / checked(path)
+        with _store_errors("write", target):
+            self._share_folder(target)
+            _put(target, body, Path.replace)
 
     def upload(self, path: str, chunks: Iterable[bytes], content_type: str) -> None:
         """Write to a temporary file in the same folder, then rename it."""
@@ -60,12 +68,13 @@ class FolderStore:
         """Hard-link a complete temporary file to the name, which then exists with its whole content or not at all."""
         target = self.root / checked(path)
         with _store_errors("create", target):
+            self._share_folder(target)
             return _tag(body) if _put(target, body, _link) else None
 
     def replace(self, path: str, body: bytes, tag: str) -> str | None:
         """Compare and rename under a lock of the operating system, which ends with its process."""
         target = self.root / checked(path)
-        with _store_errors("replace", target), _exclusive(target):
+        with _store_errors("replace", target), _exclusive(self._share_folder(target)):
             before = _content(target)
             if before is None or _tag(before) != tag:
                 return None
@@ -89,16 +98,22 @@ class FolderStore:
                 return []
 
     def list(self, prefix: str) -> list[str]:
-        """Walk the folder part of the prefix."""
+        """Walk the folder part of the prefix, and of the folders in it those whose paths begin with the prefix."""
         folder = self._folder_of(prefix)
-        found = (
-            (Path(parent) / name).relative_to(self.root).as_posix()
-            for parent, _, names in os.walk(folder, onerror=_unless_absent)
-            for name in names
-            if not name.startswith(".")  # a write in progress
-        )
         with _store_errors("list", folder):
-            return sorted(path for path in found if path.startswith(prefix))
+            return sorted(path for path in self._walk(folder, prefix) if path.startswith(prefix))
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
+        for parent, folders, names in os.walk(folder, onerror=_unless_absent):
+            inside = Path(parent).relative_to(self.root)
+            folders[:] = [
+                name
+                for name in folders
+                if (inside / name).as_posix().startswith(prefix) or parent != str(folder)
+            ]
+            yield from (
+                (inside / name).as_posix() for name in names if not name.startswith(".")
+            )  # a write in progress
 
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Point the symbolic link `target` at `source`: one rename, so that readers see one run or the other."""
@@ -127,6 +142,15 @@ class FolderStore:
     def link(self, path: str, expires_sec: int) -> str:
         """Return a file:// link; it does not expire."""
         return (self.root / checked(path)).resolve().as_uri()
+
+    def _share_folder(self, target: Path) -> Path:
+        """Create the folder of a file, with the mode of the folder above, and return the file's path."""
+        missing = [path for path in target.parents if path.is_relative_to(self.root) and not path.exists()]
+        _with_folder(target)
+        for folder in reversed(missing):
+            if folder != self.root:
+                folder.chmod(stat.S_IMODE(folder.parent.stat().st_mode))
+        return target
 
     def _folder_of(self, prefix: str) -> Path:
         return self.root / checked(prefix + "x").rpartition("/")[0]
@@ -185,7 +209,7 @@ def _put(target: Path, body: bytes, place: Callable[[Path, Path], object]) -> bo
 @contextmanager
 def _exclusive(target: Path) -> Iterator[None]:
     """Exclude other processes that replace the same file."""
-    mode = 0o600 | _writers_of(_with_folder(target).parent) * 3
+    mode = 0o600 | _writers_of(target.parent) * 3
     guard = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, mode)
     try:
         if os.fstat(guard).st_uid == os.getuid():

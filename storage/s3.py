@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from scanner.core.errors import BadInput
 from storage.address import bucket_and_key
-from storage.protocol import JSON, StoreFailed, Tagged, checked
+from storage.protocol import JSON, READERS, StoreFailed, Tagged, checked, is_inside
 
 # Standard mode retries throttling, 5xx and connection faults with exponential back-off and jitter.
 # Links are signed with Signature Version 4: S3 takes no other for objects under a KMS key.
@@ -22,6 +22,7 @@ _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 6},
     connect_timeout=5,
     read_timeout=60,
+    max_pool_connections=READERS,
     signature_version="s3v4",
 )
 # The tag of files that may expire: all of a run's but its journal, which a rollback needs. A lifecycle rule can only
@@ -137,13 +138,13 @@ class S3Store:
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def list(self, prefix: str) -> list[str]:
-        """List all objects, page by page."""
+        """List all objects, page by page. Keys that are no path, such as a console's "folders", are left out."""
         with self._store_errors("list", prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 **self._bucket_parameters, Prefix=self._prefix + prefix
             )
             keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return sorted(key.removeprefix(self._prefix) for key in keys)
+        return sorted(path for key in keys if is_inside(path := key.removeprefix(self._prefix)))
 
     def publish(self, source: str, target: str, names: Sequence[str]) -> None:
         """Copy within S3; files of an older run in `target` are deleted before the last file is written."""

@@ -7,10 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from storage.protocol import Store
-
-# Segments that are read at once: a read of S3 takes some 30 ms.
-_READERS = 16
+from storage.protocol import READERS, Store
 
 
 def read_segments(store: Store, prefixes: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -18,7 +15,7 @@ def read_segments(store: Store, prefixes: Iterable[str]) -> Iterator[tuple[str, 
 
     A prefix may end in the middle of a folder's name. A file that is no segment is yielded like one.
     """
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         for paths in pool.map(store.list, prefixes):
             paths.sort(key=lambda path: (path.rpartition("/")[0], len(path), path))
             for path, lines in zip(paths, pool.map(store.read, paths), strict=True):

@@ -41,7 +41,7 @@ def resolve_open_runs(
     AWS accepted is finished and tagged, one that it did not is closed. What can't be determined now stays open.
     """
     store = journals.store
-    opened = {run_id: journals.open(run_id) for run_id in open_runs(store)}
+    opened = {run_id: journals.open(run_id, marked=True) for run_id in open_runs(store)}
     intents = []
     for run_id, journal in opened.items():
         found = [entry.intent for entry in journal.entries if entry.outcome is None]

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import takewhile
 
 from remediator.change.records import Intent, Undo
@@ -25,7 +25,7 @@ def select(journals: Journals, runs: Collection[str], function_arns: Collection[
             raise BadInput(
                 f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME"
             )
-    first = min((started_at(run_id).date() for run_id in runs), default=None)
+    first = _day_before(runs)
     for run_id in runs:
         if not journals.exists(run_id):
             raise BadInput(f"run {run_id} has no journal: it changed nothing")
@@ -45,9 +45,17 @@ def select(journals: Journals, runs: Collection[str], function_arns: Collection[
 
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
     """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
-    first = min((started_at(run_id).date() for run_id in runs.values()), default=None)
-    history = _by_function(journals.history(first)) if runs else {}
+    history = _by_function(journals.history(_day_before(runs.values()))) if runs else {}
     return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
+
+
+def _day_before(runs: Collection[str]) -> date | None:
+    """Return the day before the oldest run: one that began before it may have changed things after it."""
+    return (
+        min((started_at(run_id).date() for run_id in runs), default=date.max) - timedelta(days=1)
+        if runs
+        else None
+    )
 
 
 def _by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:

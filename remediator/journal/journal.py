@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import orjson
 
 from remediator.change.records import Intent, OutcomeRecord
+from remediator.journal.store import is_run_id
 from scanner.core.errors import AutoDefenderError
 from storage.protocol import JSON, Store
 from storage.segments import Segments
@@ -51,8 +52,16 @@ class Entry:
 class Journal:
     """One run's journal, to be written; any thread may. Lines that belong together are written in one append."""
 
-    def __init__(self, store: Store, run_id: str, entries: Sequence[Entry] = (), segments: int = 0) -> None:
-        """Take what the journal has already: its entries, and the number of its last segment.
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        entries: Sequence[Entry] = (),
+        segments: int = 0,
+        *,
+        marked: bool = False,
+    ) -> None:
+        """Take what the journal has already: its entries, how many segments, and whether state/open/ names it.
 
         The run must have ended, or be this one. Nothing is written before the first intent.
         """
@@ -63,6 +72,7 @@ class Journal:
         self._store = store
         self._segments = Segments(store, f"{FOLDER}/{run_id}", segments)
         self._announced = False
+        self._marked = marked or bool(entries)
         self._open = {entry.intent.id for entry in entries if entry.outcome is None}
 
     def record_intents(self, intents: Sequence[Intent]) -> None:
@@ -71,7 +81,7 @@ class Journal:
             return
         if not self._announced:
             self._store.write(_open_marker(self.run_id), b"{}\n", JSON)
-            self._announced = True
+            self._announced = self._marked = True
         self._open.update(intent.id for intent in intents)
         self._append("intent", [vars(intent) for intent in intents])
 
@@ -82,7 +92,7 @@ class Journal:
 
     def close(self) -> None:
         """Delete the marker if no entry is open; otherwise the next run resolves what is."""
-        if self._open:
+        if self._open or not self._marked:
             return
         try:
             self._store.delete(_open_marker(self.run_id))
@@ -102,5 +112,6 @@ def _open_marker(run_id: str) -> str:
 
 
 def open_runs(store: Store) -> list[str]:
-    """Return the ids of the runs whose journals may have open entries, oldest first."""
-    return [path.removeprefix(_OPEN).removesuffix(".json") for path in store.list(_OPEN)]
+    """Return the ids of the runs whose journals may have open entries, oldest first. Other files there are ignored."""
+    names = (path.removeprefix(_OPEN) for path in store.list(_OPEN))
+    return [name.removesuffix(".json") for name in names if name.endswith(".json") and is_run_id(name[:-5])]

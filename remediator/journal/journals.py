@@ -49,11 +49,14 @@ class Journals:
         self._defender = defender
         self.refused: list[str] = []
 
-    def open(self, run_id: str) -> Journal:
-        """Return a run's journal with what it has already, to be written on. The run must have ended, or be this one."""
+    def open(self, run_id: str, *, marked: bool = False) -> Journal:
+        """Return a run's journal with what it has already, to be written on. The run must have ended, or be this one.
+
+        marked: whether state/open/ names it.
+        """
         runs = list(self._read([f"{FOLDER}/{run_id}/"]))
         entries = [entry for run in runs for entry in run.entries.values()]
-        return Journal(self.store, run_id, entries, sum(run.segments for run in runs))
+        return Journal(self.store, run_id, entries, sum(run.segments for run in runs), marked=marked)
 
     def exists(self, run_id: str) -> bool:
         """Return whether a run has a journal: whether it has changed anything."""
@@ -87,17 +90,28 @@ class Journals:
         try:
             started_at(run.run_id)
             parsed = [_parsed(line) for line in lines.splitlines()]
-        except (BadInput, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        except (BadInput, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError):
             self._refuse(f"{self.store.url(path)}: not a segment of a journal")
             return
         for record, at in parsed:
-            if isinstance(record, OutcomeRecord):
-                if entry := run.entries.get(record.id):
-                    run.entries[record.id] = replace(entry, outcome=record, ended=at)
-            elif why := refusal(record, run.run_id, self._defender):
+            if why := self._add_record(run, record, at):
                 self._refuse(f"{self.store.url(path)}: entry {record.id} {why}")
-            else:
-                run.entries[record.id] = Entry(record, None, None, at, None)
+
+    def _add_record(self, run: _Run, record: _Record, at: datetime) -> str:
+        """Add a line to its run, or return why it is refused: nothing that was written can be replaced."""
+        entry = run.entries.get(record.id)
+        if isinstance(record, OutcomeRecord):
+            if entry and entry.outcome:
+                return "" if entry.outcome == record else "has another outcome already"
+            if entry:
+                run.entries[record.id] = replace(entry, outcome=record, ended=at)
+            return ""
+        if entry:
+            return "is there already"
+        if why := refusal(record, run.run_id, self._defender):
+            return why
+        run.entries[record.id] = Entry(record, None, None, at, None)
+        return ""
 
     def _refuse(self, problem: str) -> None:
         if problem not in self.refused:

@@ -22,6 +22,15 @@ _JSON = "application/json"
 T = TypeVar("T")
 
 
+def is_run_id(text: str) -> bool:
+    """Return whether a text is a run id."""
+    try:
+        started_at(text)
+    except BadInput:
+        return False
+    return True
+
+
 def started_at(run_id: str) -> datetime:
     """Return when a run started (UTC): its id begins with that. Raises BadInput for what is no run id."""
     try:

@@ -3,21 +3,23 @@
 state/format.json has its number; without the file it is 1, whose journals are runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
 """
 
+import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from remediator.journal.journal import FOLDER
 from remediator.journal.store import load, save
 from scanner.core.errors import BadInput
-from storage.protocol import Store
+from storage.protocol import JSON, READERS, Store
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2
 _PATH = "state/format.json"
-# A read of S3 takes some 30 ms, and there may be a run for each hour of a year.
-_READERS = 16
+# What a run of release 0.1 takes for the newest lock of another run.
+FORMER_LOCK = "state/lock/99999999.json"
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,35 @@ def upgrade(store: Store) -> None:
     """Copy each journal of format 1 to where it is read from now. The caller holds the lock; may be interrupted."""
     if check_format(store) == FORMAT:
         return
-    folders = _run_folders(store)
-    with ThreadPoolExecutor(_READERS) as pool:
-        bodies = pool.map(lambda folder: store.read(f"{folder}/journal.jsonl"), folders)
-        for folder, body in zip(folders, bodies, strict=True):
-            if body is not None:
-                log.info("taking over the journal of %s", folder)
-                # A last line without its end was cut off by a kill: its change was never sent. Lines that another run's
-                # rollback added say what that rollback's own journal says.
-                whole = (line for line in body.splitlines(keepends=True) if line.endswith(b"\n"))
-                lines = b"".join(line for line in whole if not line.startswith(b'{"event":"undone"'))
-                store.create(
-                    f"{FOLDER}/{folder.rpartition('/')[2]}/00001.jsonl", lines, "application/x-ndjson"
-                )
+    _shut_out_former(store)
+    present = set(store.folders(f"{FOLDER}/"))
+    missing = [folder for folder in _run_folders(store) if folder.rpartition("/")[2] not in present]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(partial(_take_over, store), missing))
     save(store, _PATH, asdict(_Format(FORMAT)))
+
+
+def _shut_out_former(store: Store) -> None:
+    """Hold the lock of release 0.1 for good: a run of it would change functions beside those of this one."""
+    holder = {
+        "run_id": "taken over by a newer release",
+        "host": "",
+        "pid": 0,
+        "until": "9999-01-01T00:00:00+00:00",
+    }
+    store.write(FORMER_LOCK, json.dumps(holder).encode(), JSON)
+
+
+def _take_over(store: Store, folder: str) -> None:
+    body = store.read(f"{folder}/journal.jsonl")
+    if body is None:
+        return
+    log.info("taking over the journal of %s", folder)
+    # A last line without its end was cut off by a kill: its change was never sent. Lines that another run's rollback
+    # added say what that rollback's own journal says.
+    whole = (line for line in body.splitlines(keepends=True) if line.endswith(b"\n"))
+    lines = b"".join(line for line in whole if not line.startswith(b'{"event":"undone"'))
+    store.create(f"{FOLDER}/{folder.rpartition('/')[2]}/00001.jsonl", lines, "application/x-ndjson")
 
 
 def _run_folders(store: Store) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Literal, Self
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from remediator.journal.upgrade import FORMER_LOCK
 from scanner.core.clock import uptime
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
 from storage.protocol import Store
@@ -112,7 +113,7 @@ class RunLock:
         if self._step == "middle" or (self._step == "first" and error is None) or not self._number:
             return
         try:
-            self._write(released=True)
+            self._renew(released=True)
         except AutoDefenderError as failure:  # the run has ended and is reported; its lock expires by itself
             log.warning("failed to release the run lock, it expires by itself: %s", failure)
 
@@ -150,9 +151,12 @@ class RunLock:
             except AutoDefenderError as error:
                 log.warning("the run lock could not be renewed: %s", error)
 
-    def _renew(self) -> bool:
-        """Renew the lock; return False where another run has taken it. Steps of one run renew it beside each other."""
-        while not self._write():
+    def _renew(self, *, released: bool = False) -> bool:
+        """Renew or release the lock; return False where another run has taken it.
+
+        Steps of one run renew it beside each other, and an answer may have been lost: what is there now decides.
+        """
+        while not self._write(released=released):
             found = self._read()
             if not found or not self._is_ours(found):
                 return False
@@ -191,7 +195,8 @@ class RunLock:
 
     def _former(self) -> _Found | None:
         """Return the newest lock that an earlier release has left, None where there is none."""
-        paths = [path for path in self._store.list(_FORMER) if _FORMER_NAME.fullmatch(path)]
+        found = self._store.list(_FORMER)
+        paths = [path for path in found if _FORMER_NAME.fullmatch(path) and path != FORMER_LOCK]
         body = self._store.read(paths[-1]) if paths else None
         if body is None:
             return None
@@ -203,7 +208,9 @@ def _parsed(body: bytes, source: str) -> _Holder:
     try:
         return TypeAdapter(_Holder).validate_json(body)
     except ValidationError:
-        raise BadInput(f"{source}: not a lock file; delete it") from None
+        raise BadInput(
+            f"{source}: not a lock file; restore an older version of it, or delete it while no run is under way"
+        ) from None
 
 
 def _refuse_while_held(holder: _Holder) -> None:

@@ -267,14 +267,8 @@ def test_the_member_role_is_given_what_the_program_calls_and_nothing_else(deploy
             [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
         )
     }
-    # For regions that know no token of ours; the emulator has none. For functions with published versions; it lists
-    # no versions (tests/functional tests these calls with moto).
-    not_here = {
-        "account:GetRegionOptStatus",
-        "ec2:DescribeRegions",
-        "lambda:ListAliases",
-        "lambda:ListProvisionedConcurrencyConfigs",
-    }
+    # For regions that know no token of ours; the emulator has none.
+    not_here = {"account:GetRegionOptStatus", "ec2:DescribeRegions"}
     assert actions == given - not_here
 
 

@@ -40,6 +40,7 @@ def organization(new_organization: Callable[[], Organization], package: bytes) -
                     "wrapper": "/opt/twistlock/wrapper",
                 },
                 "risk": {"runtime_families": ["python"]},
+                "rollout": {"quiet_minutes": 0},
                 "output": f"s3://{bucket}",
             }
         ),

@@ -132,7 +132,7 @@ def _numbers(summary: dict[str, Any], changes: Any, units: Any, functions: Any) 
         "guard"
         if summary["stopped_by"]
         else "failed"
-        if outcomes["failed"]
+        if outcomes["failed"] or any(change["as_before"] == "false" for change in changes)
         else "unread"
         if unread
         else "done"

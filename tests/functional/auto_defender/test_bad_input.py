@@ -55,7 +55,7 @@ def refused(workspace: Workspace, *arguments: str, env: Mapping[str, str]) -> st
 
 def _files(folder: Path) -> dict[str, bytes]:
     # A run that may write leaves the lock's number, and a file that says that it has begun.
-    begun = {"format.json", "lock.json", ".lock.json.lock", "run.json"}
+    begun = {"99999999.json", "format.json", "lock.json", ".lock.json.lock", "run.json"}
     found = (path for path in folder.rglob("*") if path.is_file() and path.name not in begun)
     return {str(path): path.read_bytes() for path in found}
 

@@ -33,9 +33,9 @@ def run(server: str, config: str, *more: str) -> Any:
     return auto_defender("run", "--config", config, "--apply", *more, env=environment(server))
 
 
-def changed(workspace: Workspace, summary: dict[str, Any]) -> list[str]:
+def changed(workspace: Workspace, summary: dict[str, Any], action: str = "") -> list[str]:
     changes = workspace.run_file(summary["run_id"], "changes.csv").splitlines()[1:]
-    return [line.split(",")[3] for line in changes if ",changed," in line]
+    return [line.split(",")[3] for line in changes if f"{action},changed," in line]
 
 
 def report(workspace: Workspace, summary: dict[str, Any]) -> str:
@@ -228,7 +228,7 @@ def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_mak
 ) -> None:
     config = workspace.configure()
     first = run(server, config, "--json").summary
-    arn = changed(workspace, first)[0]
+    arn = changed(workspace, first, "protect")[0]
     redeployed(arn)
     second = run(server, config, "--json").summary
     assert second["drift"] == {"lost": 1, "given_up": 0}

@@ -255,7 +255,10 @@ def test_a_run_whose_lock_was_taken_over_begins_nothing_more(harness: Harness) -
 
 def test_an_invalid_lock_file_is_reported(harness: Harness) -> None:
     harness.store.write(LOCK, b"nonsense", "application/json")
-    with pytest.raises(BadInput, match="not a lock file; delete it"), RunLock(harness.store, RUN):
+    with (
+        pytest.raises(BadInput, match="not a lock file; restore an older version"),
+        RunLock(harness.store, RUN),
+    ):
         pass
 
 

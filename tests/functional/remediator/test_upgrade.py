@@ -12,6 +12,7 @@ from remediator.journal.upgrade import check_format, upgrade
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from storage.folder import FolderStore
+from storage.protocol import JSON
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.harness import RUN, WRAPPER, Harness, wait_briefly
 
@@ -59,13 +60,23 @@ def test_an_old_run_is_rolled_back(harness: Harness) -> None:
     assert harness.aws.layers(kept) == []
 
 
-def test_it_happens_once_and_may_be_interrupted(harness: Harness) -> None:
+def test_it_happens_once_and_goes_on_where_it_was_interrupted(harness: Harness) -> None:
     segments = harness.store.list("journals/")
+    assert len(segments) == 3
     upgrade(harness.store)
     harness.store.delete("state/format.json")
-    upgrade(harness.store)
+    harness.store.delete(f"journals/{RUN}/00001.jsonl")
+    (harness.store.root / "journals" / RUN).rmdir()
+    created: list[str] = []
+
+    class Watched(FolderStore):
+        def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
+            created.append(path)
+            return super().create(path, body, content_type)
+
+    upgrade(Watched(harness.store.root))
+    assert created == [f"journals/{RUN}/00001.jsonl"]
     assert harness.store.list("journals/") == segments
-    assert len(segments) == 3
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,10 @@ def test_folders_are_found_without_their_files(store: Store) -> None:
     assert store.folders("journals/20261124") == ["20261124T-a", "20261124T-b"]
     assert store.folders("journals/") == ["20261124T-a", "20261124T-b", "20261125T"]
     assert store.folders("runs/2026/") == []
+    assert store.list("journals/20261124T") == [
+        f"journals/20261124T-{file}" for file in ("a/1", "a/2", "b/1")
+    ]
+    assert store.list("journals/20261124T-b/") == ["journals/20261124T-b/1"]
 
 
 def test_lines_are_durable_when_append_returns_and_two_writers_lose_nothing(store: Store) -> None:

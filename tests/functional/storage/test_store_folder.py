@@ -103,29 +103,30 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_nothing_in_flight(
 def test_files_follow_the_umask_and_what_coordinates_runs_is_readable_for_who_may_write(
     tmp_path: Path,
 ) -> None:
-    shared = tmp_path / "state"
-    shared.mkdir()
-    shared.chmod(0o770)
-    store = FolderStore(tmp_path)
+    shared, private = tmp_path / "shared", tmp_path / "private"
+    for folder, mode in ((shared, 0o2770), (private, 0o700)):
+        folder.mkdir()
+        folder.chmod(mode)
     before = os.umask(0o077)
     try:
-        store.upload("runs/report.html", [b"x"], "text/html")
-        tag = store.create("state/lock.json", b"1")
-        private = store.create("private/lock.json", b"1")
-        modes = [
-            mode_of(tmp_path / path) for path in ("runs/report.html", "state/lock.json", "private/lock.json")
-        ]
-        store.replace("state/lock.json", b"2", tag or "")
+        for folder in (shared, private):
+            store = FolderStore(folder)
+            store.upload("runs/report.html", [b"x"], "text/html")
+            tag = store.create("state/lock.json", b"1")
+            store.replace("state/lock.json", b"2", tag or "")
+            store.write("state/quarantine.json", b"[]", "application/json")
     finally:
         os.umask(before)
-    assert private
-    assert modes == [0o600, 0o640, 0o600]
-    assert {mode_of(path) for path in shared.iterdir()} == {
-        0o640,
-        0o660,
-    }  # the file, and what excludes others meanwhile
-    store.write("runs/report.html", b"x", "text/html")
-    assert mode_of(tmp_path / "runs/report.html") == 0o666 & ~before
+    assert [mode_of(path / "runs/report.html") for path in (shared, private)] == [0o600, 0o600]
+    assert [mode_of(path / "state") for path in (shared, private)] == [0o2770, 0o700]
+    for name, modes in {
+        "lock.json": [0o640, 0o600],
+        "quarantine.json": [0o640, 0o600],
+        ".lock.json.lock": [0o660, 0o600],
+    }.items():
+        assert [mode_of(path / "state" / name) for path in (shared, private)] == modes, name
+    FolderStore(private).upload("runs/other.html", [b"x"], "text/html")
+    assert mode_of(private / "runs/other.html") == 0o666 & ~before
 
 
 def mode_of(path: Path) -> int:

@@ -210,3 +210,10 @@ def test_the_session_used_is_the_one_given(session: boto3.Session) -> None:
     seen = sent_by(session)
     open_store(f"s3://{BUCKET}", session).write("a", b"x", "text/plain")
     assert seen
+
+
+def test_keys_that_are_no_paths_are_left_out(session: boto3.Session) -> None:
+    """A console's "create folder", and what only a hand can have written."""
+    for key in ("p/state/open/", "p/state/open/../x.json", "p/state/open/a\\b.json", "p/state/open/1.json"):
+        session.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+    assert open_store(f"s3://{BUCKET}/p", session).list("state/open/") == ["state/open/1.json"]

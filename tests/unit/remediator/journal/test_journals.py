@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from remediator.journal.history import select
+from remediator.journal.journal import Journal, open_runs
 from scanner.settings import PreviousSettings
+from storage.folder import FolderStore
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.harness import RUN, WRAPPER, Harness, journal_of, wait_briefly
 
@@ -132,3 +134,62 @@ def test_what_earlier_configurations_attached_is_ours_once_it_is_named(harness: 
     harness.defender = harness.defender.model_copy(update={"previous": previous})
     assert harness.rollback([RUN]).changes["outcome"].tolist() == ["rolled_back"] * 2
     assert all(harness.aws.layers(arn) == [] for arn in harness.aws.functions)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"event": "undone", "at": "2026-11-24T00:00:00+00:00", "id": "ID", "by": "nobody"},
+        {
+            "event": "outcome",
+            "at": "2026-11-24T00:00:00+00:00",
+            "id": "ID",
+            "outcome": "dropped",
+            "detail": "",
+            "attempts": 0,
+        },
+        {
+            "event": "outcome",
+            "at": "0001-01-01T00:00:00+14:00",
+            "id": "ID",
+            "outcome": "dropped",
+            "detail": "",
+            "attempts": 0,
+        },
+        "the intent of another function under its id",
+    ],
+)
+def test_what_is_added_later_replaces_nothing_and_is_reported(harness: Harness, forged: Any) -> None:
+    before = {entry.intent.function_arn: entry for entry in harness.entries()}
+    entry = before[next(arn for arn in before if arn.endswith(":a"))]
+    if isinstance(forged, str):
+        lines = map(json.loads, journal_of(harness.store.root, RUN).splitlines())
+        other = next(line for line in lines if line["event"] == "intent" and line["function_name"] == "b")
+        forged = other | {"id": entry.intent.id}
+    forged = {key: entry.intent.id if value == "ID" else value for key, value in forged.items()}
+    harness.store.write(f"journals/{RUN}/00099.jsonl", json.dumps(forged).encode() + b"\n", "")
+    journals = harness.journals
+    assert {entry.intent.function_arn: entry for entry in journals.history()} == before
+    (problem,) = journals.refused
+    assert f"journals/{RUN}/00099.jsonl" in problem
+    assert harness.rollback([RUN]).changes["outcome"].tolist() == ["rolled_back"] * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["no-run.json", "20261124T034232Z-1a2b3c", ".json", "20261124T034232Z-1a2b3c/x.json"]
+)
+def test_a_strange_file_among_the_markers_stops_nothing(harness: Harness, name: str) -> None:
+    harness.store.write(f"state/open/{name}", b"{}", "")
+    assert open_runs(harness.store) == []
+    assert harness.resolve().changes.empty
+
+
+def test_a_run_that_changes_nothing_writes_and_deletes_nothing(tmp_path: Path) -> None:
+    class Watched(FolderStore):
+        def delete(self, path: str) -> None:
+            pytest.fail(f"deleted {path}")
+
+    journal = Journal(Watched(tmp_path), RUN)
+    journal.record_intents([])
+    journal.close()
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.journal.upgrade import upgrade
 from remediator.rollout import lock as lock_module
 from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop
@@ -128,5 +129,27 @@ def test_a_lock_of_the_release_before_is_respected_and_its_number_goes_on(
 @pytest.mark.parametrize("text", [b"", b"nonsense", b"[]", b'{"run_id": 1}'])
 def test_what_is_no_lock_file_is_one_line_and_never_free(store: FolderStore, text: bytes) -> None:
     store.write(LOCK, text, "application/json")
-    with pytest.raises(BadInput, match=r"lock\.json: not a lock file; delete it"), RunLock(store, A):
+    with (
+        pytest.raises(BadInput, match=r"lock\.json: not a lock file; restore an older version"),
+        RunLock(store, A),
+    ):
         pass
+
+
+def test_it_is_released_after_a_renewal_whose_answer_was_lost(store: FolderStore) -> None:
+    """What is there is ours, though not what was last known: another step's, or a renewal of this one."""
+    with RunLock(store, A):
+        edit(store, nonce="written, and the answer lost")
+    assert RunLock(store, B).held_by() is None
+
+
+def test_a_run_of_the_release_before_gets_no_lock_any_more(store: FolderStore) -> None:
+    """Release 0.1 takes the highest file of state/lock/ for the lock, and refuses while it has not expired."""
+    with RunLock(store, A):
+        upgrade(store)
+    *_, last = store.list("state/lock/")
+    holder = json.loads(store.read(last) or b"")
+    assert last.endswith("/99999999.json")
+    assert datetime.fromisoformat(holder["until"]) > datetime(9000, 1, 1, tzinfo=UTC)
+    with RunLock(store, B):
+        assert number(store) == 2
