@@ -88,8 +88,8 @@ def _resume(run: ChangeContext, entry: Entry, now: datetime) -> Steps:
     result = yield from resume(run, entry.intent)
     if not result.unsettled or now - entry.begun < _GIVEN_UP_AFTER:
         return result
-    unknown = f"unknown for {_GIVEN_UP_AFTER.days} days, given up: rollback --function removes what is there"
-    detail = f"{unknown} ({result.detail.removesuffix('; the next run finds out')})"
+    since = f"{'not removed' if result.left else 'unknown'} for {_GIVEN_UP_AFTER.days} days"
+    detail = f"{since}, given up: rollback --function removes what is there"
     return replace(result, outcome="failed", detail=detail, left=True, unsettled=False)
 
 
