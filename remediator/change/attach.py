@@ -1,13 +1,14 @@
 """Attaches the Defender to one function: a generator that yields the seconds to wait."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remediator.change.api_errors import CALL_ERRORS, classify_error
+from remediator.change.batcher import Wait
 from remediator.change.context import ChangeContext
 from remediator.change.delta import Delta, has_delta
-from remediator.change.recheck import ChangeValidator, Refusal
+from remediator.change.recheck import ChangeValidator, Ready, Refusal
 from remediator.change.records import Change, ChangeResult, Intent, OutcomeRecord
 from remediator.change.settlement import Settlement, Steps, refused
 from remediator.change.update import (
@@ -22,6 +23,7 @@ from remediator.change.update import (
 
 # Another deployment came between read and update: read once more, then leave it to the next run.
 _READS = 2
+_STOPPED = "the run was stopped before it was sent"
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,17 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
     run = context.run
     if change.function_arn == context.own_function:
         return ChangeResult("dropped", "this is the function that Auto-Defender itself runs in")
-    function = run.function(change)
     for attempt in range(1, _READS + 1):
-        if run.stopping.is_set():
-            return ChangeResult("deferred", "the run was stopped before it was sent", attempt - 1)
         try:
-            configuration = function.read()
-            tags = tags_of(function) if context.validator.needs_tags else {}
-            decision = yield from context.validator.validate(change, f"{name}.{attempt}", configuration, tags)
+            configuration, decision = yield from _decide(context, change, f"{name}.{attempt}")
         except CALL_ERRORS as error:
             return refused(classify_error(error), attempt - 1)
         if isinstance(decision, Refusal):
             return ChangeResult(decision.outcome, decision.detail, attempt - 1)
         intent = decision.intent
-        update = yield from send(Update(_effect(run, intent), configuration, decision.after))
+        if run.stopping.is_set():
+            return ChangeResult("deferred", _STOPPED, attempt - 1, intent)
+        update = yield from send(Update(_effect(run, intent), configuration, decision.after, run.may_add))
         if attempt == _READS or update.error is None or update.error.kind != "concurrent_deploy":
             earlier = _replaced_values(configuration, intent.delta)
             return (yield from _settlement(run, intent, attempt, earlier).finish(update))
@@ -64,8 +63,23 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
     raise AssertionError("the last attempt returns")
 
 
+def _decide(
+    context: AttachContext, change: Change, intent_id: str
+) -> Generator[Wait, None, tuple[Configuration, Ready | Refusal]]:
+    """Read the function and validate the change: what was read, and whether it may be sent."""
+    if context.run.stopping.is_set():
+        return {}, Refusal("deferred", _STOPPED)
+    function = context.run.function(change)
+    configuration = function.read()
+    tags = tags_of(function) if context.validator.needs_tags else {}
+    decision = yield from context.validator.validate(change, intent_id, configuration, tags)
+    return configuration, decision
+
+
 def resume_attach(run: ChangeContext, intent: Intent) -> Steps:
-    """Find out how a change of a killed run ended, and finish it. Nothing is sent again."""
+    """Find out how a change of a killed run ended, and finish it. It is not sent again; what AWS could not carry out is
+    removed.
+    """  # noqa: D205
     update = yield from verify_outcome(_effect(run, intent))
     return (yield from _settlement(run, intent, 1, {}).finish(update))
 
@@ -76,7 +90,7 @@ def _effect(run: ChangeContext, intent: Intent) -> Effect:
 
 
 def _settlement(run: ChangeContext, intent: Intent, attempts: int, earlier: Mapping[str, str]) -> Settlement:
-    return Settlement(run.function(intent), intent, run.values(intent), run.defender.tag, attempts, earlier)
+    return Settlement(run, intent, attempts, earlier)
 
 
 def _replaced_values(configuration: Configuration, delta: Delta) -> Mapping[str, str]:

@@ -26,6 +26,10 @@ class DeltaAbsent(AutoDefenderError):
     """The function does not carry the delta (any more), or not in a way that can be removed; str() says why."""
 
 
+class DeltaUnreadable(DeltaAbsent):
+    """Whether the function carries the delta can't be known: nobody can read its variables."""
+
+
 @dataclass(frozen=True)
 class Delta:
     """What a change adds to a function, and what it replaces.
@@ -55,6 +59,11 @@ class Delta:
     def reversible(self) -> bool:
         """Return whether there is more to it than replaced values, which nobody keeps."""
         return bool(self.layer or self.variables_added or self.wrapper is not None or self.layers_removed)
+
+    @property
+    def sets_variables(self) -> bool:
+        """Return whether it adds a variable or gives the wrapper another value."""
+        return bool(self.variables_added) or self.wrapper is not None
 
     @property
     def installs(self) -> bool:
@@ -138,21 +147,27 @@ def layers_with(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:
     return tuple(arn for position, arn in enumerate(layers) if position not in gone)
 
 
-def has_delta(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
-    """Return whether the whole delta is in the state.
+def has_delta(state: State, delta: Delta, values: Mapping[str, str]) -> bool | None:
+    """Return whether the whole delta is in the state; None where that can't be known.
 
     values: our variables, rendered again. They decide only where nothing but values was replaced: the configuration may
     have changed since a run that was killed.
     """
-    variables = state.variables if state.variables is not None else {}
+    variables = state.variables
+    if not _has_layers(state.layers, delta):
+        return False
+    if variables is None:
+        return None if delta.sets_variables or not delta.reversible else True
     if not delta.reversible:
         return all(name in values and variables.get(name) == values[name] for name in delta.variables_changed)
-    return (
-        (delta.layer is None or delta.layer in state.layers)
-        and not any(arn in state.layers for _, arn in delta.layers_removed)
-        and all(name in variables for name in delta.variables_added)
-        and (delta.wrapper is None or variables.get(EXEC_WRAPPER) == delta.wrapper)
+    return all(name in variables for name in delta.variables_added) and (
+        delta.wrapper is None or variables.get(EXEC_WRAPPER) == delta.wrapper
     )
+
+
+def _has_layers(layers: Sequence[str], delta: Delta) -> bool:
+    there = delta.layer is None or delta.layer in layers
+    return there and not any(arn in layers for _, arn in delta.layers_removed)
 
 
 def remove_delta(
@@ -163,15 +178,17 @@ def remove_delta(
     A variable goes only while it has the value that we gave it (`values`: our variables, rendered again; the
     wrapper's is the delta's own); one that was replaced gets the value that it had (`earlier`), or stays where that
     is not known. Raises DeltaAbsent where the layer is there in another version than ours, where nothing of the
-    delta is left or only values whose earlier ones nobody knows, or where variables would have to go that nobody can
-    read.
+    delta is left or only values whose earlier ones nobody knows; DeltaUnreadable where variables would have to go that
+    nobody can read.
     """
     layers = _layers_without(state.layers, delta)
     variables = state.variables
     if variables is not None:
         variables = _variables_without(variables, delta, values, earlier or {})
-    elif delta.variables_added or delta.wrapper is not None:
-        raise DeltaAbsent("its environment can't be read, and the wrapper must not stay without the layer")
+    elif delta.sets_variables:
+        raise DeltaUnreadable(
+            "its environment can't be read, and the wrapper must not stay without the layer"
+        )
     after = State(layers, variables)
     if after == state:
         raise DeltaAbsent(
@@ -184,28 +201,28 @@ def remove_delta(
 
 def lacks_delta(
     state: State, delta: Delta, values: Mapping[str, str], earlier: Mapping[str, str] | None = None
-) -> bool:
-    """Return whether nothing of the delta is left that remove_delta could remove; False where that can't be known."""
-    if state.variables is None and (delta.variables_added or delta.wrapper is not None):
-        return False
+) -> bool | None:
+    """Return whether nothing of the delta is left that remove_delta could remove; None where that can't be known."""
     try:
         remove_delta(state, delta, values, earlier)
+    except DeltaUnreadable:
+        return None
     except DeltaAbsent:
         return True
     return False
 
 
-def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
+def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool | None:
     """Return whether nothing of ours is where the delta was put: no version of the layer but the one before it, and no
-    variable with our value; False where that can't be known.
+    variable with our value; None where that can't be known.
     """  # noqa: D205
-    if delta.variables_added and state.variables is None:
-        return False
     ours = LayerVersion.parse(delta.layer or "")
     for arn in state.layers:
         found = LayerVersion.parse(arn)
         if ours and found and found.same_layer(ours) and arn != delta.layer_before:
             return False
+    if delta.variables_added and state.variables is None:
+        return None
     variables = state.variables or {}
     return _variables_without(variables, delta, values, {}) == variables
 

@@ -8,7 +8,7 @@ from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.context import ChangeContext
 from remediator.change.delta import DeltaAbsent, State, is_without, remove_delta
 from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
-from remediator.change.settlement import Steps, refused, remove_tag
+from remediator.change.settlement import Steps, refused, remove_tag, stopped
 from remediator.change.update import (
     Configuration,
     Effect,
@@ -133,11 +133,11 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
         return ChangeResult("deferred", why, before=before, after=before, untouched=True)
     intent = _intent(context.run_id, intent_id, removal)
     context.record_intents([intent])
-    update = yield from send(Update(_effect(run, intent), removal.read, removal.after))
+    update = yield from send(Update(_effect(run, intent), removal.read, removal.after, run.may_remove))
     result = _finish(run, intent, update, removal.detail)
     if update.configuration is not None and update.status != "unknown":
         return replace(result, before=before, after=_carried(run, undo, state_of(update.configuration)))
-    unchanged = update.status in {"refused", "not_done"}
+    unchanged = update.status in {"refused", "stopped", "not_done"}
     return replace(result, before=before, after=result.after or (before if unchanged else None))
 
 
@@ -229,6 +229,8 @@ def _finish(
 ) -> ChangeResult:
     if update.error is not None:
         return _refused(update.error, 1, intent)
+    if update.stop is not None:
+        return replace(stopped(update.stop, 0, intent), untouched=True)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
         text = "; ".join(filter(None, (detail, still_tagged)))
@@ -241,4 +243,4 @@ def _finish(
         return ChangeResult("deferred", why, 1, intent, accepted=True)
     if update.status == "not_done":
         return ChangeResult("deferred", "lost_answer: read again, AWS has not done it", 1, intent)
-    return ChangeResult("deferred", "not settled in time; the next run finds out", 1, intent, unsettled=True)
+    return ChangeResult("deferred", update.why_unknown, 1, intent, unsettled=True)

@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 
 from remediator.change.api_errors import ApiError
 from remediator.change.delta import MAX_LAYERS, Delta
+from scanner.core.errors import GuardStop
 from scanner.settings import Family
 
 PlannedAction = Literal["protect", "repair", "upgrade", "downgrade"]
@@ -144,6 +145,7 @@ class ChangeResult:
 
     intent: its journal entry, None where nothing was about to be sent. unsettled: the entry stays open.
     left: it failed, and is still on the function. accepted: AWS accepted the update. error: the refusal, if any.
+    stopped_by: the guard that did not let an update be sent, if any; nothing else of the run is sent, either.
     clean_revision: the function's revision without the change, where AWS accepted it, could not carry it out, and it
     was removed again.
 
@@ -160,6 +162,7 @@ class ChangeResult:
     left: bool = False
     accepted: bool = False
     error: ApiError | None = None
+    stopped_by: GuardStop | None = None
     clean_revision: str = ""
     before: Carried | None = None
     after: Carried | None = None

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.batcher import Wait
-from remediator.change.delta import DeltaAbsent, lacks_delta, remove_delta
+from remediator.change.context import ChangeContext
+from remediator.change.delta import DeltaAbsent, DeltaUnreadable, State, lacks_delta, remove_delta
 from remediator.change.records import ChangeResult, Intent, Outcome
 from remediator.change.update import (
     Configuration,
@@ -14,12 +15,16 @@ from remediator.change.update import (
     Update,
     UpdateResult,
     revision_of,
+    same_update,
     send,
     state_of,
 )
+from scanner.core.errors import GuardStop
 from scanner.core.settings import Tag
 
 Steps = Generator[Wait, None, ChangeResult]
+# How often a removal is sent whose answers are lost; each takes ten seconds to find out about.
+_REMOVALS = 3
 
 
 def refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) -> ChangeResult:
@@ -27,57 +32,89 @@ def refused(error: ApiError, attempts: int = 0, intent: Intent | None = None) ->
     return ChangeResult(error.outcome, str(error), attempts, intent, error=error)
 
 
+def stopped(stop: GuardStop, attempts: int, intent: Intent) -> ChangeResult:
+    """Return the result of a change that a guard stopped right before it was sent."""
+    return ChangeResult("deferred", f"stopped by the guard '{stop.guard}'", attempts, intent, stopped_by=stop)
+
+
 @dataclass(frozen=True)
 class Settlement:
-    """A change whose update was sent.
+    """A change that was sent, or was about to be. earlier: the values that it replaces, where known."""
 
-    values: our variables. tag: what a protected function gets. earlier: the values that were replaced, where known.
-    """
-
-    function: Function
+    run: ChangeContext
     intent: Intent
-    values: Mapping[str, str]
-    tag: Tag | None
     attempts: int
     earlier: Mapping[str, str]
 
     def finish(self, update: UpdateResult) -> Steps:
         """Bring the change to its end."""
-        if update.status == "failed":
-            return (yield from self._remove(update))
+        if update.status == "failed" and update.configuration is not None:
+            failed = f"AWS took the update and could not carry it out ({update.reason})"
+            if not update.ours:
+                return self._left(failed)
+            return (yield from self._remove(failed, update.configuration))
         if update.status == "done":
-            return self._result("changed", set_tag(self.function, self.tag), accepted=True)
+            tagged = set_tag(self.run.function(self.intent), self.run.defender.tag)
+            return self._result("changed", tagged, accepted=True)
         return self._not_made(update)
 
     def _not_made(self, update: UpdateResult) -> ChangeResult:
         if update.error is not None:
             return refused(update.error, self.attempts, self.intent)
+        if update.stop is not None:
+            return stopped(update.stop, self.attempts - 1, self.intent)
         if update.status == "replaced":
             return self._result("deferred", "replaced by another deployment while it settled", accepted=True)
         if update.status == "not_done":
             return self._result("deferred", "lost_answer: read again, AWS has not done it")
-        unknown = self._result("deferred", "not settled in time; the next run finds out", accepted=True)
-        return replace(unknown, unsettled=True)
+        return replace(self._result("deferred", update.why_unknown, accepted=True), unsettled=True)
 
-    def _remove(self, update: UpdateResult) -> Steps:
-        """Remove our delta after LastUpdateStatus Failed, while the deployment is still ours."""
-        failed = f"AWS took the update and could not carry it out ({update.reason})"
-        if not update.ours or update.configuration is None:
-            return self._left(f"{failed}; someone else has deployed since: left unchanged")
+    def _remove(self, failed: str, read: Configuration, tries: int = _REMOVALS) -> Steps:
+        """Remove our delta from a function that an update of ours left Failed, while nobody else has deployed since.
+
+        A removal whose answer was lost, and that AWS has not done, is sent again on condition of the revision that
+        shows it. What can't be removed now stays open in the journal, and the next run goes on with it.
+        """
         try:
-            after = remove_delta(state_of(update.configuration), self.intent.delta, self.values, self.earlier)
+            after = remove_delta(state_of(read), self.intent.delta, self._values, self.earlier)
+        except DeltaUnreadable as error:
+            return self._still_there(f"{failed}; it could not be removed again ({error})")
         except DeltaAbsent as error:
-            return self._removed(f"{failed}; nothing to remove: {error}", update.configuration)
-        effect = Effect(
-            self.function, lambda state: lacks_delta(state, self.intent.delta, self.values, self.earlier)
-        )
-        back = yield from send(Update(effect, update.configuration, after))
-        if back.configuration and effect.is_done(state_of(back.configuration)):
-            return self._removed(f"{failed}; it was removed again", back.configuration)
-        return self._left(f"{failed}; it could not be removed again ({back.error or back.status})")
+            return self._removed(f"{failed}; nothing to remove: {error}", read)
+        effect = Effect(self.run.function(self.intent), self._is_removed)
+        removal = yield from send(Update(effect, read, after, self.run.may_remove))
+        if removal.status == "not_done" and removal.configuration is not None and tries > 1:
+            if not same_update(read, removal.configuration):
+                return self._left(failed)
+            return (yield from self._remove(failed, removal.configuration, tries - 1))
+        return self._after_removal(failed, removal)
 
-    def _left(self, detail: str) -> ChangeResult:
+    def _after_removal(self, failed: str, removal: UpdateResult) -> ChangeResult:
+        kind = removal.error.kind if removal.error else ""
+        if removal.configuration and self._is_removed(state_of(removal.configuration)):
+            return self._removed(f"{failed}; it was removed again", removal.configuration)
+        if removal.error and kind == "gone":
+            return replace(refused(removal.error, self.attempts, self.intent), accepted=True)
+        if removal.status == "replaced" or kind == "concurrent_deploy":
+            return self._left(failed)
+        why = removal.error or (removal.stop and f"stopped by the guard '{removal.stop.guard}'")
+        there = self._still_there(f"{failed}; it could not be removed again ({why or removal.status})")
+        return replace(there, stopped_by=removal.stop)
+
+    @property
+    def _values(self) -> Mapping[str, str]:
+        return self.run.values(self.intent)
+
+    def _is_removed(self, state: State) -> bool | None:
+        return lacks_delta(state, self.intent.delta, self._values, self.earlier)
+
+    def _left(self, failed: str) -> ChangeResult:
+        detail = f"{failed}; someone else has deployed since: left unchanged"
         return replace(self._result("failed", detail, accepted=True), left=True)
+
+    def _still_there(self, detail: str) -> ChangeResult:
+        open_ = self._result("failed", f"{detail}; the next run tries again", accepted=True)
+        return replace(open_, left=True, unsettled=True)
 
     def _removed(self, detail: str, configuration: Configuration) -> ChangeResult:
         return replace(

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.delta import State
 from scanner.aws.errors import LostAnswer
-from scanner.core.errors import WrongAccount
+from scanner.core.errors import GuardStop, WrongAccount
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,10 @@ class Aws(Protocol):
         *,
         deadline: float | None = None,
         write: bool = False,
+        check: Callable[[], None] | None = None,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """Call a client's method and give the answer."""
+        """Call a client's method and give the answer; check: called right before each attempt."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,10 @@ class Function:
     arn: str
     deadline: float | None = None
 
-    def call(self, method: str, *, write: bool = False, **parameters: object) -> dict[str, Any]:
+    def call(self, method: str, *, write: bool = False, **more: Any) -> dict[str, Any]:
         """Call a method of the Lambda client as the function's account."""
-        return self.aws.call(
-            self.account_id, self.region, "lambda", method, deadline=self.deadline, write=write, **parameters
-        )
+        where = self.account_id, self.region, "lambda"
+        return self.aws.call(*where, method, deadline=self.deadline, write=write, **more)
 
     @property
     def named(self) -> dict[str, str]:
@@ -118,23 +118,29 @@ def modified_within(configuration: Configuration, quiet: timedelta) -> str | Non
 
 @dataclass(frozen=True)
 class Effect:
-    """How an update is recognized: is_done returns whether a state carries what it does, whatever others change.
+    """How an update is recognized.
 
-    on_accepted is called once AWS is known to have taken it.
+    is_done: returns whether a state carries what it does, whatever others change; None where that can't be known, as the
+    variables could not be read. on_accepted is called once AWS is known to have taken it.
     """
 
     function: Function
-    is_done: Callable[[State], bool]
+    is_done: Callable[[State], bool | None]
     on_accepted: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
 class Update:
-    """What is sent: the difference between what was read and `after`, on condition of the revision read."""
+    """What is sent: the difference between what was read and `after`, on condition of the revision read.
+
+    may_send: asked right before it is sent, and again before a retry after throttling; raises GuardStop where it may
+    not be sent.
+    """
 
     effect: Effect
     read: Configuration
     after: State
+    may_send: Callable[[], None]
 
     def parameters(self) -> dict[str, Any]:
         """Return the call's parameters: only what changes, and never an environment that could not be read."""
@@ -156,19 +162,28 @@ class UpdateResult:
 
     done: settled, and there. replaced: settled, and someone else's deployment took it away meanwhile.
     failed: AWS took it and could not carry it out (`configuration` is the last read). refused: AWS said no (`error`).
-    not_done: the answer was lost, and AWS has not done it. unknown: the time ended before it was known.
+    stopped: a guard (`stop`) did not let it be sent. not_done: the answer was lost, and AWS has not done it
+    (`configuration` is the last read). unknown: the time ended before it was known, or the variables can't be read.
     """
 
-    status: Literal["done", "replaced", "failed", "refused", "not_done", "unknown"]
+    status: Literal["done", "replaced", "failed", "refused", "stopped", "not_done", "unknown"]
     configuration: Configuration | None = None
     error: ApiError | None = None
     ours: bool = True
+    stop: GuardStop | None = None
 
     @property
     def reason(self) -> str:
         """Return AWS's code for why an update failed, such as EniLimitExceeded."""
         code = str((self.configuration or {}).get("LastUpdateStatusReasonCode") or "no reason given")
         return code[:60]
+
+    @property
+    def why_unknown(self) -> str:
+        """Return why it is not known what became of an update, and who finds out."""
+        unreadable = self.configuration is not None and state_of(self.configuration).variables is None
+        why = "its variables can't be read" if unreadable else "not settled in time"
+        return f"{why}; the next run finds out"
 
 
 Waits = Generator[float, None, UpdateResult]
@@ -179,7 +194,11 @@ def send(update: Update) -> Waits:
     parameters = update.parameters()
     function = update.effect.function
     try:
-        answer = function.call("update_function_configuration", write=True, **parameters)
+        answer = function.call(
+            "update_function_configuration", write=True, check=update.may_send, **parameters
+        )
+    except GuardStop as stop:
+        return UpdateResult("stopped", stop=stop)
     except LostAnswer:
         log.warning(
             "the answer to an update was lost; reading to find out: %s", function.arn, extra=function.named
@@ -194,7 +213,7 @@ def send(update: Update) -> Waits:
 
 def verify_outcome(effect: Effect) -> Waits:
     """Read until it is known whether an update was done, and wait for its end if so. Nothing is sent again."""
-    read = False
+    read, not_done = None, False
     for pause in VERIFY_SECONDS:
         yield pause
         found = _read_again(effect.function)
@@ -202,11 +221,12 @@ def verify_outcome(effect: Effect) -> Waits:
             if found.kind == "gone":
                 return UpdateResult("refused", error=found)
             continue
-        read = True
-        if effect.is_done(state_of(found)):
+        read, done = found, effect.is_done(state_of(found))
+        if done:
             effect.on_accepted()
             return (yield from _settled(effect, found))
-    return UpdateResult("not_done" if read else "unknown")
+        not_done = done is False
+    return UpdateResult("not_done" if not_done else "unknown", read)
 
 
 def _settled(effect: Effect, first: Configuration) -> Waits:
@@ -239,11 +259,15 @@ def _read_again(function: Function) -> Configuration | ApiError:
 
 def _ended(effect: Effect, first: Configuration, last: Configuration) -> UpdateResult:
     if last.get("LastUpdateStatus") == "Failed":
-        return UpdateResult("failed", last, ours=_same_update(first, last))
-    return UpdateResult("done" if effect.is_done(state_of(last)) else "replaced", last)
+        return UpdateResult("failed", last, ours=same_update(first, last))
+    done = effect.is_done(state_of(last))
+    # Variables that can't be read are what we sent, as long as nobody else has deployed.
+    if done is None and not same_update(first, last):
+        return UpdateResult("unknown", last)
+    return UpdateResult("replaced" if done is False else "done", last)
 
 
-def _same_update(first: Configuration, last: Configuration) -> bool:
+def same_update(first: Configuration, last: Configuration) -> bool:
     """Return whether no other deployment came in between: AWS renews RevisionId when an update settles."""
     return any(
         first.get(key) is not None and first.get(key) == last.get(key)

@@ -75,7 +75,17 @@ def apply_plan(
         quiet=rollout.quiet_time,
     )
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
-    run = ChangeContext(aws, rules.defender, stopping, deadline, partial(guards.count, tried=1))
+    # What AWS could not carry out is removed while the kill switch is on, as in a rollback.
+    removing = Guards((lock.check,))
+    run = ChangeContext(
+        aws,
+        rules.defender,
+        stopping,
+        deadline,
+        partial(guards.count, tried=1),
+        may_add=guards.check,
+        may_remove=removing.check,
+    )
     context = AttachContext(run, validator, journal.record_outcomes, own_function)
 
     def begin(number: int) -> Steps:

@@ -136,6 +136,8 @@ class Executor:
             if self._waiting[unit] and self._in_flight[unit] == IN_FLIGHT_PER_UNIT:
                 self._ready.append(unit)
             self._in_flight[unit] -= 1
+            if result.stopped_by:
+                self._stop_by(result.stopped_by)
             failed = result.outcome == "failed"
             self._guards.count(tried=failed and not result.accepted, failed=failed)
             self._untried += not failed and not result.accepted

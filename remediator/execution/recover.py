@@ -2,8 +2,10 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from remediator.change.attach import resume_attach
@@ -15,7 +17,7 @@ from remediator.execution.apply import ApplyResult
 from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
 from remediator.journal.drift import count_protections
-from remediator.journal.journal import open_runs
+from remediator.journal.journal import Entry, open_runs
 from remediator.journal.journals import Journals
 from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
@@ -23,6 +25,11 @@ from remediator.rollout.waves import count_changes
 from scanner.settings import DefenderSettings
 
 log = logging.getLogger(__name__)
+
+# Of the time that a run has: what earlier runs left must not take it from the run's own work.
+_SHARE = 0.1
+# What nobody could find out for so long is not asked for again: its account has left, or is denied for good.
+_GIVEN_UP_AFTER = timedelta(days=7)
 
 
 def resolve_open_runs(
@@ -38,36 +45,56 @@ def resolve_open_runs(
     """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
 
     Returns the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
-    AWS accepted is finished and tagged, one that it did not is closed. What can't be determined now stays open.
+    AWS accepted is finished and tagged, one that it did not is closed, one that it could not carry out is removed. What
+    can't be determined or removed now stays open, and is given up after seven days: its function may carry it, and a
+    rollback looks. deadline: the run's; a tenth of the time until then is used, for the newest runs first.
     """
     store = journals.store
-    opened = {run_id: journals.open(run_id, marked=True) for run_id in open_runs(store)}
-    intents = []
+    opened = {run_id: journals.open(run_id, marked=True) for run_id in reversed(open_runs(store))}
+    entries = []
     for run_id, journal in opened.items():
-        found = [entry.intent for entry in journal.entries if entry.outcome is None]
+        found = [entry for entry in journal.entries if entry.outcome is None]
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
-        intents += found
+        entries += found
+    intents, now, until = [entry.intent for entry in entries], datetime.now(UTC), _share_of(deadline)
     stopping = threading.Event()
     guards = Guards((lock.check, lambda: check_kill_switch(store), *switches))
-    run = ChangeContext(aws, defender, stopping, deadline, partial(guards.count, tried=1))
-
-    def begin(number: int) -> Steps:
-        intent = intents[number]
-        if intent.action == "rollback":
-            return resume_detach(run, intent)
-        return resume_attach(run, intent)
-
-    executor = Executor(opened, guards, stopping, stop=stop, deadline=deadline)
-    rows = executor.run(intents, begin)
+    run = ChangeContext(
+        aws,
+        defender,
+        stopping,
+        until,
+        partial(guards.count, tried=1),
+        may_remove=Guards((lock.check,)).check,
+    )
+    executor = Executor(opened, guards, stopping, stop=stop, deadline=until)
+    rows = executor.run(intents, lambda number: _resume(run, entries[number], now))
     for journal in opened.values():
         journal.close()
     rows_of = {
         run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
         for run_id in opened
     }
-    now = datetime.now(UTC)
     unkept = save_state(
         *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in opened),
         lambda: count_changes(store, rows),
     )
-    return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)
+    cut_short = executor.cut_short and stop is not None and stop.is_set()
+    return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, cut_short)
+
+
+def _resume(run: ChangeContext, entry: Entry, now: datetime) -> Steps:
+    resume = resume_detach if entry.intent.action == "rollback" else resume_attach
+    result = yield from resume(run, entry.intent)
+    if not result.unsettled or now - entry.begun < _GIVEN_UP_AFTER:
+        return result
+    since = f"{'not removed' if result.left else 'unknown'} for {_GIVEN_UP_AFTER.days} days"
+    detail = f"{since}, given up: rollback --function removes what is there"
+    return replace(result, outcome="failed", detail=detail, left=True, unsettled=False)
+
+
+def _share_of(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    now = time.monotonic()
+    return now + _SHARE * max(0.0, deadline - now)

@@ -49,7 +49,9 @@ def rollback(
     journal = journals.open(run_id)
     guards = Guards((lock.check,) if lock else ())
     context = DetachContext(
-        ChangeContext(aws, defender, stopping, deadline, partial(guards.count, tried=1)),
+        ChangeContext(
+            aws, defender, stopping, deadline, partial(guards.count, tried=1), may_remove=guards.check
+        ),
         run_id,
         journal.record_intents,
         journal.record_outcomes,

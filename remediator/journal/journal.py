@@ -5,7 +5,8 @@ journals/RUN_ID/00001.jsonl, 00002.jsonl, …: segments, each created once. Line
            layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], and untag
   outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function)
 
-An entry without an outcome is open: the run was killed, or its time ended, before the change was settled. While a
+An entry without an outcome is open: the run was killed, or its time ended, before the change was settled, or what AWS could
+not carry out could not be removed yet. While a
 run's journal may have open entries, state/open/RUN_ID.json says so.
 """
 

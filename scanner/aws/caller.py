@@ -128,12 +128,14 @@ class Aws:
         *,
         deadline: float | None = None,
         write: bool = False,
+        check: Callable[[], None] | None = None,
         **parameters: Any,
     ) -> dict[str, Any]:
         """Call a method of a boto3 client as an account, and return the answer.
 
         `deadline` is a time.monotonic() moment. Throttling is retried always, faults of the server or the connection
-        only where nothing was written. Raises ClientError where AWS refused for good, Throttled, TimedOut,
+        only where nothing was written. `check` is called right before each attempt, after all waits for the rate, the
+        session and a retry; nothing is sent once it raises. Raises ClientError where AWS refused for good, Throttled, TimedOut,
         Unreachable, BrokenAnswer, and LostAnswer where a write's answer was lost.
         """
         operation = getattr(self.clients.get(service, region), method)
@@ -144,6 +146,8 @@ class Aws:
         def attempt() -> dict[str, Any]:
             self._wait(self._buckets.reserve(account_id, region, service), deadline)
             credentials = members.of(account_id, deadline) if is_member else self._central
+            if check:
+                check()
             self.calls.add(label, "calls")
             try:
                 with acting_as(credentials), ending_by(math.inf if deadline is None else deadline):

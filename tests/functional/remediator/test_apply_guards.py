@@ -2,14 +2,17 @@
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remediator.execution.executor import _TICK_SECONDS
 from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
 from remediator.journal.store import STOP
+from remediator.rollout.guards import FRESH_SECONDS
 from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop
 from storage.protocol import JSON, StoreFailed
@@ -17,6 +20,7 @@ from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.harness import RUN, Harness, take_over
 
 OTHER = "20261124T044232Z-other"
+PATIENCE = 30.0  # seconds until a test that hangs fails
 
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -56,21 +60,123 @@ def test_the_kill_switch_stops_before_the_first_change(harness: Harness) -> None
     assert line.endswith("Delete it to go on")
 
 
-def test_the_kill_switch_stops_a_run_that_is_under_way(
+class Gate:
+    """Lets some updates go, stops the following right before they are sent, and lets those go once `then` was done."""
+
+    def __init__(self, free: int, held: int, then: Callable[[], None]) -> None:
+        self.arrived, self.opens_at, self.then = 0, free + held, then
+        self.free = free
+        self.opened = threading.Event()
+        self.counting = threading.Lock()
+
+    def __call__(self, arn: str) -> None:
+        with self.counting:
+            self.arrived += 1
+            number = self.arrived
+        if number == self.opens_at:
+            self.then()
+            time.sleep(4 * FRESH_SECONDS)
+            self.opened.set()
+        elif number > self.free:
+            assert self.opened.wait(PATIENCE)
+
+
+def switch_on(harness: Harness) -> None:
+    harness.store.write(STOP, b"", "text/plain")
+
+
+def lose_the_lock(harness: Harness) -> None:
+    take_over(harness.store)
+
+
+STOPS = pytest.mark.parametrize(("stop", "guard"), [(switch_on, "kill_switch"), (lose_the_lock, "lock")])
+
+
+@STOPS
+def test_what_is_in_flight_is_not_sent_once_a_guard_stops(
+    harness: Harness, stop: Callable[[Harness], None], guard: str
+) -> None:
+    for number in range(240):
+        harness.aws.add(f"f{number:03}", f"{1 + number % 40:012}")
+    harness.aws.waits = Gate(free=40, held=20, then=lambda: stop(harness))
+    applied = harness.apply()
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.guard == guard
+    assert harness.aws.calls["update_function_configuration"] == 40
+    assert outcomes(applied) == {"changed": 40, "deferred": 200}
+    in_flight = [entry.outcome for entry in harness.entries() if entry.outcome]
+    stopped = [(end.detail, end.attempts) for end in in_flight if end.outcome == "deferred"]
+    assert len(stopped) >= 20
+    assert set(stopped) == {(f"stopped by the guard '{guard}'", 0)}
+    check_settled(harness)
+
+
+def test_a_stop_on_the_last_changes_is_reported_too(harness: Harness) -> None:
+    add(harness, 1)
+    harness.aws.waits = Gate(free=0, held=1, then=lambda: switch_on(harness))
+    applied = harness.apply()
+    assert outcomes(applied) == {"deferred": 1}
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.exit_code == 5
+
+
+def test_told_to_stop_what_waits_for_the_journal_is_not_sent(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("remediator.rollout.guards.BATCH_SECONDS", 0.0)
-    add(harness, 120)
+    add(harness, 5)
+    stop, create = threading.Event(), harness.store.create
 
-    def pull(method: str, arn: str, n: int) -> None:
-        if method == "tag_resource":
-            harness.store.write(STOP, b"", "text/plain")
+    def told(path: str, body: bytes, content_type: str = JSON) -> str | None:
+        if path.startswith("journals/") and b'"intent"' in body:
+            stop.set()
+            time.sleep(10 * _TICK_SECONDS)  # until the run has noticed
+        return create(path, body, content_type)
 
-    harness.aws.before = pull
-    applied = harness.apply()
-    assert outcomes(applied)["changed"] >= 1
-    assert outcomes(applied)["deferred"] >= 60
+    monkeypatch.setattr(harness.store, "create", told)
+    assert outcomes(harness.apply(stop=stop)) == {"deferred": 5}
+    assert harness.aws.calls["update_function_configuration"] == 0
     check_settled(harness)
+
+
+@pytest.mark.parametrize(
+    ("stop", "outcome", "guard"),
+    [(switch_on, "rolled_back", None), (lose_the_lock, "deferred", "lock")],
+)
+def test_a_rollback_ends_by_a_lost_lock_and_not_by_the_kill_switch(
+    harness: Harness, stop: Callable[[Harness], None], outcome: str, guard: str | None
+) -> None:
+    add(harness, 20)
+    harness.apply()
+    harness.aws.calls.clear()
+    harness.aws.waits = Gate(free=0, held=5, then=lambda: stop(harness))
+    applied = harness.rollback([RUN])
+    assert outcomes(applied) == {outcome: 20}
+    assert (applied.stopped_by and applied.stopped_by.guard) == guard
+    assert harness.aws.calls["update_function_configuration"] == (0 if guard else 20)
+
+
+def test_what_aws_could_not_carry_out_is_removed_while_the_kill_switch_is_on(harness: Harness) -> None:
+    (arn,) = add(harness, 1)
+    harness.aws.settles_as[arn] = "Failed"
+    harness.aws.after = lambda method, on, n: switch_on(harness) if method.startswith("update") else None
+    assert harness.apply().changes["detail"][0].endswith("it was removed again")
+    assert harness.aws.layers(arn) == []
+
+
+def test_with_a_lost_lock_nothing_is_removed_and_the_next_run_goes_on(harness: Harness) -> None:
+    (arn,) = add(harness, 1)
+    harness.aws.settles_as[arn] = "Failed"
+    gate = Gate(free=1, held=1, then=lambda: lose_the_lock(harness))
+    harness.aws.waits = gate
+    applied = harness.apply()
+    assert applied.stopped_by is not None
+    assert applied.stopped_by.guard == "lock"
+    assert applied.changes["detail"][0].endswith("(stopped by the guard 'lock'); the next run tries again")
+    assert harness.aws.layers(arn) != []
+    harness.store.delete(LOCK)
+    harness.aws.waits = lambda arn: None
+    assert harness.resolve().changes["detail"][0].endswith("it was removed again")
+    assert harness.aws.layers(arn) == []
 
 
 def test_a_kill_switch_that_cannot_be_read_stops_too(

@@ -92,6 +92,22 @@ def test_a_rollback_killed_at_every_moment_is_resolved_too(tmp_path: Path) -> No
     pytest.fail("the rollback never ended by itself")
 
 
+def test_what_aws_could_not_carry_out_is_removed_whenever_the_run_was_killed(tmp_path: Path) -> None:
+    for moment in range(200):
+        harness, (arn,) = harness_with(tmp_path / str(moment), 1)
+        harness.aws.settles_as[arn] = "Failed"
+        kill_after(harness, moment)
+        with contextlib.suppress(Killed):
+            harness.apply()
+            assert moment > 10
+            return
+        restart(harness)
+        harness.resolve()
+        assert harness.store.list("state/open/") == []
+        assert (harness.aws.layers(arn), harness.aws.variables(arn)) == ([], OWNERS)
+    pytest.fail("no run came to its end")
+
+
 HOLDER = """
 import sys, time
 from datetime import timedelta

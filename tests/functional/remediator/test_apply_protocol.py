@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scanner.aws.errors import LostAnswer
 from scanner.core.errors import WrongAccount
 from scanner.core.settings import Tag
 from scanner.settings import EXEC_WRAPPER
@@ -261,6 +262,152 @@ def test_an_update_that_fails_is_rolled_back(harness: Harness, aws: FakeLambda) 
     )
     assert (aws.layers(arn), aws.variables(arn)) == before
     assert aws.tags[arn] == {}
+
+
+def lose_removals(harness: Harness, times: int) -> None:
+    """Let the answers of the first updates after the protection's be lost, and AWS not see them."""
+
+    def lost(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration" and 1 < n <= 1 + times:
+            raise LostAnswer("connection reset")
+
+    harness.aws.before = lost
+
+
+def test_a_removal_that_never_reached_aws_is_sent_again(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add()
+    aws.settles_as[arn] = "Failed"
+    lose_removals(harness, 1)
+    row = one(harness.apply())
+    assert (row["outcome"], row["detail"].rpartition("; ")[2]) == ("failed", "it was removed again")
+    assert (aws.layers(arn), aws.variables(arn)) == ([], {"OWNER": "s3cret-of-the-owner"})
+    assert aws.calls["update_function_configuration"] == 3
+    assert harness.store.list("state/open/") == []
+
+
+def test_a_removal_is_not_sent_again_after_the_owners_deployment(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add()
+    aws.settles_as[arn] = "Failed"
+
+    def deploy(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration" and n == 2:
+            aws.owner_edits(on, Description="deployed meanwhile")
+            raise LostAnswer("connection reset")
+
+    aws.before = deploy
+    row = one(harness.apply())
+    assert row["detail"].endswith("someone else has deployed since: left unchanged")
+    assert aws.calls["update_function_configuration"] == 2
+    assert harness.store.list("state/open/") == []
+
+
+def refuse_removals(harness: Harness) -> None:
+    def refuse(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration" and n > 1:
+            raise refusal("AccessDeniedException", "with an explicit deny in a service control policy")
+
+    harness.aws.before = refuse
+
+
+@pytest.mark.parametrize("trouble", ["lost", "refused"])
+def test_a_removal_that_is_given_up_is_the_next_runs_first_work(
+    harness: Harness, aws: FakeLambda, trouble: str
+) -> None:
+    arn = aws.add()
+    aws.settles_as[arn] = "Failed"
+    if trouble == "lost":
+        lose_removals(harness, 99)
+    else:
+        refuse_removals(harness)
+    row = one(harness.apply())
+    assert row["outcome"] == "failed"
+    assert row["detail"].endswith("the next run tries again")
+    assert aws.calls["update_function_configuration"] == (4 if trouble == "lost" else 2)
+    (entry,) = harness.entries()
+    assert (entry.outcome, entry.in_effect) == (None, True)
+    aws.before = lambda method, arn, n: None
+    row = one(harness.resolve())
+    assert (row["outcome"], row["detail"].rpartition("; ")[2]) == ("failed", "it was removed again")
+    assert (aws.layers(arn), aws.variables(arn)) == ([], {"OWNER": "s3cret-of-the-owner"})
+    assert harness.store.list("state/open/") == []
+
+
+def test_a_function_that_is_deleted_before_the_removal_is_dropped(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add()
+    aws.settles_as[arn] = "Failed"
+
+    def delete(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration" and n == 2:
+            aws.functions.pop(arn)
+
+    aws.before = delete
+    assert one(harness.apply())["outcome"] == "dropped"
+    assert harness.store.list("state/open/") == []
+
+
+def hide_variables(aws: FakeLambda, *, where: str) -> None:
+    """Let KMS deny the variables once a function has the given LastUpdateStatus and our layer."""
+    read = aws._get_function_configuration
+
+    def hidden(arn: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        answer = read(arn, parameters)
+        if answer["LastUpdateStatus"] == where and answer["Layers"]:
+            answer["Environment"] = {"Error": {"ErrorCode": "KMSAccessDeniedException", "Message": "m"}}
+        return answer
+
+    aws.__dict__["_get_function_configuration"] = hidden
+
+
+def show_variables(aws: FakeLambda) -> None:
+    del aws.__dict__["_get_function_configuration"]
+
+
+@pytest.mark.parametrize("later", ["resolve", "rollback"])
+def test_what_aws_could_not_carry_out_is_known_although_the_variables_can_not_be_read(
+    harness: Harness, aws: FakeLambda, later: str
+) -> None:
+    arn = aws.add()
+    aws.settles_as[arn] = "Failed"
+    hide_variables(aws, where="Failed")
+    row = one(harness.apply())
+    assert row["outcome"] == "failed"
+    assert "could not be removed again (its environment can't be read" in row["detail"]
+    assert one(harness.resolve())["outcome"] == "deferred"
+    assert [entry.in_effect for entry in harness.entries()] == [True]
+    assert one(harness.rollback([], [arn]))["outcome"] == "dropped"
+    show_variables(aws)
+    if later == "resolve":
+        assert one(harness.resolve())["outcome"] == "failed"
+        assert harness.store.list("state/open/") == []
+    else:
+        assert one(harness.rollback([], [arn], run_id="20261126T000000Z-again"))["outcome"] == "rolled_back"
+    assert (aws.layers(arn), aws.variables(arn)) == ([], {"OWNER": "s3cret-of-the-owner"})
+
+
+def test_an_update_that_settled_is_made_although_its_variables_can_not_be_read(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = aws.add()
+    hide_variables(aws, where="Successful")
+    assert one(harness.apply())["outcome"] == "changed"
+    show_variables(aws)
+    assert one(harness.rollback([], [arn]))["outcome"] == "rolled_back"
+
+
+def test_a_lost_answer_stays_open_while_the_variables_can_not_be_read(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    aws.polls_to_settle = 0
+    aws.add()
+    aws.before, aws.after = lose("update_function_configuration", done=True)
+    hide_variables(aws, where="Successful")
+    row = one(harness.apply())
+    assert (row["outcome"], row["detail"]) == (
+        "deferred",
+        "its variables can't be read; the next run finds out",
+    )
+    show_variables(aws)
+    assert one(harness.resolve())["outcome"] == "changed"
 
 
 def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(

@@ -37,7 +37,7 @@ from scanner.aws.connection_pool import ConnectionPool
 from scanner.aws.connections import ending_by, tls_context
 from scanner.aws.credentials import acting_as
 from scanner.aws.errors import LostAnswer, TimedOut, Unreachable, may_retry
-from scanner.core.errors import BadInput
+from scanner.core.errors import BadInput, GuardStop
 from scanner.settings import SweepSettings
 from tests.functional.loopback import ORGANIZATION, REGIONS, aws_for, loopback
 
@@ -215,6 +215,24 @@ def test_a_write_is_sent_again_where_the_connection_was_refused(
     aws.call(ACCOUNT, REGIONS[0], "lambda", "list_functions", write=True)
     assert server.stats()["operations"]["lambda.ListFunctions"] == 2
     assert aws.calls.as_dict()["lambda.list_functions"] == {"calls": 4, "retries": 2, "throttles": 0}
+
+
+def test_each_attempt_of_a_write_is_checked_right_before_it_is_sent(server: RunningServer) -> None:
+    aws = writing_aws()
+    sent: list[int] = []
+
+    def check() -> None:
+        sent.append(server.stats()["operations"].get("lambda.ListFunctions", 0))
+        if len(sent) == 3:
+            raise GuardStop("kill_switch", "it is on", "Delete it to go on")
+
+    server.reset()
+    server.set_faults({f"{ACCOUNT}/*": [{"kind": "error", "status": 429}]})
+    with pytest.raises(GuardStop):
+        aws.call(ACCOUNT, REGIONS[0], "lambda", "list_functions", write=True, check=check)
+    assert sent == [0, 1, 2]
+    assert server.stats()["operations"]["lambda.ListFunctions"] == 2
+    server.reset()
 
 
 @pytest.mark.parametrize("trouble", [b"HTTP/1.1 503 Busy\r\n\r\n", b""], ids=["the proxy refuses", "no TLS"])

@@ -38,7 +38,9 @@ class Killed(BaseException):
 
 
 class FakeLambda:
-    """Functions by ARN. `faults` is asked before each call and `after` behind it, with (method, arn, how often)."""
+    """Functions by ARN. `before` is asked before each call and `after` behind it, with (method, arn, how often); `waits` is called where
+    a call that asks before it is sent waits for its rate.
+    """
 
     def __init__(self, polls_to_settle: int = 0) -> None:
         self.functions: dict[str, dict[str, Any]] = {}
@@ -53,6 +55,7 @@ class FakeLambda:
         self.log: list[tuple[str, str]] = []
         self.before: Callable[[str, str, int], None] = lambda method, arn, n: None
         self.after: Callable[[str, str, int], None] = lambda method, arn, n: None
+        self.waits: Callable[[str], None] = lambda arn: None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._polls: dict[str, int] = {}
         self._updates = itertools.count(1)
@@ -90,12 +93,16 @@ class FakeLambda:
 
     def call(
         self, account_id: str, region: str, service: str, method: str, *,
-        deadline: float | None = None, write: bool = False, **parameters: Any,
+        deadline: float | None = None, write: bool = False, check: Callable[[], None] | None = None,
+        **parameters: Any,
     ) -> dict[str, Any]:  # fmt: skip
         if service != "lambda":
             return self._other(account_id, region, method, parameters)
         arn = parameters.get("FunctionName") or parameters.get("Resource") or parameters["LayerName"]
         assert method == "get_layer_version" or arn.split(":")[3:5] == [region, account_id]
+        if check:
+            self.waits(arn)
+            check()
         with self._lock:
             self.calls[method] += 1
             self.log.append((method, arn))

@@ -114,9 +114,9 @@ class Harness:
                 **more,
             )
 
-    def resolve(self) -> ApplyResult:
+    def resolve(self, **more: Any) -> ApplyResult:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
-            return resolve_open_runs(self.aws, self.defender, journals=self.journals, lock=lock)
+            return resolve_open_runs(self.aws, self.defender, journals=self.journals, lock=lock, **more)
 
     def rollback(
         self,

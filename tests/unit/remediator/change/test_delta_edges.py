@@ -9,6 +9,8 @@ from remediator.change.delta import (
     State,
     add_delta,
     has_delta,
+    is_without,
+    lacks_delta,
     plan_delta,
     remove_delta,
 )
@@ -32,8 +34,12 @@ def test_nothing_is_put_anywhere_where_the_layer_is_there_already() -> None:
     assert not delta
 
 
-def test_variables_that_nobody_could_read_do_not_carry_ours() -> None:
-    assert not has_delta(State((layer(4),), None), BOTH, VALUES)
+def test_variables_that_nobody_could_read_prove_nothing() -> None:
+    assert has_delta(State((layer(4),), None), BOTH, VALUES) is None
+    assert has_delta(State((), None), BOTH, VALUES) is False
+    assert lacks_delta(State((layer(4),), None), BOTH, VALUES) is None
+    assert is_without(State((), None), BOTH, VALUES) is None
+    assert is_without(State((layer(4),), None), BOTH, VALUES) is False
     assert has_delta(State((layer(4),), None), Delta(layer(4), 0, layer(3)), VALUES)
 
 
@@ -82,9 +88,9 @@ def test_each_refusal_says_why() -> None:
 
 @pytest.mark.parametrize(
     ("variables", "carried"),
-    [({"TW_POLICY": "x"}, True), ({"TW_POLICY": "y"}, False), ({}, False), (None, False)],
+    [({"TW_POLICY": "x"}, True), ({"TW_POLICY": "y"}, False), ({}, False), (None, None)],
 )
-def test_replaced_values_are_there_or_not(variables: dict[str, str] | None, carried: bool) -> None:
+def test_replaced_values_are_there_or_not(variables: dict[str, str] | None, carried: bool | None) -> None:
     rotated = Delta(variables_changed=("TW_POLICY",))
     assert has_delta(State((layer(4),), variables), rotated, VALUES) is carried
     assert not has_delta(State((layer(4),), variables), rotated, {})
