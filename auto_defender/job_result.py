@@ -21,6 +21,9 @@ ROLLBACK_ROW = (
 )  # fmt: skip
 
 
+ROLLBACK_INCOMPLETE = 4
+
+
 @dataclass(frozen=True)
 class JobResult:
     """A job's result. summary: what --json prints; text: what is printed otherwise."""
@@ -55,7 +58,7 @@ def rollback_exit_code(changes: pd.DataFrame, stopped: GuardStop | None) -> int:
     if stopped is not None:
         return stopped.exit_code
     done = (changes["as_before"] == "true") | (changes["outcome"] == "planned")
-    return 0 if done.all() else 4
+    return 0 if done.all() else ROLLBACK_INCOMPLETE
 
 
 def rollback_rows(changes: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from auto_defender.context import Context
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.function_history import function_history, history_lines
+from remediator.journal.upgrade import awaits_upgrade
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
@@ -38,6 +39,7 @@ from storage.protocol import StoreFailed
 
 T = TypeVar("T")
 
+_FORMER = "the journals of release 0.1 are not read: the next run that writes takes them over"
 _LEFT_BEHIND = (
     "its owner publishes a new version once $LATEST has the Defender, and points the alias to it; "
     "no run does that"
@@ -84,7 +86,8 @@ def explain_function(context: Context, text: str) -> JobResult:
     if quarantine_unread:
         prospect, state_unread = None, quarantine_unread
     history, history_unread = _or_why(lambda: function_history(context.journals, text))
-    refused = context.journals.refused
+    former, _ = _or_why(lambda: awaits_upgrade(context.store))
+    refused = [*context.journals.refused, *([_FORMER] if former else [])]
     unread = state_unread or history_unread or next(iter(refused), None)
     row = assessed.iloc[0]
     summary = {

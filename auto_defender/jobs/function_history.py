@@ -34,7 +34,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def history_lines(history: list[dict[str, Any]], refused: Sequence[str]) -> list[str]:
     """Return a function's history as text. refused: what of the journals can't be ours, and is not part of it."""
-    missing = [f"history: not known in full, refused: {problem}" for problem in refused]
+    missing = [f"history: not known in full: {problem}" for problem in refused]
     if not history:
         return missing or ["history: no run has changed it"]
     return ["history:", *map(_line, history), *missing]

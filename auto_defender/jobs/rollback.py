@@ -7,15 +7,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pandas as pd
+
 from auto_defender.context import Context
-from auto_defender.job_result import JobResult, rollback_rows
+from auto_defender.job_result import ROLLBACK_INCOMPLETE, JobResult, rollback_rows
 from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
 from auto_defender.jobs.served_versions import served_versions
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.store import STOP
-from remediator.journal.upgrade import FORMAT, check_format, upgrade
+from remediator.journal.upgrade import awaits_upgrade, upgrade
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import POLL_SECONDS, awaited_lock
 from reports.run_files import begin_run
@@ -40,7 +42,7 @@ def roll_back(
     stays. poll_seconds: how often the lock is tried.
     """
     store, undos = context.store, []
-    if check_format(store) == FORMAT:
+    if not awaits_upgrade(store):
         undos = select(
             context.journals, run_ids, function_arns
         )  # a typo ends here, before anything is written
@@ -79,10 +81,26 @@ def roll_back(
         notify=apply,
     )
     stop_left = store.url(STOP) if stop else None
-    summary = {**result.summary, "rollback": rollback_rows(changes), "stop_left": stop_left}
-    notes = [] if apply else ["dry run: nothing was changed; --apply rolls back"]
+    refused = context.journals.refused
+    summary = {
+        **result.summary,
+        "rollback": rollback_rows(changes),
+        "stop_left": stop_left,
+        "refused": refused,
+    }
+    notes = [f"refused        {problem}" for problem in refused]
+    notes += [] if apply else ["dry run: nothing was changed; --apply rolls back"]
     notes += [_still_stopped(stop_left)] if stop_left else []
-    return replace(result, summary=summary, text="\n".join([result.text, *notes]))
+    code = result.exit_code
+    if code == 0 and _doubtful(run_ids, changes, refused):
+        code = summary["exit_code"] = ROLLBACK_INCOMPLETE
+    return replace(result, summary=summary, text="\n".join([result.text, *notes]), exit_code=code)
+
+
+def _doubtful(run_ids: Sequence[str], changes: pd.DataFrame, refused: Sequence[str]) -> bool:
+    """Return whether what is refused of the journals may be about what was asked for: more of it is on a function."""
+    of_runs = any(f"/{run_id}/" in problem for run_id in run_ids for problem in refused)
+    return of_runs or (bool(refused) and bool((changes["layer_after"] != "").any()))
 
 
 @contextmanager

@@ -32,8 +32,9 @@ def select(journals: Journals, runs: Collection[str], function_arns: Collection[
     history = _by_function(journals.history(None if function_arns else first))
     for arn in function_arns:
         if arn not in history:
+            refused = f"; of journals is refused: {journals.refused[0]}" if journals.refused else ""
             raise BadInput(
-                f"no run has changed {arn}: check its account, region and name; explain shows its history"
+                f"no run has changed {arn}: check its account, region and name; explain shows its history{refused}"
             )
     asked = set(function_arns) | {
         arn

@@ -38,6 +38,11 @@ def check_format(store: Store) -> int:
     return found
 
 
+def awaits_upgrade(store: Store) -> bool:
+    """Return whether runs of release 0.1 have changed functions here, and their journals were not taken over yet."""
+    return check_format(store) < FORMAT and bool(store.list("state/drift/") or store.list("state/open/"))
+
+
 def upgrade(store: Store) -> None:
     """Copy each journal of format 1 to where it is read from now. The caller holds the lock; may be interrupted."""
     if check_format(store) == FORMAT:

@@ -75,7 +75,7 @@ def test_a_folder_that_is_not_there_is_not_made(server: str, workspace: Workspac
     [
         ("state/quarantine.json", "what a run would do: unknown, ", "history:\n"),
         ("state/failures.json", "what a run would do: unknown, ", "history:\n"),
-        ("00001.jsonl", "history: not known in full, refused: ", ""),
+        ("00001.jsonl", "history: not known in full: ", ""),
     ],
 )
 def test_where_the_state_can_not_be_read_the_rest_is_shown(

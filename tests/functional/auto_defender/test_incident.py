@@ -240,3 +240,27 @@ def test_stop_puts_state_stop_waits_and_leaves_it_on(incident: Incident) -> None
     assert again.exit_code == 0, "a rollback does not ask state/stop"
     assert again.summary["stop_left"] == incident.store.url("state/stop")
     assert (incident.store.read("state/stop") or b"").decode() == note, "another's note stays"
+
+
+def test_what_is_refused_of_a_runs_journal_is_no_success(incident: Incident) -> None:
+    """Nothing to roll back is known, because nothing of the journal can be read."""
+    for path in (incident.store.root / "journals" / incident.run_id).iterdir():
+        path.write_bytes(b"garbage\n")
+    for arguments in ((), ("--apply",)):
+        done = incident.command("--run", incident.run_id, *arguments)
+        assert done.exit_code == 4, done.stderr[-2000:]
+        assert f"journals/{incident.run_id}/00001.jsonl: not a segment of a journal" in done.stdout
+    done = incident.command("--function", incident.arn)
+    assert done.exit_code == 2
+    assert "of journals is refused: " in done.stderr
+
+
+def test_what_release_0_1_left_is_no_empty_history(incident: Incident) -> None:
+    incident.store.delete("state/format.json")
+    done = incident.command("--function", incident.arn)
+    assert done.exit_code == 2
+    assert "a run or a rollback with --apply takes it over first" in done.stderr
+    explained = auto_defender("explain", "--config", incident.config, incident.arn, env=incident.env)
+    assert explained.exit_code == 3, explained.stderr[-2000:]
+    assert "the journals of release 0.1 are not read" in explained.stdout
+    assert incident.command("--function", incident.arn, "--apply").exit_code == 0
