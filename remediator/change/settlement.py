@@ -91,8 +91,9 @@ class Settlement:
 
     def _after_removal(self, failed: str, removal: UpdateResult) -> ChangeResult:
         kind = removal.error.kind if removal.error else ""
-        if removal.configuration and self._is_removed(state_of(removal.configuration)):
-            return self._removed(f"{failed}; it was removed again", removal.configuration)
+        read = removal.configuration
+        if read and (removal.status == "done" or self._is_removed(state_of(read))):
+            return self._removed(f"{failed}; it was removed again", read)
         if removal.error and kind == "gone":
             return replace(refused(removal.error, self.attempts, self.intent), accepted=True)
         if removal.status == "replaced" or kind == "concurrent_deploy":

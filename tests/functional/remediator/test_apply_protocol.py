@@ -394,6 +394,22 @@ def test_an_update_that_settled_is_made_although_its_variables_can_not_be_read(
     assert one(harness.rollback([], [arn]))["outcome"] == "rolled_back"
 
 
+def test_a_removal_that_settled_is_made_although_its_variables_can_not_be_read(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = aws.add(Layers=[{"Arn": DATADOG}])
+    aws.settles_as[arn] = "Failed"
+
+    def hide(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration" and n == 2:
+            hide_variables(aws, where="Successful")
+
+    aws.before = hide
+    row = one(harness.apply())
+    assert (row["outcome"], row["detail"].rpartition("; ")[2]) == ("failed", "it was removed again")
+    assert harness.store.list("state/open/") == []
+
+
 def test_a_lost_answer_stays_open_while_the_variables_can_not_be_read(
     harness: Harness, aws: FakeLambda
 ) -> None:
