@@ -72,11 +72,9 @@ def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) 
         "report.html", lambda: html.render_run(result, summary, accounts(), functions(), previous).encode()
     )
     summary["files"] = dict(files.written)  # the others: without summary.json itself
-    files.count_in(summary)
-    files.write("summary.json", lambda: _json(summary, indent=2))
+    files.write_summary(summary)
     if _swept(result) and result.whole_scope and not files.missing:
         _publish(store, summary, files)
-    files.count_in(summary)
     return summary
 
 
@@ -108,14 +106,27 @@ def read_previous(store: Store, run_id: str) -> Previous | None:
 
 
 def _publish(store: Store, summary: dict[str, Any], files: "_RunFiles") -> None:
-    """Publish this run as `latest`, unless a newer one is. Old copies in latest/ are a warning: readers have latest.json."""
+    """Publish this run as `latest`, unless a newer one is. What went wrong is added to summary.json.
+
+    Old copies in latest/ are a warning: readers have latest.json.
+    """
+    warnings: list[str] = summary["warnings"]
+    before = len(warnings)
     with files.reported(POINTER):
-        if not advance_latest(store, summary):
-            return
-        try:
-            copy_latest(store)
-        except (StoreFailed, ValueError) as error:
-            _warn(summary["warnings"], f"latest/ may have files of an earlier run: {error}")
+        named = advance_latest(store, summary)
+        if named != summary["run_id"]:
+            _warn(warnings, f"latest stays with run {named}, which is newer")
+        else:
+            _copy(store, warnings)
+    if files.missing or len(warnings) > before:
+        files.write_summary(summary)
+
+
+def _copy(store: Store, warnings: list[str]) -> None:
+    try:
+        copy_latest(store)
+    except (StoreFailed, ValueError) as error:
+        _warn(warnings, f"latest/ may have files of an earlier run: {error}")
 
 
 def _warn(warnings: list[str], text: str) -> None:
@@ -165,8 +176,13 @@ class _RunFiles:
             log.exception("%s could not be made", name)
             self.missing[name] = f"internal error: {type(error).__name__}; please report it with the log"
 
-    def count_in(self, summary: dict[str, Any]) -> None:
-        """Give a summary the exit code that missing files mean."""
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json, with the exit code that missing files mean."""
+        self._count_in(summary)
+        self.write("summary.json", lambda: _json(summary))
+        self._count_in(summary)  # where summary.json itself is missing
+
+    def _count_in(self, summary: dict[str, Any]) -> None:
         if self.missing:
             summary["exit_code"] = max(summary["exit_code"], _MISSING_FILES)
 
