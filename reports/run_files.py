@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -147,6 +148,7 @@ class _RunFiles:
         self._store = store
         self._result = result
         self._gzip_above = gzip_above
+        self._present: frozenset[str] | None = None  # the files of this run before this writing
 
     def write(self, name: str, make: Callable[[], bytes]) -> None:
         """Make a file and write it."""
@@ -158,7 +160,7 @@ class _RunFiles:
     ) -> None:
         """Write a table as CSV, in blocks of rows, and add it to its table in Athena."""
         with self.reported(f"{name}.csv"):
-            file, chunks = csv_file(make(), columns_of_file, name, self._gzip_above)
+            file, chunks = csv_file(make(), columns_of_file, name, self._limit_of(name))
             path, run_id = self._upload(file, chunks), self._result.run_id
             table = f"{TABLES}/{name}/dt={started_at(run_id):%Y-%m-%d}/{run_id}/{file}"
             with self.reported(table):
@@ -185,6 +187,18 @@ class _RunFiles:
     def _count_in(self, summary: dict[str, Any]) -> None:
         if self.missing:
             summary["exit_code"] = max(summary["exit_code"], _MISSING_FILES)
+
+    def _limit_of(self, name: str) -> int:
+        """Return the bytes above which a table is zipped. A run that is written a second time keeps the form of its files.
+
+        Both forms of one table would be read twice in Athena; and the run may delete nothing.
+        """
+        if self._present is None:
+            self._present = frozenset(self._store.list(f"{self._result.folder}/"))
+        path = f"{self._result.folder}/{name}.csv"
+        if f"{path}.gz" in self._present:
+            return 0
+        return sys.maxsize if path in self._present else self._gzip_above
 
     def _upload(self, name: str, chunks: Iterable[bytes]) -> str:
         path, counted = f"{self._result.folder}/{name}", _Counted(chunks)
