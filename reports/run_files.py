@@ -68,7 +68,7 @@ def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) 
     files.write_csv("accounts", accounts, columns.ACCOUNTS)
     files.write_csv("functions", functions, columns.FUNCTIONS)
     summary = summarize(result, previous) | {"files": files.written, "files_missing": files.missing}
-    summary["warnings"] = warnings
+    summary |= {"warnings": warnings, "trigger": result.trigger, "whole_scope": result.whole_scope}
     files.write(
         "report.html", lambda: html.render_run(result, summary, accounts(), functions(), previous).encode()
     )
