@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError
 from auto_defender import __version__
 from auto_defender import logging as logs
 from auto_defender.config import Configuration, read_configuration
-from auto_defender.context import Context, mode_of, new_run_id, open_context
+from auto_defender.context import Context, mode_of, new_run_id, open_context, trigger_of
 from auto_defender.job_result import JobResult
 from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
@@ -290,6 +290,7 @@ def _run(
                 stop=signals.stop,
                 output=call.output,
                 writable=writable,
+                trigger=trigger_of(os.environ),
             )
             if call.settles:
                 signals.settle()

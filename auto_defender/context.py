@@ -3,10 +3,11 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import cast, get_args
 
 import boto3
 
@@ -21,12 +22,14 @@ from remediator.journal.store import started_at
 from remediator.journal.upgrade import check_format
 from remediator.rollout.guards import exclusions
 from remediator.rollout.kill_switch import parameter_switch
-from reports.data.run_result import Mode
+from reports.data.run_result import Mode, Trigger
 from scanner.aws.caller import Aws
 from scanner.core.errors import BadInput
 from scanner.organization.optouts import OptOuts, read_optouts
 from scanner.risk.rules import Rules
 from storage.protocol import Store
+
+TRIGGER_VARIABLE = "AUTO_DEFENDER_TRIGGER"
 
 
 def new_run_id(now: datetime) -> str:
@@ -37,6 +40,14 @@ def new_run_id(now: datetime) -> str:
 def mode_of(settings: Configuration, *, apply: bool = False) -> Mode:
     """Return a run's mode: it writes with --apply or where rollout.dry_run is false."""
     return "apply" if apply or not settings.rollout.dry_run else "dry_run"
+
+
+def trigger_of(environ: Mapping[str, str]) -> Trigger:
+    """Return what starts a command: somebody, unless cron or another scheduler says otherwise in TRIGGER_VARIABLE."""
+    value = environ.get(TRIGGER_VARIABLE) or "command"
+    if value not in get_args(Trigger):
+        raise BadInput(f"environment variable {TRIGGER_VARIABLE}: '{value}'; expected schedule or command")
+    return cast("Trigger", value)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class Context:
     deadline: float | None
     switches: tuple[Callable[[], None], ...] = ()
     stages: dict[str, float] = field(default_factory=dict)
+    trigger: Trigger = "command"
 
     @property
     def rules(self) -> Rules:
@@ -116,13 +128,14 @@ def open_context(
     output: str | None = None,
     deadline: float | None = None,
     writable: bool = True,
+    trigger: Trigger = "command",
 ) -> Context:
     """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
     output: overrides the configuration's. deadline: the time.monotonic() moment at which the run's time ends (AWS
     Lambda's remaining time); sweep.run_timeout_sec counts from this call on, so that what opening takes is part of it.
     writable: the output is checked, by a write, and the quarantine read; otherwise nothing is written, and the job
-    reads what it can.
+    reads what it can. trigger: what started the run.
     """
     sweep = configuration.sweep
     timeout = None if sweep.run_timeout_sec is None else time.monotonic() + sweep.run_timeout_sec
@@ -151,6 +164,7 @@ def open_context(
         stop=stop,
         deadline=min((limit for limit in (deadline, timeout) if limit is not None), default=None),
         switches=(parameter_switch(session, switch, aws.home_region),) if switch else (),
+        trigger=trigger,
     )
 
 

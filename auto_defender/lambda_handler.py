@@ -124,6 +124,7 @@ def _run_job(
             display=display,
             stop=threading.Event(),
             deadline=ends - reserve,
+            trigger="schedule",
         )
 
     match event.get("job"):

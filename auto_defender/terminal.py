@@ -1,12 +1,18 @@
 """Standard output and standard error, whatever they are connected to: a terminal, a pipe, or nothing any more."""
 
+import errno
 import io
 import os
+import select
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
+
+
+# Limit in seconds for a reader that has stopped reading: the run must go on, and end before an operator gives it up.
+WAIT_SEC = 30.0
 
 
 class _Outlet(io.FileIO):
@@ -18,25 +24,43 @@ class _Outlet(io.FileIO):
 
     lost: OSError | None = None
 
+    def __init__(self, descriptor: int, wait_sec: float) -> None:
+        """Take the stream's descriptor, and the seconds to wait for the reader of a full pipe that is non-blocking."""
+        super().__init__(descriptor, "w", closefd=False)
+        self._wait_sec = wait_sec
+
     def write(self, data: Any, /) -> int:
         """Write, or drop the data."""
         try:
-            return super().write(data)
+            return self._written(data)
         except OSError as error:
             self.lost = self.lost or error
             return memoryview(data).nbytes
 
+    def _written(self, data: Any) -> int:
+        """Return how many bytes were written. FileIO returns None for a full pipe that ssh or node made non-blocking."""
+        written: int | None = super().write(data)
+        while written is None:
+            # Once something was dropped, later data does not wait again for a reader that has stopped.
+            if self.lost or not select.select([], [self], [], self._wait_sec)[1]:
+                raise BlockingIOError(errno.EAGAIN, "its reader has stopped reading")
+            written = super().write(data)
+        return written
 
-def open_streams() -> None:
-    """Replace sys.stdout and sys.stderr. Characters that their encoding lacks are escaped."""
-    sys.stdout, sys.stderr = _opened(sys.stdout), _opened(sys.stderr)
+
+def open_streams(wait_sec: float = WAIT_SEC) -> None:
+    """Replace sys.stdout and sys.stderr. Characters that their encoding lacks are escaped.
+
+    wait_sec: how long a non-blocking stream waits for its reader before it drops data.
+    """
+    sys.stdout, sys.stderr = _opened(sys.stdout, wait_sec), _opened(sys.stderr, wait_sec)
 
 
-def _opened(stream: TextIO | None) -> TextIO:
+def _opened(stream: TextIO | None, wait_sec: float) -> TextIO:
     """Return the stream over an outlet; of a stream that was closed before the program began, one that drops all."""
     if stream is None:
         return Path(os.devnull).open("w", encoding="utf-8")
-    outlet = _Outlet(stream.fileno(), "w", closefd=False)
+    outlet = _Outlet(stream.fileno(), wait_sec)
     return io.TextIOWrapper(
         io.BufferedWriter(outlet),
         encoding=stream.encoding,

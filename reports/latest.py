@@ -1,17 +1,26 @@
 """`latest`: which run is the newest complete one over the whole scope.
 
-latest.json is written first, under a condition, and never goes back to an older run. latest/ has copies of that run's
+latest.json is written first, under a condition, and never goes back to an older run, except from one that begins more
+than a day in the future: a clock was wrong, and every later run would be the older one. latest/ has copies of that run's
 files for people and for readers that take one address; in S3 they are several objects, which no one can replace at once.
 """
 
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from remediator.journal.store import run_folder
-from reports.data.read_back import LATEST, POINTER, POINTER_FORMAT, read_latest, read_summary
-from storage.protocol import Store, StoreFailed
+from remediator.journal.store import run_folder, started_at
+from reports.data.read_back import (
+    LATEST,
+    POINTER,
+    POINTER_FORMAT,
+    newest_of_older_release,
+    newest_run,
+    read_latest,
+)
+from storage.protocol import Store, StoreFailed, Tagged
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +31,12 @@ _HEADLINE = (
 )  # fmt: skip
 # Each failed attempt is another run that was faster: more than a few at once do not exist.
 _ATTEMPTS = 20
+# Clocks of two machines may differ by this.
+_AHEAD = timedelta(days=1)
 
 
-def advance_latest(store: Store, summary: Mapping[str, Any]) -> bool:
-    """Make latest.json name a run; return False where it names a newer one already. Run ids sort by start time.
+def advance_latest(store: Store, summary: Mapping[str, Any]) -> str:
+    """Make latest.json name a run, unless it names a newer one; return the run that it names. Ids sort by start time.
 
     summary: the run's. Raise StoreFailed.
     """
@@ -33,13 +44,12 @@ def advance_latest(store: Store, summary: Mapping[str, Any]) -> bool:
     body = _pointer(summary)
     for _ in range(_ATTEMPTS):
         tagged = store.read_tagged(POINTER)
-        named = _left_by_an_older_release(store) if tagged is None else _named(store, tagged.body)
+        named = _named(store, tagged, run_id)
         if named > run_id:
-            log.info("%s stays with run %s, which is newer than this one", POINTER, named)
-            return False
+            return named
         tag = store.create(POINTER, body) if tagged is None else store.replace(POINTER, body, tagged.tag)
         if tag is not None:
-            return True
+            return run_id
     raise StoreFailed(f"can't write {store.url(POINTER)}: it was changed {_ATTEMPTS} times meanwhile")
 
 
@@ -67,19 +77,14 @@ def _pointer(summary: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=2, ensure_ascii=True).encode() + b"\n"
 
 
-def _named(store: Store, body: bytes) -> str:
-    """Return the run that latest.json names; "" where it is broken: no reader can use it, and it is replaced."""
+def _named(store: Store, tagged: Tagged | None, run_id: str) -> str:
+    """Return the run that latest.json names for its readers; "" where it names none, or none that may stay."""
     try:
-        return str(json.loads(body)["run_id"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        log.warning("%s is broken, and is replaced", store.url(POINTER))
-        return ""
-
-
-def _left_by_an_older_release(store: Store) -> str:
-    try:
-        summary = read_summary(store, LATEST)
+        named = newest_of_older_release(store) if tagged is None else newest_run(store, tagged.body)
     except ValueError as error:
         log.warning("%s is written anew: %s", POINTER, error)
         return ""
-    return str(summary["run_id"]) if summary else ""
+    if named and started_at(named) > max(datetime.now(UTC), started_at(run_id)) + _AHEAD:
+        log.warning("%s is written anew: run %s is more than a day ahead of the clock", POINTER, named)
+        return ""
+    return named or ""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -67,16 +68,14 @@ def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) 
     files.write_csv("accounts", accounts, columns.ACCOUNTS)
     files.write_csv("functions", functions, columns.FUNCTIONS)
     summary = summarize(result, previous) | {"files": files.written, "files_missing": files.missing}
-    summary["warnings"] = warnings
+    summary |= {"warnings": warnings, "trigger": result.trigger, "whole_scope": result.whole_scope}
     files.write(
         "report.html", lambda: html.render_run(result, summary, accounts(), functions(), previous).encode()
     )
     summary["files"] = dict(files.written)  # the others: without summary.json itself
-    files.count_in(summary)
-    files.write("summary.json", lambda: _json(summary, indent=2))
+    files.write_summary(summary)
     if _swept(result) and result.whole_scope and not files.missing:
         _publish(store, summary, files)
-    files.count_in(summary)
     return summary
 
 
@@ -108,14 +107,27 @@ def read_previous(store: Store, run_id: str) -> Previous | None:
 
 
 def _publish(store: Store, summary: dict[str, Any], files: "_RunFiles") -> None:
-    """Publish this run as `latest`, unless a newer one is. Old copies in latest/ are a warning: readers have latest.json."""
+    """Publish this run as `latest`, unless a newer one is. What went wrong is added to summary.json.
+
+    Old copies in latest/ are a warning: readers have latest.json.
+    """
+    warnings: list[str] = summary["warnings"]
+    before = len(warnings)
     with files.reported(POINTER):
-        if not advance_latest(store, summary):
-            return
-        try:
-            copy_latest(store)
-        except (StoreFailed, ValueError) as error:
-            _warn(summary["warnings"], f"latest/ may have files of an earlier run: {error}")
+        named = advance_latest(store, summary)
+        if named != summary["run_id"]:
+            _warn(warnings, f"latest stays with run {named}, which is newer")
+        else:
+            _copy(store, warnings)
+    if files.missing or len(warnings) > before:
+        files.write_summary(summary)
+
+
+def _copy(store: Store, warnings: list[str]) -> None:
+    try:
+        copy_latest(store)
+    except (StoreFailed, ValueError) as error:
+        _warn(warnings, f"latest/ may have files of an earlier run: {error}")
 
 
 def _warn(warnings: list[str], text: str) -> None:
@@ -136,6 +148,7 @@ class _RunFiles:
         self._store = store
         self._result = result
         self._gzip_above = gzip_above
+        self._present: frozenset[str] | None = None  # the files of this run before this writing
 
     def write(self, name: str, make: Callable[[], bytes]) -> None:
         """Make a file and write it."""
@@ -147,7 +160,7 @@ class _RunFiles:
     ) -> None:
         """Write a table as CSV, in blocks of rows, and add it to its table in Athena."""
         with self.reported(f"{name}.csv"):
-            file, chunks = csv_file(make(), columns_of_file, name, self._gzip_above)
+            file, chunks = csv_file(make(), columns_of_file, name, self._limit_of(name))
             path, run_id = self._upload(file, chunks), self._result.run_id
             table = f"{TABLES}/{name}/dt={started_at(run_id):%Y-%m-%d}/{run_id}/{file}"
             with self.reported(table):
@@ -165,10 +178,27 @@ class _RunFiles:
             log.exception("%s could not be made", name)
             self.missing[name] = f"internal error: {type(error).__name__}; please report it with the log"
 
-    def count_in(self, summary: dict[str, Any]) -> None:
-        """Give a summary the exit code that missing files mean."""
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json, with the exit code that missing files mean."""
+        self._count_in(summary)
+        self.write("summary.json", lambda: _json(summary))
+        self._count_in(summary)  # where summary.json itself is missing
+
+    def _count_in(self, summary: dict[str, Any]) -> None:
         if self.missing:
             summary["exit_code"] = max(summary["exit_code"], _MISSING_FILES)
+
+    def _limit_of(self, name: str) -> int:
+        """Return the bytes above which a table is zipped. A run that is written a second time keeps the form of its files.
+
+        Both forms of one table would be read twice in Athena; and the run may delete nothing.
+        """
+        if self._present is None:
+            self._present = frozenset(self._store.list(f"{self._result.folder}/"))
+        path = f"{self._result.folder}/{name}.csv"
+        if f"{path}.gz" in self._present:
+            return 0
+        return sys.maxsize if path in self._present else self._gzip_above
 
     def _upload(self, name: str, chunks: Iterable[bytes]) -> str:
         path, counted = f"{self._result.folder}/{name}", _Counted(chunks)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from reports.data.columns import COVERAGE
-from reports.data.week import Week, accounts_of, runs_of, week_changes
+from reports.data.week import Week, accounts_of, runs_of, sweeps_of, week_changes
 from reports.data.weekly import coverage_table, weekly_summary, weekly_view
 from reports.render.csv import csv_text
 from reports.render.weekly import FILES, render_weekly
@@ -17,14 +17,14 @@ def write_weekly(store: Store, week: str, now: datetime) -> dict[str, Any]:
     """Write weekly/WEEK/{report.html,coverage.csv,summary.json,mail.txt,mail.html} and return the summary.
 
     week: an ISO week such as 2026-W48. Hours without a sweep and weeks without a report are listed, never filled in.
-    Raise BadInput where no run of the week read the organization.
+    Raise BadInput where no run of the week read the whole organization.
     """
     chosen = Week(week)
     runs, broken = runs_of(store, chosen)
-    sweeps = [run for run in runs if run.swept]
+    sweeps = sweeps_of(runs)
     if not sweeps:
         raise BadInput(
-            f"no run of the hourly job read the organization in week {week} ({chosen.monday} to {chosen.sunday}); "
+            f"no run of the hourly job read the whole organization in week {week} ({chosen.monday} to {chosen.sunday}); "
             f"looked in {store.url('runs')}{f'; {len(broken)} runs there are broken' if broken else ''}"
         )
     accounts, before = accounts_of(store, sweeps[-1]), accounts_of(store, sweeps[0])

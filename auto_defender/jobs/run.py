@@ -227,6 +227,7 @@ def finish(
         rollout=rollout or RolloutStatus(),
         security_hub=findings,
         whole_scope=observed.whole_scope,
+        trigger=context.trigger,
     )
     summary = write_run(context.store, result)
     address = context.store.url(f"{result.folder}/report.html")

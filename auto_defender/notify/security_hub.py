@@ -1,7 +1,8 @@
 """Security Hub findings: one for each eligible function, closed once it is no longer eligible.
 
-Only a run that writes imports them, and keeps the list of the open ones: it has the run lock, so that no other run
-changes the list meanwhile. A dry run counts what would be imported.
+Only a run that writes imports them, and keeps the list of the open ones. A dry run counts what would be imported. Such
+runs follow each other by the run lock; one that has lost it may still import beside the next, so that the list is
+replaced only where it is the one that was read. Otherwise what this run imported is added to it, to be imported again.
 
 An error here does not fail the run: it is reported, and the next run retries.
 """
@@ -17,13 +18,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.context import Context
 from auto_defender.observation import Observation
-from remediator.journal.store import load, save
+from remediator.journal.store import load_tagged, save_unchanged
 from reports.data.summary import utc
 from scanner.aws.errors import describe
 from scanner.core.arns import FunctionArn, function_arns
 from scanner.core.errors import BadInput
 from scanner.inventory.ledger import ANY_REGION, UNREAD
-from storage.protocol import StoreFailed
+from storage.protocol import Store, StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ BATCH = 100
 RENEW_AFTER = timedelta(days=30)
 # Limit in seconds: the report is written after this, and an AWS Lambda function has little time left by then.
 SECONDS = 30.0
+# Each failed attempt is another run that has saved its list meanwhile: more than a few at once do not exist.
+_ATTEMPTS = 20
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
 
 
@@ -60,7 +63,8 @@ def update_security_hub(context: Context, observed: Observation) -> dict[str, An
 
 def _import(context: Context, observed: Observation, region: str | None, counts: dict[str, Any]) -> None:
     now = datetime.now(UTC)
-    state = load(context.store, STATE, State, {})
+    state, tag = load_tagged(context.store, STATE, State, {})
+    imported: dict[str, str] = {}
     counts["open"] = len(state)
     work = _work(state, observed, context.aws.partition, utc(now - RENEW_AFTER))
     counts["waiting"] = len(work)
@@ -82,8 +86,24 @@ def _import(context: Context, observed: Observation, region: str | None, counts:
             ]
             rejected = client.batch_import_findings(Findings=findings)["FailedFindings"]
             _record(state, part, created, utc(now), rejected, counts)
+            imported |= created
     finally:
-        save(context.store, STATE, state)
+        _save(context.store, state, tag, imported)
+
+
+def _save(store: Store, state: State, tag: str, imported: Mapping[str, str]) -> None:
+    """Save the list of the open findings. imported: the creation times of those that this run has opened or closed.
+
+    Where another run has saved its list meanwhile, which of the two Security Hub heard last is unknown: the next run imports
+    these again, open or closed, as it finds their functions. Raise StoreFailed.
+    """
+    for _ in range(_ATTEMPTS):
+        if save_unchanged(store, STATE, state, tag):
+            return
+        log.warning("%s was changed by another run; the next run imports these findings again", STATE)
+        state, tag = load_tagged(store, STATE, State, {})
+        state |= {arn: (created, "") for arn, created in imported.items()}
+    raise StoreFailed(f"can't write {store.url(STATE)}: it was changed {_ATTEMPTS} times meanwhile")
 
 
 def _work(state: State, observed: Observation, partition: str, old: str) -> list[tuple[str, bool]]:

@@ -53,8 +53,16 @@ def load(store: Store, path: str, shape: type[T], empty: T) -> T:
     Raises BadInput where it is malformed: a broken quarantine must never read as an empty one.
     """
     text = store.read(path)
-    if text is None:
-        return empty
+    return empty if text is None else _parsed(store, path, text, shape)
+
+
+def load_tagged(store: Store, path: str, shape: type[T], empty: T) -> tuple[T, str]:
+    """Return what load() returns, and the tag for save_unchanged(); "" where there is no such file yet."""
+    tagged = store.read_tagged(path)
+    return (empty, "") if tagged is None else (_parsed(store, path, tagged.body, shape), tagged.tag)
+
+
+def _parsed(store: Store, path: str, text: bytes, shape: type[T]) -> T:
     try:
         return TypeAdapter(shape).validate_json(text)
     except ValidationError as error:
@@ -67,4 +75,14 @@ def load(store: Store, path: str, shape: type[T], empty: T) -> T:
 
 def save(store: Store, path: str, value: object) -> None:
     """Write a state file."""
-    store.write(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n", _JSON)
+    store.write(path, _body(value), _JSON)
+
+
+def save_unchanged(store: Store, path: str, value: object, tag: str) -> bool:
+    """Write a state file if it still has the tag that load_tagged() returned, and return whether it had."""
+    body = _body(value)
+    return (store.replace(path, body, tag) if tag else store.create(path, body)) is not None
+
+
+def _body(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"

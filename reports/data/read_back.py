@@ -84,6 +84,8 @@ class _Summary(BaseModel):
     effective_coverage: _Effective | None = None  # not measured, or by an earlier version
     changes_by_outcome: dict[str, int]
     optouts: list[_OptOut]
+    trigger: str | None = None  # runs of earlier versions have none, and do not say whether they asked every unit
+    whole_scope: bool = True
 
 
 class _WeekEnd(BaseModel):
@@ -120,8 +122,19 @@ def read_latest(store: Store) -> str | None:
 
     A release before latest.json has left only latest/summary.json.
     """
-    newest = _read(store, POINTER, _Pointer) or read_summary(store, LATEST)
-    return None if newest is None else str(newest["run_id"])
+    body = store.read(POINTER)
+    return newest_of_older_release(store) if body is None else newest_run(store, body)
+
+
+def newest_run(store: Store, body: bytes) -> str:
+    """Return the run that latest.json names; errors as in read_latest(). body: its bytes."""
+    return str(_parsed(store, POINTER, body, _Pointer)["run_id"])
+
+
+def newest_of_older_release(store: Store) -> str | None:
+    """Return the run whose files are in latest/, None where there are none; errors as in read_latest()."""
+    summary = read_summary(store, LATEST)
+    return None if summary is None else str(summary["run_id"])
 
 
 def read_summary(store: Store, folder: str) -> Mapping[str, Any] | None:
@@ -155,8 +168,10 @@ def read_csv(store: Store, folder: str, name: str, columns: list[str] | None = N
 
 def _read(store: Store, path: str, shape: type[BaseModel]) -> Mapping[str, Any] | None:
     body = store.read(path)
-    if body is None:
-        return None
+    return None if body is None else _parsed(store, path, body, shape)
+
+
+def _parsed(store: Store, path: str, body: bytes, shape: type[BaseModel]) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = json.loads(body)
         shape.model_validate(found)

@@ -12,6 +12,7 @@ from reports.data.rollout_status import RolloutStatus
 from scanner.organization.optouts import OptOut
 
 Mode = Literal["scan", "dry_run", "apply", "rollback"]
+Trigger = Literal["schedule", "command"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RunResult:
     stages: seconds by stage. calls: counts by service and operation.
     cut_short: the run was stopped, or out of time, before all its changes were tried.
     whole_scope: the sweep asked every account and region in scope: it was neither narrowed nor cut off.
+    trigger: what started the run, a schedule or somebody's command.
     version: this program's version.
     rollout: waves, health of changed functions and drift, of a run that planned.
     security_hub: the counts of findings (open, imported, closed, failed, waiting, error), or None where not enabled.
@@ -50,6 +52,7 @@ class RunResult:
     rollout: RolloutStatus = field(default_factory=RolloutStatus)
     security_hub: Mapping[str, Any] | None = None
     whole_scope: bool = True
+    trigger: Trigger = "command"
 
     @property
     def folder(self) -> str:

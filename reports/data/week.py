@@ -1,7 +1,7 @@
 """The runs of one ISO week, read from the store and compared."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -69,11 +69,17 @@ class Run:
 
     @property
     def swept(self) -> bool:
-        """Return whether it is one of the hourly sweeps: of `run`, and of the whole organization.
+        """Return whether it may be one of the hourly sweeps: of `run`, and of the whole organization.
 
-        A `scan` is not, and neither are a rollback and an approved plan, which have no sweep.
+        A `scan` is not, and neither are a sweep that was cut off, and a rollback and an approved plan, which have none.
         """
-        return self.summary["mode"] in HOURLY_MODES and int(self.summary["units_expected"]) > 0
+        whole = self.summary.get("whole_scope", True)  # runs of earlier versions do not say
+        return bool(self.summary["mode"] in HOURLY_MODES and self.summary["units_expected"] > 0 and whole)
+
+    @property
+    def trigger(self) -> str | None:
+        """Return what started it, `schedule` or `command`; None for a run of an earlier version."""
+        return self.summary.get("trigger")
 
     @property
     def incomplete(self) -> bool:
@@ -129,9 +135,20 @@ def runs_of(store: Store, week: Week) -> tuple[list[Run], list[str]]:
     return sorted(runs, key=lambda run: run.started), broken
 
 
-def gaps(runs: Sequence[Run], week: Week, now: datetime) -> list[Gap]:
+def sweeps_of(runs: Iterable[Run]) -> list[Run]:
+    """Return the hourly sweeps among a week's runs.
+
+    Where a schedule started any of them, one that somebody started by hand is none. Without, all count: the schedule may
+    be cron, which runs the command line.
+    """
+    swept = [run for run in runs if run.swept]
+    by_hand = {"command"} if any(run.trigger == "schedule" for run in swept) else set()
+    return [run for run in swept if run.trigger not in by_hand]
+
+
+def gaps(sweeps: Iterable[Run], week: Week, now: datetime) -> list[Gap]:
     """Return the gaps of the week, as far as it has passed."""
-    swept = {int((run.started - week.begin) / _HOUR) for run in runs if run.swept}
+    swept = {int((run.started - week.begin) / _HOUR) for run in sweeps}
     passed = max(0, int((min(now, week.end) - week.begin) / _HOUR))
     found: list[Gap] = []
     for hour in sorted(set(range(passed)) - swept):

@@ -11,7 +11,7 @@ import pandas as pd
 from reports.data.coverage import by_ou, with_shares
 from reports.data.read_back import read_weekly
 from reports.data.summary import rows_of, utc
-from reports.data.week import Run, Week, WeekChanges, gaps
+from reports.data.week import Run, Week, WeekChanges, gaps, sweeps_of
 from storage.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ def weekly_summary(
     runs: of the week, oldest first, at least one of them a sweep. broken: folders of runs that could not be read.
     difference: between the first and the last sweep. The trend is read from the summaries of earlier weeks.
     """
-    sweeps = [run for run in runs if run.swept]
+    sweeps = sweeps_of(runs)
     first, last = sweeps[0], sweeps[-1]
-    missing = gaps(runs, week, now)
+    missing = gaps(sweeps, week, now)
     effective = _effective(sweeps)
     return {
         "week": week.name,

@@ -574,6 +574,11 @@ def test_no_change_begins_in_the_time_that_is_reserved_for_the_report(
     assert machine.configurations() == before
 
 
+def test_the_function_is_run_by_a_schedule(machine: Steps) -> None:
+    summary = machine.call(job="run")
+    assert (summary["trigger"], summary["whole_scope"]) == ("schedule", True)
+
+
 class Watched(boto3.Session):
     """A session that notes when the first client is made of it: the opening of a run is under way."""
 

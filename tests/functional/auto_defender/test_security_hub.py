@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -235,7 +236,55 @@ def test_a_hub_that_fails_ends_no_run_and_the_next_begins_where_it_stopped(
     assert reported(context, seen())["imported"] == count - security_hub.BATCH
 
 
-@pytest.mark.parametrize("operation", ["read", "write"])
+class Beside(FolderStore):
+    """Lets another run import and save its list right before this one saves."""
+
+    other: Callable[[], object] | None = None
+
+    def _let_it_end(self) -> None:
+        other, self.other = self.other, None
+        if other is not None:
+            other()
+
+    def create(self, path: str, body: bytes, content_type: str = "application/json") -> str | None:
+        self._let_it_end()
+        return super().create(path, body, content_type)
+
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        self._let_it_end()
+        return super().replace(path, body, tag)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_has_lost_its_lock_loses_no_finding(
+    context: Context, session: boto3.Session, tmp_path: Path, begun: bool
+) -> None:
+    """Each of two runs opens a finding that the other does not know, and closes one that the other keeps."""
+    if begun:
+        reported(context, covered(seen(60), 0))
+    store = Beside(tmp_path)
+    store.other = lambda: reported(context, covered(seen(60), 1))
+    reported(dataclasses.replace(context, store=store), covered(seen(60), 2))
+    assert store.other is None
+
+    reported(context, covered(seen(60), 3))
+    found = findings(session)
+    assert {arn for arn, one in found.items() if one["RecordState"] == "ACTIVE"} == set(
+        eligible(covered(seen(60), 3))
+    )
+    assert reported(context, covered(seen(60), 3))["imported"] == 0
+
+
+def test_a_list_that_never_stays_is_an_error(context: Context, tmp_path: Path) -> None:
+    class Restless(FolderStore):
+        def create(self, path: str, body: bytes, content_type: str = "application/json") -> str | None:
+            return None
+
+    restless = dataclasses.replace(context, store=Restless(tmp_path))
+    assert "changed 20 times meanwhile" in reported(restless, seen(60))["error"]
+
+
+@pytest.mark.parametrize("operation", ["read_tagged", "create"])
 def test_a_store_that_fails_ends_no_run(
     context: Context, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:

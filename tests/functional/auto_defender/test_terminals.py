@@ -1,5 +1,6 @@
 """What the output is connected to: any encoding, a closed pipe, a full disk, a terminal without escape codes, nothing."""
 
+import fcntl
 import os
 import pty
 import re
@@ -262,3 +263,42 @@ def test_two_demos_share_a_folder_at_once(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0], ended
     assert len(list((tmp_path / "out" / "runs").glob("*/*/*/*/report.html"))) == 4
     assert (tmp_path / "out" / "latest" / "report.html").exists()
+
+
+NON_BLOCKING = """
+import sys
+from auto_defender.terminal import open_streams, print_result
+open_streams(float(sys.argv[2]))
+getattr(sys, sys.argv[1]).write("x" * 200_000 + "\\n")
+print_result("y" * 200_000)
+sys.exit(3)
+"""
+
+
+def into_a_full_pipe(name: str, wait_sec: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Print into a pipe that is non-blocking, as ssh and node leave them, and holds 4 KiB."""
+    own, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-c", NON_BLOCKING, name, wait_sec]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, name: theirs}
+    process = subprocess.Popen(command, cwd=ROOT, **streams)  # type: ignore[call-overload]
+    os.close(theirs)
+    return process, own
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_non_blocking_pipe_gets_everything_that_its_reader_takes(name: str) -> None:
+    process, own = into_a_full_pipe(name, "60")
+    with open(own, "rb") as pipe:
+        printed = pipe.read()
+    assert process.wait() == 3
+    assert printed.count(b"x") == 200_000
+    assert printed.count(b"y") == (200_000 if name == "stdout" else 0)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_non_blocking_pipe_that_nobody_reads_costs_no_exit_code(name: str) -> None:
+    process, own = into_a_full_pipe(name, "0.1")
+    assert process.wait() == 3
+    os.close(own)

@@ -4,9 +4,10 @@ import dataclasses
 import json
 import threading
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,12 @@ def published(folder: Path) -> list[str]:
     return [str(json.loads(path.read_text())["run_id"]) for path in paths if path.exists()]
 
 
+def written(folder: Path, run: RunResult) -> dict[str, Any]:
+    """Return a run's summary.json."""
+    summary: dict[str, Any] = json.loads((folder / run.folder / "summary.json").read_text())
+    return summary
+
+
 def test_the_pointer_has_the_run_its_folder_and_its_headline(tmp_path: Path) -> None:
     run = RUNS[0]
     summary = write_run(FolderStore(tmp_path), run)
@@ -44,7 +51,9 @@ def test_an_older_run_that_ends_later_changes_nothing(tmp_path: Path, order: Seq
         summary = write_run(FolderStore(tmp_path), run)
         newest = max(one.run_id for one in order[:done])
         assert published(tmp_path) == [newest, newest]
-        assert (summary["exit_code"], summary["warnings"]) == (run.exit_code, [])
+        assert summary["exit_code"] == run.exit_code
+        overtaken = [f"latest stays with run {newest}, which is newer"] if newest != run.run_id else []
+        assert summary["warnings"] == written(tmp_path, run)["warnings"] == overtaken
 
 
 def test_of_runs_that_end_at_once_the_newest_is_published(tmp_path: Path) -> None:
@@ -121,6 +130,8 @@ BROKEN = [
     b"{}",
     b"\xff",
     b"[" * 100_000,
+    json.dumps({"run_id": "zzz"}).encode(),
+    json.dumps({"run_id": RUNS[2].run_id}).encode(),
     json.dumps({"format": 1, "run_id": "../../state", "folder": "runs/../../state"}).encode(),
     json.dumps({"format": 1, "run_id": RUNS[0].run_id, "folder": "runs/elsewhere"}).encode(),
 ]
@@ -137,6 +148,14 @@ def test_a_broken_pointer_is_one_line_and_is_replaced(tmp_path: Path, body: byte
     assert summary["since_previous"] is None
     assert "latest.json is broken" in summary["warnings"][0]
     assert published(tmp_path) == [RUNS[1].run_id] * 2
+
+
+def test_a_run_of_a_clock_that_was_years_ahead_blocks_no_later_one(tmp_path: Path) -> None:
+    ahead = organization(functions=40, started=max(NOW, datetime.now(UTC)) + timedelta(days=400))
+    write_run(FolderStore(tmp_path), ahead)
+    summary = write_run(FolderStore(tmp_path), RUNS[0])
+    assert summary["warnings"] == []
+    assert published(tmp_path) == [RUNS[0].run_id] * 2
 
 
 def test_a_format_that_this_version_does_not_know_is_not_read(tmp_path: Path) -> None:
@@ -176,13 +195,14 @@ def test_copies_that_fail_are_a_warning_and_a_pointer_that_fails_is_an_error(
     if refused == "latest":
         assert published(tmp_path) == [run.run_id, first.run_id]
         assert (summary["exit_code"], summary["files_missing"]) == (0, {})
-        assert summary["warnings"] == [
+        assert summary["warnings"] == written(tmp_path, run)["warnings"] == [
             "latest/ may have files of an earlier run: can't copy to latest: AccessDenied"
         ]
     else:
         assert published(tmp_path) == [first.run_id] * 2
         assert (summary["exit_code"], summary["warnings"]) == (1, [])
         assert summary["files_missing"] == {"latest.json": "can't replace latest.json: AccessDenied"}
+        assert written(tmp_path, run) == summary
 
 
 def test_a_pointer_that_never_stays_ends_in_one_line(tmp_path: Path) -> None:

@@ -246,3 +246,14 @@ def test_a_run_before_that_is_broken_is_not_compared_with(
     store.write(f"{run.folder}/{name}", body, "text/plain")
     assert write_run(store, LATER)["since_previous"] is None
     assert "not compared with the previous run, which can't be read" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [(10, 10**9), (10**9, 10)])
+def test_a_run_that_is_written_again_has_each_table_once(tmp_path: Path, limits: tuple[int, int]) -> None:
+    """The last step of a run in batches may be called again, with more or fewer rows than before."""
+    run, store = organization(), FolderStore(tmp_path)
+    for limit in limits:
+        summary = write_run(store, run, gzip_above=limit)
+    tables = {name for name in files_of(tmp_path / run.folder) if ".csv" in name}
+    assert tables == {name for name in summary["files"] if ".csv" in name}
+    assert len(tables) == 4

@@ -182,7 +182,7 @@ def test_a_week_without_a_sweep_is_one_clear_line(tmp_path: Path) -> None:
     )
     with pytest.raises(
         BadInput,
-        match=r"no run of the hourly job read the organization in week 2026-W48 \(2026-11-23 to 2026-11-29\)",
+        match=r"no run of the hourly job read the whole organization in week 2026-W48 \(2026-11-23 to 2026-11-29\)",
     ):
         week_of(tmp_path, rollback)
     assert not (tmp_path / "weekly").exists()
@@ -317,8 +317,34 @@ def test_only_the_hourly_job_counts_as_a_sweep(tmp_path: Path) -> None:
     assert (summary["newly_protected"], summary["lost"], summary["deleted"]) == (0, 0, 0)
 
 
+def older(folder: Path, run: RunResult) -> None:
+    """Write a run as versions did that did not say what had started it."""
+    write_run(FolderStore(folder), run)
+    path = folder / run.folder / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["trigger"], summary["whole_scope"]
+    path.write_text(json.dumps(summary))
+
+
+def test_a_run_by_hand_is_no_sweep_where_a_schedule_runs(tmp_path: Path) -> None:
+    older(tmp_path, at(1))
+    hourly = [at(hour, trigger="schedule") for hour in (2, 4)]
+    by_hand = [at(hour, stopped_by="health") for hour in (0, 3, 5)]
+    summary = week_of(tmp_path, *hourly, *by_hand, now=MONDAY + timedelta(hours=6))
+    assert (summary["runs"], summary["sweeps"], summary["runs_stopped"]) == (6, 3, 0)
+    assert [gap["begin"][11:13] for gap in summary["gaps"]] == ["00", "03", "05"]
+    assert [summary[end]["at"][11:13] for end in ("start", "end")] == ["01", "04"]
+
+
+def test_a_run_that_was_cut_off_in_its_sweep_is_no_sweep(tmp_path: Path) -> None:
+    half = [at(hour, whole_scope=False, trigger=by) for hour, by in ((0, "command"), (3, "schedule"))]
+    summary = week_of(tmp_path, *half, at(1), at(2), now=MONDAY + timedelta(hours=4))
+    assert (summary["sweeps"], summary["hours_missing"]) == (2, 2)
+    assert [summary[end]["at"][11:13] for end in ("start", "end")] == ["01", "02"]
+
+
 def test_a_week_of_scans_alone_has_no_report(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no run of the hourly job read the organization"):
+    with pytest.raises(BadInput, match="no run of the hourly job read the whole organization"):
         week_of(tmp_path, at(1, mode="scan"), at(2, mode="scan"))
 
 
