@@ -189,9 +189,8 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     waves = settings.rollout.waves
     tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
-    return WaveProgress(waves, tuple(states(context.store, waves)), (), numbers, datetime.now(UTC)).marked(
-        assessed
-    )
+    kept = tuple(states(context.store, settings.release, waves))
+    return WaveProgress(settings.release, waves, kept, (), numbers, datetime.now(UTC)).marked(assessed)
 
 
 def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:

@@ -95,6 +95,7 @@ def _waves(
         context.aws,
         settings.sweep,
         store=context.store,
+        release=settings.release,
         health=health,
         held=held_back.guards.keys(),
         now=now,

@@ -47,6 +47,7 @@ def apply_plan(
     journals: Journals,
     lock: RunLock,
     run_id: str,
+    release: str,
     approved: bool = False,
     own_function: str | None = None,
     switches: Sequence[Callable[[], None]] = (),
@@ -56,7 +57,7 @@ def apply_plan(
 ) -> ApplyResult:
     """Apply a plan.
 
-    approved: a saved plan, validated when it was made: its limits do not stop the run, and a function that has another
+    release: under which the waves count the changes. approved: a saved plan, validated when it was made: its limits do not stop the run, and a function that has another
     revision than the plan's is dropped.
     own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
     switches: kill switches besides state/stop; each raises GuardStop.
@@ -88,7 +89,7 @@ def apply_plan(
     unkept = save_state(
         lambda: remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now),
         lambda: count_protections(store, rows, run_id=run_id, now=now),
-        lambda: count_changes(store, rows),
+        lambda: count_changes(store, release, rows),
     )
     limit = None if approved else limit_stop(plan)
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept or limit, executor.cut_short)

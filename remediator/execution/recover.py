@@ -31,6 +31,7 @@ def resolve_open_runs(
     *,
     journals: Journals,
     lock: RunLock,
+    release: str,
     switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
@@ -68,6 +69,6 @@ def resolve_open_runs(
     now = datetime.now(UTC)
     unkept = save_state(
         *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in opened),
-        lambda: count_changes(store, rows),
+        lambda: count_changes(store, release, rows),
     )
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

@@ -5,6 +5,7 @@ state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open e
 """
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -20,6 +21,13 @@ WAVES = "state/waves.json"
 
 _JSON = "application/json"
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """What a state file says of itself: the number of its format."""
+
+    format: int = 1
 
 
 def started_at(run_id: str) -> datetime:
@@ -38,14 +46,17 @@ def run_folder(run_id: str) -> str:
     return f"runs/{started_at(run_id):%Y/%m/%d}/{run_id}"
 
 
-def load(store: Store, path: str, shape: type[T], empty: T) -> T:
+def load(store: Store, path: str, shape: type[T], empty: T, newest: int | None = None) -> T:
     """Return the content of a state file; `empty` where there is none yet.
 
-    Raises BadInput where it is malformed: a broken quarantine must never read as an empty one.
+    newest: the highest number that the file's `format` may have.
+    Raises BadInput where it is malformed, or of a newer format: a broken quarantine must never read as an empty one.
     """
     text = store.read(path)
     if text is None:
         return empty
+    if newest is not None:
+        _check_number(text, newest, store.url(path))
     try:
         return TypeAdapter(shape).validate_json(text)
     except ValidationError as error:
@@ -54,6 +65,18 @@ def load(store: Store, path: str, shape: type[T], empty: T) -> T:
         raise BadInput(
             f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; fix it or restore an older version"
         ) from None
+
+
+def _check_number(text: bytes, newest: int, url: str) -> None:
+    try:
+        number = TypeAdapter(Numbered).validate_json(text).format
+    except ValidationError:
+        return  # malformed, or of release 0.1: its shape says more
+    if number > newest:
+        raise BadInput(
+            f"{url}: format {number}, written by a newer release; this one knows up to {newest}: "
+            "install that release again"
+        )
 
 
 def save(store: Store, path: str, value: object) -> None:

@@ -5,11 +5,10 @@ state/format.json has its number; without the file it is 1, whose journals are r
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from remediator.journal.journal import FOLDER
-from remediator.journal.store import load, save
-from scanner.core.errors import BadInput
+from remediator.journal.store import Numbered, load, save
 from storage.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -20,20 +19,9 @@ _PATH = "state/format.json"
 _READERS = 16
 
 
-@dataclass(frozen=True)
-class _Format:
-    format: int = 1
-
-
 def check_format(store: Store) -> int:
     """Return the store's format. Raise BadInput where a newer release has written there, or the file is malformed."""
-    found = load(store, _PATH, _Format, _Format()).format
-    if found > FORMAT:
-        raise BadInput(
-            f"{store.url(_PATH)}: format {found}, written by a newer release; this one knows up to {FORMAT}: "
-            "install that release again"
-        )
-    return found
+    return load(store, _PATH, Numbered, Numbered(), FORMAT).format
 
 
 def upgrade(store: Store) -> None:
@@ -51,7 +39,7 @@ def upgrade(store: Store) -> None:
                 store.create(
                     f"{FOLDER}/{folder.rpartition('/')[2]}/00001.jsonl", lines, "application/x-ndjson"
                 )
-    save(store, _PATH, asdict(_Format(FORMAT)))
+    save(store, _PATH, asdict(Numbered(FORMAT)))
 
 
 def _run_folders(store: Store) -> list[str]:

@@ -2,8 +2,11 @@
 
 Only one wave is under way: the first that has not passed. Its functions are changed, and those of the waves before it;
 all others wait. It is done changing once a sweep that read all of its units leaves nothing of it waiting; then it soaks,
-and passes if it is in good health. Functions that no wave names come after the last. state/waves.json has what a wave
-has been through; nothing there means that it is all still to come.
+and passes if it is in good health. Functions that no wave names come after the last.
+
+A release is the digest of what is attached (Configuration.release): another layer version, wrapper or value is another
+release, and begins with the first wave. state/waves.json has what each wave has been through under the last few releases;
+nothing there means that it is all still to come.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,12 +14,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass as validated_dataclass
+
 from remediator.change.records import Change, ChangeRow, Intent
 from remediator.journal.store import WAVES, load, save
 from remediator.settings import WaveSettings
 from storage.protocol import Store
 
 Stage = Literal["passed", "open", "soaking", "held", "waiting"]
+_FORMAT = 2
+# Going back a version, and a few values rotated meanwhile.
+_KEPT_RELEASES = 5
 
 
 @dataclass(frozen=True)
@@ -63,17 +72,55 @@ class WaveStatus:
     healthy: int
 
 
-def states(store: Store, waves: Sequence[WaveSettings]) -> list[WaveState]:
-    """Return the states of the configured waves; BadInput where state/waves.json is malformed."""
-    known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
+@dataclass(frozen=True)
+class Release:
+    """The states of the waves under one release; release "": of release 0.1, which kept one state for all."""
+
+    release: str
+    waves: tuple[WaveState, ...]
+
+
+@validated_dataclass(frozen=True)
+class _Document:
+    """The content of state/waves.json. releases: the one used last comes first."""
+
+    format: int = _FORMAT
+    releases: tuple[Release, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_release_0_1(cls, content: object) -> object:
+        """Take what release 0.1 wrote: the states of one release, a list."""
+        return {"releases": [{"release": "", "waves": content}]} if isinstance(content, list) else content
+
+
+def releases(store: Store) -> tuple[Release, ...]:
+    """Return the states of all releases that are kept, the one used last first.
+
+    Raises BadInput where state/waves.json is malformed, or of a newer format.
+    """
+    return load(store, WAVES, _Document, _Document(), _FORMAT).releases
+
+
+def states(store: Store, release: str, waves: Sequence[WaveSettings]) -> list[WaveState]:
+    """Return the states of the configured waves under a release; BadInput where state/waves.json can't be used."""
+    known = _known(releases(store), release)
     return [known.get(wave.name, WaveState(wave.name)) for wave in waves]
 
 
-def keep(store: Store, changed: Iterable[WaveState]) -> None:
-    """Write states; those of waves that are no longer configured stay, in case they return."""
-    known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
-    known |= {state.name: state for state in changed}
-    save(store, WAVES, [asdict(state) for state in known.values()])
+def _known(kept: Sequence[Release], release: str) -> dict[str, WaveState]:
+    """Return a release's states by wave. What release 0.1 left is of the first release that writes states again."""
+    found = next((one for one in kept if one.release in {release, ""}), None)
+    return {state.name: state for state in found.waves} if found else {}
+
+
+def keep(store: Store, release: str, changed: Iterable[WaveState]) -> None:
+    """Write states under a release; those of waves that are no longer configured stay, in case they return."""
+    kept = releases(store)
+    known = _known(kept, release) | {state.name: state for state in changed}
+    others = [one for one in kept if one.release not in {release, ""}]
+    newest = (Release(release, tuple(known.values())), *others)[:_KEPT_RELEASES]
+    save(store, WAVES, asdict(_Document(_FORMAT, newest)))
 
 
 def advance(
@@ -174,9 +221,9 @@ def _unhealthy(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> s
     return ""
 
 
-def count_changes(store: Store, rows: Iterable[ChangeRow]) -> None:
+def count_changes(store: Store, release: str, rows: Iterable[ChangeRow]) -> None:
     """Add the results of changes to the states of their waves."""
-    known = {state.name: state for state in load(store, WAVES, tuple[WaveState, ...], ())}
+    known = _known(releases(store), release)
     counted: dict[str, WaveState] = {}
     for row in rows:
         wave = row.item.wave if isinstance(row.item, Change | Intent) else ""
@@ -186,4 +233,4 @@ def count_changes(store: Store, rows: Iterable[ChangeRow]) -> None:
         made = row.result.outcome == "changed"
         counted[wave] = replace(state, changed=state.changed + made, failed=state.failed + (not made))
     if counted:
-        keep(store, counted.values())
+        keep(store, release, counted.values())

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult
 from remediator.plan.plan import Plan
@@ -22,15 +23,16 @@ from remediator.rollout.waves import (
     WaveStatus,
     advance,
     current_wave,
+    releases,
     wave_statuses,
 )
 from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
 from scanner.core.settings import Tag
-from scanner.settings import SweepSettings
+from scanner.settings import DefenderSettings, SweepSettings
 from storage.protocol import JSON, StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
-from tests.unit.remediator.harness import Harness, wait_briefly
+from tests.unit.remediator.harness import WRAPPER, Harness, settings, wait_briefly
 
 PILOT, EARLY, OTHER = "111111111111", "222222222222", "333333333333"
 SWEEP = SweepSettings(unit_timeout_sec=20)
@@ -95,7 +97,7 @@ class Hours:
         )
         return observe_waves(
             assessed, accounts, units, harness.rollout.waves, aws, SWEEP,
-            store=harness.store, health=health, held=(), now=now,
+            store=harness.store, release=harness.release, health=health, held=(), now=now,
         )  # fmt: skip
 
     def plan(self, waves: WaveProgress) -> Plan:
@@ -263,6 +265,80 @@ def test_a_broken_state_is_reported_in_one_line(tmp_path: Path) -> None:
     hours = Hours(organization(tmp_path, TWO))
     hours.harness.store.write("state/waves.json", b"{", "application/json")
     with pytest.raises(BadInput, match=r"waves\.json: "):
+        hours.see(timedelta(0))
+
+
+def passed(tmp_path: Path) -> Hours:
+    """Let both waves have passed with version 4, and all functions carry it."""
+    harness = organization(tmp_path, TWO)
+    harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    hours = Hours(harness)
+    for hour in (-52, -29, -27, -5, -2):
+        hours.run(hour)
+    assert stages(hours.run(-1)[1]) == ["passed", "passed"]
+    return hours
+
+
+@pytest.mark.parametrize(
+    "changed_to",
+    [
+        {"layers": settings(version=5).layers},
+        {"environment": {"TW_POLICY": SecretStr("rotated")}},
+        {"wrapper": "/opt/defender/wrapper", "previous": {"wrappers": [WRAPPER]}},
+    ],
+)
+def test_another_release_begins_with_the_first_wave_again(tmp_path: Path, changed_to: dict[str, Any]) -> None:
+    hours = passed(tmp_path)
+    harness = hours.harness
+    harness.defender = DefenderSettings(**{**dict(harness.defender), **changed_to})
+    changed, status, _ = hours.run(0)
+    assert (changed, stages(status)) == ({PILOT: 1}, ["soaking", "waiting"])
+    assert [one.changed for one in status] == [1, 0]
+    hours.run(23)
+    assert hours.run(25)[0] == {EARLY: 1}
+
+
+def test_a_release_that_returns_finds_its_waves_as_they_were(tmp_path: Path) -> None:
+    hours = passed(tmp_path)
+    harness = hours.harness
+    harness.defender = settings(version=5)
+    hours.run(0)
+    harness.defender = settings(version=4)
+    changed, status, _ = hours.run(1)
+    assert (changed, stages(status)) == ({PILOT: 1}, ["passed", "passed"])
+    harness.defender = settings(version=5)
+    assert stages(hours.run(2)[1]) == ["soaking", "waiting"]
+
+
+def test_the_last_releases_are_kept_and_those_before_forgotten(tmp_path: Path) -> None:
+    hours = passed(tmp_path)
+    for version in range(5, 12):
+        hours.harness.defender = settings(version=version)
+        hours.run(version - 5)
+    kept = [one.release for one in releases(hours.harness.store)]
+    assert len(kept) == 5
+    assert kept[0] == hours.harness.release
+
+
+def test_what_release_0_1_left_is_of_the_release_that_is_configured_at_the_upgrade(tmp_path: Path) -> None:
+    hours = passed(tmp_path)
+    store = hours.harness.store
+    document = json.loads(store.read("state/waves.json") or b"")
+    assert document["format"] == 2
+    names = ("name", "changed", "failed", "regressed", "healthy", "done", "passed")
+    (release,) = document["releases"]
+    former = [{name: state[name] for name in names} for state in release["waves"]]
+    store.write("state/waves.json", json.dumps(former).encode(), JSON)
+    assert stages(hours.see(timedelta(hours=-1)).status) == ["passed", "passed"]
+    assert stages(hours.run(0)[1]) == ["passed", "passed"]
+    hours.harness.defender = settings(version=5)
+    assert stages(hours.run(1)[1]) == ["soaking", "waiting"]
+
+
+def test_states_of_a_newer_release_are_refused(tmp_path: Path) -> None:
+    hours = Hours(organization(tmp_path, TWO))
+    hours.harness.store.write("state/waves.json", b'{"format": 99, "rings": []}', JSON)
+    with pytest.raises(BadInput, match=r"waves\.json: format 99, written by a newer release"):
         hours.see(timedelta(0))
 
 

@@ -71,6 +71,12 @@ class Harness:
         return configuration_digest(self.defender, self.risk, self.rollout)
 
     @property
+    def release(self) -> str:
+        """Return what Configuration.release stands for, without the seconds that key stretching takes."""
+        values = {name: value.get_secret_value() for name, value in self.defender.environment.items()}
+        return f"{self.defender.layers} {self.defender.wrapper} {values}"
+
+    @property
     def journals(self) -> Journals:
         return Journals(self.store, self.defender)
 
@@ -111,12 +117,15 @@ class Harness:
                 journals=self.journals,
                 lock=lock,
                 run_id=run_id,
+                release=self.release,
                 **more,
             )
 
     def resolve(self) -> ApplyResult:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
-            return resolve_open_runs(self.aws, self.defender, journals=self.journals, lock=lock)
+            return resolve_open_runs(
+                self.aws, self.defender, journals=self.journals, lock=lock, release=self.release
+            )
 
     def rollback(
         self,
