@@ -30,6 +30,7 @@ from remediator.execution.preflight import preflight
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, deferred_plan
+from remediator.journal.journal import Basis
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.upgrade import upgrade
 from remediator.plan.plan import Plan
@@ -79,7 +80,7 @@ def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
             context.configuration.defender,
             journals=context.journals,
             lock=lock,
-            release=context.configuration.release,
+            basis=Basis(context.configuration.release, context.configuration.digest),
             switches=context.switches,
             stop=context.stop,
             deadline=context.deadline,
@@ -106,7 +107,7 @@ def conclude(
     made = _make(context, planned, lock, stopped or watched.stopped_by)
     unsaved = None
     if lock is not None:
-        planned, unsaved = planned.save_waves(context, made)
+        planned, unsaved = planned.save_state(context, observed, made)
     observed = observed.after(made.changes)
     return finish(
         context,

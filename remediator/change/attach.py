@@ -53,7 +53,7 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
         except CALL_ERRORS as error:
             return refused(classify_error(error), attempt - 1)
         if isinstance(decision, Refusal):
-            return ChangeResult(decision.outcome, decision.detail, attempt - 1)
+            return ChangeResult(decision.outcome, decision.detail, attempt - 1, lasting=decision.lasting)
         intent = decision.intent
         update = yield from send(Update(_effect(run, intent), configuration, decision.after))
         if attempt == _READS or update.error is None or update.error.kind != "concurrent_deploy":

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 from remediator.change.attach import resume_attach
@@ -12,14 +11,13 @@ from remediator.change.detach import resume_detach
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.apply import ApplyResult
+from remediator.execution.bookkeeping import count_results
 from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
-from remediator.journal.drift import count_protections
-from remediator.journal.journal import open_runs
+from remediator.journal.journal import Basis, open_runs
 from remediator.journal.journals import Journals
 from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
-from remediator.rollout.waves import count_changes
 from scanner.settings import DefenderSettings
 
 log = logging.getLogger(__name__)
@@ -31,13 +29,14 @@ def resolve_open_runs(
     *,
     journals: Journals,
     lock: RunLock,
-    release: str,
+    basis: Basis,
     switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
 ) -> ApplyResult:
     """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
 
+    basis: of runs of release 0.1, whose journals have none.
     Returns the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
     AWS accepted is finished and tagged, one that it did not is closed. What can't be determined now stays open.
     """
@@ -60,15 +59,16 @@ def resolve_open_runs(
 
     executor = Executor(opened, guards, stopping, stop=stop, deadline=deadline)
     rows = executor.run(intents, begin)
-    for journal in opened.values():
-        journal.close()
     rows_of = {
         run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
         for run_id in opened
     }
-    now = datetime.now(UTC)
+    # All of each journal is counted: its run may have been killed after an outcome, and before it counted that.
     unkept = save_state(
-        *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in opened),
-        lambda: count_changes(store, release, rows),
+        *(
+            partial(count_results, store, journal, journal.basis or basis, rows_of[run_id])
+            for run_id, journal in opened.items()
+        ),
+        *(journal.close for journal in opened.values()),
     )
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

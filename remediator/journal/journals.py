@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from remediator.change.records import Intent, OutcomeRecord
-from remediator.journal.journal import FOLDER, Entry, Journal
+from remediator.journal.journal import FOLDER, Basis, Entry, Journal
 from remediator.journal.store import started_at
 from remediator.journal.validation import refusal
 from scanner.core.errors import BadInput
@@ -33,8 +33,9 @@ class _Undone:
     by: str
 
 
-_Record = Intent | OutcomeRecord | _Undone
+_Record = Basis | Intent | OutcomeRecord | _Undone
 _RECORDS: Mapping[str, TypeAdapter[Any]] = {
+    "basis": TypeAdapter(Basis),
     "intent": TypeAdapter(Intent),
     "outcome": TypeAdapter(OutcomeRecord),
     "undone": TypeAdapter(_Undone),
@@ -47,6 +48,7 @@ class _Run:
 
     run_id: str
     segments: int = 0
+    basis: Basis | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
 
@@ -60,11 +62,15 @@ class Journals:
         self._defender = defender
         self.refused: list[str] = []
 
-    def open(self, run_id: str) -> Journal:
-        """Return a run's journal with what it has already, to be written on. The run must have ended, or be this one."""
+    def open(self, run_id: str, basis: Basis | None = None) -> Journal:
+        """Return a run's journal with what it has already, to be written on. The run must have ended, or be this one.
+
+        basis: of the changes that are to be made; None for the one that the journal has.
+        """
         runs = list(self._read([f"{FOLDER}/{run_id}/"]))
         entries = [entry for run in runs for entry in run.entries.values()]
-        return Journal(self.store, run_id, entries, sum(run.segments for run in runs))
+        known = basis or next((run.basis for run in runs), None)
+        return Journal(self.store, run_id, entries, sum(run.segments for run in runs), known)
 
     def exists(self, run_id: str) -> bool:
         """Return whether a run has a journal: whether it has changed anything."""
@@ -102,7 +108,9 @@ class Journals:
             self._refuse(f"{self.store.url(path)}: not a segment of a journal")
             return
         for record, at in parsed:
-            if isinstance(record, _Undone):
+            if isinstance(record, Basis):
+                run.basis = record
+            elif isinstance(record, _Undone):
                 run.undone[record.id] = record.by
             elif isinstance(record, OutcomeRecord):
                 if entry := run.entries.get(record.id):

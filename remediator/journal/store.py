@@ -1,7 +1,8 @@
 """The state files that runs leave each other.
 
-Paths: state/format.json, state/lock.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
-state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), journals/RUN_ID/00001.jsonl.
+Paths: state/format.json, state/lock.json, state/stop, state/quarantine.json, state/waves.json,
+state/functions/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries, or outcomes that are not
+counted), journals/RUN_ID/00001.jsonl.
 """
 
 import json
@@ -16,7 +17,6 @@ from storage.protocol import Store
 
 STOP = "state/stop"
 QUARANTINE = "state/quarantine.json"
-FAILURES = "state/failures.json"
 WAVES = "state/waves.json"
 
 _JSON = "application/json"

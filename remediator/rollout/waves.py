@@ -9,15 +9,15 @@ release, and begins with the first wave. state/waves.json has what each wave has
 nothing there means that it is all still to come.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from remediator.change.records import Change, ChangeRow, Intent
+from remediator.journal.functions import Tally
 from remediator.journal.store import WAVES, load, save
 from remediator.settings import WaveSettings
 from storage.protocol import Store
@@ -30,8 +30,10 @@ _KEPT_RELEASES = 5
 
 @dataclass(frozen=True)
 class WaveState:
-    """The state of a wave: how many of its changes were made, failed and regressed; the most of its functions
-    that were seen healthy at once; when it was done changing and when it passed (ISO 8601, UTC; "" not yet).
+    """The state of a wave: how many of its functions were changed, failed and regressed; the most of them that were
+    seen healthy at once; when it was done changing and when it passed (ISO 8601, UTC; "" not yet).
+
+    accounts: what each account has contributed to changed and failed; the rest is what release 0.1 has counted.
     """  # noqa: D205
 
     name: str
@@ -41,6 +43,7 @@ class WaveState:
     healthy: int = 0
     done: str = ""
     passed: str = ""
+    accounts: Mapping[str, Tally] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _soaked(wave: WaveSettings, state: WaveState) -> datetime:
 def _unhealthy(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> str:
     tried = state.changed + state.failed
     if 100 * state.failed > wave.max_failed_pct * tried:
-        return f"{state.failed} of {tried} changes failed, more than {wave.max_failed_pct:g} %"
+        return f"{state.failed} of {tried} functions failed, more than {wave.max_failed_pct:g} %"
     regressed = state.regressed + seen.regressed
     if 100 * regressed > wave.max_regressed_pct * state.changed:
         return f"{regressed} of {state.changed} functions regressed, more than {wave.max_regressed_pct:g} %"
@@ -221,16 +224,22 @@ def _unhealthy(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> s
     return ""
 
 
-def count_changes(store: Store, release: str, rows: Iterable[ChangeRow]) -> None:
-    """Add the results of changes to the states of their waves."""
+def count_changes(store: Store, release: str, tallies: Mapping[str, Mapping[str, Tally]]) -> None:
+    """Replace what accounts had contributed to the counts of a release's waves. tallies: by account and wave."""
     known = _known(releases(store), release)
-    counted: dict[str, WaveState] = {}
-    for row in rows:
-        wave = row.item.wave if isinstance(row.item, Change | Intent) else ""
-        if not wave or row.result.outcome not in {"changed", "failed"}:
-            continue
-        state = counted.get(wave) or known.get(wave) or WaveState(wave)
-        made = row.result.outcome == "changed"
-        counted[wave] = replace(state, changed=state.changed + made, failed=state.failed + (not made))
-    if counted:
-        keep(store, release, counted.values())
+    waves = known.keys() | {wave for of_account in tallies.values() for wave in of_account}
+    counted = [_with_tallies(known.get(wave, WaveState(wave)), tallies) for wave in sorted(waves)]
+    if changed := [state for state in counted if state != known.get(state.name)]:
+        keep(store, release, changed)
+
+
+def _with_tallies(state: WaveState, tallies: Mapping[str, Mapping[str, Tally]]) -> WaveState:
+    now = {account_id: waves.get(state.name, Tally()) for account_id, waves in tallies.items()}
+    before = [state.accounts.get(account_id, Tally()) for account_id in now]
+    accounts = {account_id: one for account_id, one in {**state.accounts, **now}.items() if one != Tally()}
+    return replace(
+        state,
+        changed=state.changed + sum(one.changed for one in now.values()) - sum(one.changed for one in before),
+        failed=state.failed + sum(one.failed for one in now.values()) - sum(one.failed for one in before),
+        accounts=accounts,
+    )

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult
+from remediator.journal.functions import records
+from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
 from remediator.rollout.comparison import Figures
 from remediator.rollout.health import observe_health
@@ -45,6 +48,7 @@ TAG = Tag(key="ring", value="0")
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_briefly(monkeypatch)
     monkeypatch.setattr("remediator.journal.journal.datetime", Clock)
+    monkeypatch.setattr("remediator.execution.bookkeeping.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
 
 
@@ -77,6 +81,7 @@ class Hours:
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.unread: list[tuple[str, str, str]] = []
+        self.guards: Mapping[str, str] = {}
 
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         accounts = pd.DataFrame(
@@ -92,19 +97,21 @@ class Hours:
         accounts, units = self.frames()
         assessed = harness.assessed()
         aws: Any = harness.aws
+        digest = {"partition": "aws", "config_digest": "digest", "own_function": None}
+        self.guards = hold_back(assessed, store=harness.store, now=now, **digest).guards
         health = observe_health(
             aws, harness.rollout.health, SWEEP, journals=harness.journals, assessed=assessed, now=now
         )
         return observe_waves(
             assessed, accounts, units, harness.rollout.waves, aws, SWEEP,
-            store=harness.store, release=harness.release, health=health, held=(), now=now,
+            store=harness.store, release=harness.release, health=health, held=self.guards.keys(), now=now,
         )  # fmt: skip
 
     def plan(self, waves: WaveProgress) -> Plan:
         harness = self.harness
         harness.assessed, was = lambda: waves.marked(was()), harness.assessed  # type: ignore[method-assign]
         try:
-            return harness.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly")
+            return harness.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly", guards=self.guards)
         finally:
             harness.assessed = was  # type: ignore[method-assign]
 
@@ -231,7 +238,28 @@ def test_failures_keep_the_next_wave_shut(tmp_path: Path) -> None:
     hours.run(0.5)
     changed, status, _ = hours.run(25)
     assert OTHER not in changed
-    assert status[0].says.endswith("changes failed, more than 10 %")
+    assert status[0].says.endswith("functions failed, more than 10 %")
+
+
+def test_a_function_that_can_not_be_changed_does_not_keep_its_wave_open(tmp_path: Path) -> None:
+    harness = organization(tmp_path, TWO)
+    broken = harness.aws.add("broken", PILOT, LastUpdateStatus="Successful")
+    harness.aws.tags[broken] = {}
+    read = harness.assessed
+
+    def assessed() -> pd.DataFrame:
+        harness.aws.functions[broken]["State"] = "Active"  # ListFunctions has no state
+        try:
+            return read()
+        finally:
+            harness.aws.functions[broken]["State"] = "Failed"
+
+    harness.assessed = assessed  # type: ignore[method-assign]
+    hours = Hours(harness)
+    changed, status, _ = hours.run(0)
+    assert (changed, status[0].stage) == ({PILOT: 1}, "open")
+    changed, status, _ = hours.run(0.5)
+    assert (changed, status[0].stage, status[0].eligible) == ({}, "soaking", 0)
 
 
 def test_a_wave_by_tag_and_tags_that_cannot_be_read(tmp_path: Path) -> None:
@@ -356,11 +384,11 @@ def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     harness.store.create = killed  # type: ignore[method-assign]
     harness.apply(plan, plan.run_id)
     harness.store.create = settled  # type: ignore[method-assign]
-    harness.store.delete("state/waves.json")
     assert harness.resolve().changes["outcome"].tolist() == ["changed"]
     assert hours.see(timedelta(0)).status[0].changed == 1
-    (counted,) = json.loads(harness.store.read(f"state/drift/{PILOT}.json") or b"[]")
-    assert counted["run_id"] == plan.run_id
+    (counted,) = records(harness.store, [PILOT]).values()
+    assert counted.protections is not None
+    assert counted.protections.run_id == plan.run_id
 
 
 WAVE = WaveSettings(name="w", accounts=(PILOT,), soak_hours=10)

@@ -1,5 +1,6 @@
 """A harness around a FakeLambda: rules, a plan from the current functions, one call to apply it, one to roll it back."""
 
+import hashlib
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
-from remediator.journal.journal import Entry
+from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
@@ -74,7 +75,8 @@ class Harness:
     def release(self) -> str:
         """Return what Configuration.release stands for, without the seconds that key stretching takes."""
         values = {name: value.get_secret_value() for name, value in self.defender.environment.items()}
-        return f"{self.defender.layers} {self.defender.wrapper} {values}"
+        text = f"{self.defender.layers} {self.defender.wrapper} {values}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def journals(self) -> Journals:
@@ -123,9 +125,8 @@ class Harness:
 
     def resolve(self) -> ApplyResult:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
-            return resolve_open_runs(
-                self.aws, self.defender, journals=self.journals, lock=lock, release=self.release
-            )
+            basis = Basis(self.release, "digest")
+            return resolve_open_runs(self.aws, self.defender, journals=self.journals, lock=lock, basis=basis)
 
     def rollback(
         self,
