@@ -207,6 +207,22 @@ def _is_old(record: FunctionRecord, today: date) -> bool:
     return max(record.seen, record.at[:10]) < (today - _FORGET_AFTER).isoformat()
 
 
+def forget_failures(store: Store, arns: Collection[str]) -> None:
+    """Forget the failures of functions, and drift that is given up. The caller holds the lock."""
+
+    def forget(account_id: str) -> None:
+        before = _read(store, account_id)
+        forgotten = {arn: _tried_again(before[arn]) for arn in before.keys() & set(arns)}
+        _write(store, account_id, before, before | forgotten)
+
+    _for_each(sorted({arn.split(":")[4] for arn in arns}), forget)
+
+
+def _tried_again(record: FunctionRecord) -> FunctionRecord:
+    given_up = record.protections is not None and record.protections.given_up
+    return replace(record, failure=None, protections=None if given_up else record.protections)
+
+
 def write_records(store: Store, known: Mapping[str, FunctionRecord]) -> None:
     """Write records in place of those that their accounts have. Raises BadInput for what is no function's ARN."""
     by_account: defaultdict[str, dict[str, FunctionRecord]] = defaultdict(dict)
