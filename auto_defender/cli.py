@@ -41,6 +41,8 @@ report_app = typer.Typer(help="Reports of earlier runs.", no_args_is_help=True)
 optouts_app = typer.Typer(help="The opt-out file.", no_args_is_help=True)
 app.add_typer(report_app, name="report")
 app.add_typer(optouts_app, name="optouts")
+state_app = typer.Typer(help="What runs left for the next ones.", no_args_is_help=True)
+app.add_typer(state_app, name="state")
 
 ConfigOption = Annotated[str, typer.Option("--config", help="A file, s3://bucket/key or ssm:NAME.")]
 OutputOption = Annotated[
@@ -49,6 +51,8 @@ OutputOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log every verdict and retry.")]
+FunctionsOption = Annotated[list[str] | None, typer.Option("--function", help="This function's ARN.")]
+AccountsOption = Annotated[list[str] | None, typer.Option("--account", help="All of this account.")]
 ApplyOption = Annotated[
     bool, typer.Option("--apply", help="Make the changes; otherwise they are only shown.")
 ]
@@ -267,6 +271,59 @@ def check(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOpt
     with _opened(verbose):
         settings, session = _configured(config)
         result = check_optouts(settings, session)
+    _finish(result, as_json)
+
+
+@state_app.command()
+def show(
+    config: ConfigOption,
+    functions: FunctionsOption = None,
+    accounts: AccountsOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show the quarantine, failures and their next try, drift that is given up, and the waves by release. Read only."""
+    from auto_defender.jobs.state import Selection, show_state
+
+    with _opened(verbose):
+        settings, session = _configured(config)
+        result = show_state(settings, session, Selection(functions or (), accounts or ()))
+    _finish(result, as_json)
+
+
+@state_app.command()
+def retry(
+    config: ConfigOption,
+    functions: FunctionsOption = None,
+    accounts: AccountsOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Forget failures, and drift that is given up: the next run tries these functions again."""
+    from auto_defender.jobs.state import Selection
+    from auto_defender.jobs.state import retry as job
+
+    with _opened(verbose) as (run_id, _, _):
+        settings, session = _configured(config)
+        result = job(settings, session, run_id, Selection(functions or (), accounts or ()))
+    _finish(result, as_json)
+
+
+@state_app.command()
+def release(
+    config: ConfigOption,
+    functions: FunctionsOption = None,
+    accounts: AccountsOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Take functions out of the quarantine: runs may protect them again."""
+    from auto_defender.jobs.state import Selection
+    from auto_defender.jobs.state import release as job
+
+    with _opened(verbose) as (run_id, _, _):
+        settings, session = _configured(config)
+        result = job(settings, session, run_id, Selection(functions or (), accounts or ()))
     _finish(result, as_json)
 
 

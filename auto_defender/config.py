@@ -1,6 +1,7 @@
 """The configuration: one YAML document, validated as a whole; the mission's environment variables override it."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import StringConstraints, ValidationError, model_validator
@@ -42,7 +43,12 @@ class Configuration(Settings):
     optouts: str | None = None
     output: str = "./out"
 
-    @property
+    @cached_property
+    def release(self) -> str:
+        """Return the digest of what is attached: the waves begin again where it changes."""
+        return configuration_digest(self.defender)
+
+    @cached_property
     def digest(self) -> str:
         """Return the digest of the sections that decide over changes: of a plan, a failure, the batches of a run."""
         return configuration_digest(self.organization, self.defender, self.risk, self.rollout)

@@ -30,6 +30,7 @@ import boto3
 from benchmarks.control_plane import RATE, SETTLES_IN_SECONDS
 from remediator.change.records import Change, FunctionState
 from remediator.execution.apply import apply_plan
+from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
@@ -118,7 +119,14 @@ def ours(units: int, changes: int) -> tuple[float, dict[str, int]]:
         with RunLock(store, RUN_ID) as lock:
             began = time.perf_counter()
             applied = apply_plan(
-                plan, aws, rules, RolloutSettings(quiet_minutes=0), store=store, lock=lock, run_id=RUN_ID
+                plan,
+                aws,
+                rules,
+                RolloutSettings(quiet_minutes=0),
+                journals=Journals(store, DEFENDER),
+                lock=lock,
+                run_id=RUN_ID,
+                release="benchmark",
             )
             seconds = time.perf_counter() - began
     return seconds, {str(k): int(v) for k, v in applied.changes["outcome"].value_counts().items()}

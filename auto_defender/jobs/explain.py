@@ -143,14 +143,14 @@ def _prospect(
     context: Context, arn: FunctionArn, assessed: pd.DataFrame, accounts: pd.DataFrame, outside: str
 ) -> _Prospect:
     settings, text = context.configuration, str(arn)
-    digest = settings.digest
+    digest, now = settings.digest, datetime.now(UTC).replace(microsecond=0)
     held = hold_back(
         assessed,
-        settings.defender,
         store=context.store,
         partition=arn.partition,
         config_digest=digest,
         own_function=own_function(os.environ, arn.partition, context.aws.central_account_id),
+        now=now,
     )
     guards = {**held.guards, text: "out_of_scope"} if outside else held.guards
     plan = make_plan(
@@ -158,7 +158,7 @@ def _prospect(
         settings.defender,
         settings.rollout,
         run_id=context.run_id,
-        now=datetime.now(UTC).replace(microsecond=0),
+        now=now,
         partition=arn.partition,
         config_digest=digest,
         guards=guards,
@@ -192,9 +192,8 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     waves = settings.rollout.waves
     tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
-    return WaveProgress(waves, tuple(states(context.store, waves)), (), numbers, datetime.now(UTC)).marked(
-        assessed
-    )
+    kept = tuple(states(context.store, settings.release, waves))
+    return WaveProgress(settings.release, waves, kept, (), numbers, datetime.now(UTC)).marked(assessed)
 
 
 def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:
@@ -204,7 +203,7 @@ def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:
         "wave": "it waits for the waves before its own, or the tags that assign its wave could not be read",
     }
     if arn in held.refused and guard == "failed_before":
-        return f"held back, AWS has rejected it: {held.refused[arn].detail}"
+        return f"held back, it could not be changed: {held.refused[arn].says}"
     return f"held back, {why.get(guard, guard)}"
 
 

@@ -10,12 +10,14 @@ from auto_defender.jobs.drift import report_drift
 from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
+from remediator.journal.functions import forget_unseen
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import Plan, make_plan
 from remediator.rollout.guards import LIMITS, own_function, save_state
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
 from reports.data.rollout_status import RolloutStatus
+from scanner.core.arns import function_arns
 from scanner.core.errors import GuardStop
 
 
@@ -42,13 +44,33 @@ class PlannedRun:
             )
         return RolloutStatus(self.waves.status, self.watched.functions, drift)
 
-    def save_waves(self, context: Context, made: ApplyResult) -> "tuple[PlannedRun, GuardStop | None]":
-        """Save the state of the waves after the run's changes; return the plan with it, and a GuardStop where that failed."""
+    def save_state(
+        self, context: Context, observed: Observation, made: ApplyResult
+    ) -> "tuple[PlannedRun, GuardStop | None]":
+        """Save the waves after the run's changes, and forget functions that are gone; return the plan with the waves,
+        and a GuardStop where that failed.
+        """  # noqa: D205
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
         waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
         saved: list[WaveProgress] = []
-        failed = save_state(lambda: saved.append(waves.keep(context.store, self.watched.rolled_back)))
+        failed = save_state(
+            lambda: saved.append(waves.keep(context.store, self.watched.rolled_back)),
+            lambda: _forget_unseen(context, observed, set(made.changes["account_id"])),
+        )
         return replace(self, waves=saved[0] if saved else waves), failed
+
+
+def _forget_unseen(context: Context, observed: Observation, account_ids: set[str]) -> None:
+    """Forget the functions that are gone, in accounts of which this run has learnt anything: no other file grows."""
+    functions = observed.functions[observed.functions["account_id"].isin(account_ids)]
+    unread = observed.units[observed.units["outcome"] != "read"]
+    forget_unseen(
+        context.store,
+        account_ids,
+        frozenset(function_arns(functions, context.aws.partition)),
+        frozenset(zip(unread["account_id"], unread["region"], strict=True)),
+        context.started.date(),
+    )
 
 
 def plan_run(context: Context, observed: Observation, watched: HealthReport) -> PlannedRun:
@@ -58,11 +80,11 @@ def plan_run(context: Context, observed: Observation, watched: HealthReport) -> 
     with context.stage("plan"):
         held_back = hold_back(
             observed.functions,
-            settings.defender,
             store=context.store,
             partition=partition,
             config_digest=digest,
             own_function=own_function(os.environ, partition, context.aws.central_account_id),
+            now=now,
             regressed=[one.function_arn for one in watched.regressed],
         )
         waves = _waves(context, observed, watched.functions, held_back, now)
@@ -95,6 +117,7 @@ def _waves(
         context.aws,
         settings.sweep,
         store=context.store,
+        release=settings.release,
         health=health,
         held=held_back.guards.keys(),
         now=now,

@@ -30,6 +30,7 @@ from remediator.execution.preflight import preflight
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, deferred_plan
+from remediator.journal.journal import Basis
 from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.upgrade import upgrade
 from remediator.plan.plan import Plan
@@ -79,6 +80,7 @@ def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
             context.configuration.defender,
             journals=context.journals,
             lock=lock,
+            basis=Basis(context.configuration.release, context.configuration.digest),
             switches=context.switches,
             stop=context.stop,
             deadline=context.deadline,
@@ -105,7 +107,7 @@ def conclude(
     made = _make(context, planned, lock, stopped or watched.stopped_by)
     unsaved = None
     if lock is not None:
-        planned, unsaved = planned.save_waves(context, made)
+        planned, unsaved = planned.save_state(context, observed, made)
     observed = observed.after(made.changes)
     return finish(
         context,
@@ -174,6 +176,7 @@ def applied_plan(context: Context, plan: Plan, lock: RunLock, *, approved: bool 
             journals=context.journals,
             lock=lock,
             run_id=context.run_id,
+            release=settings.release,
             approved=approved,
             own_function=own_function(os.environ, context.aws.partition, context.aws.central_account_id),
             switches=context.switches,

@@ -50,7 +50,7 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
         except CALL_ERRORS as error:
             return refused(classify_error(error), attempt - 1)
         if isinstance(decision, Refusal):
-            return ChangeResult(decision.outcome, decision.detail, attempt - 1)
+            return ChangeResult(decision.outcome, decision.detail, attempt - 1, lasting=decision.lasting)
         intent = decision.intent
         if run.stopping.is_set():
             return ChangeResult("deferred", _STOPPED, attempt - 1, intent)

@@ -18,10 +18,11 @@ from scanner.risk.rules import Rules
 
 @dataclass(frozen=True)
 class Refusal:
-    """The change is not made."""
+    """The change is not made. lasting: a try soon afterwards would meet the same reason."""
 
     outcome: Outcome
     detail: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class ChangeValidator:
         """
         why = busy(configuration)
         if why:
-            return Refusal("deferred", why)
+            return Refusal("deferred", why, lasting=configuration.get("State") == "Failed")
         if self._approved and revision_of(configuration) != change.revision_id:
             return Refusal("dropped", "the function has changed since the plan was made")
         if why := modified_within(configuration, self._quiet):
@@ -124,11 +125,11 @@ class ChangeValidator:
         change = request.change
         if row["verdict"] != "eligible":
             why = f" ({row['reasons']})" if row["reasons"] else ""
-            return Refusal("dropped", f"on a fresh read its verdict is {row['verdict']}{why}")
+            return Refusal("dropped", f"on a fresh read its verdict is {row['verdict']}{why}", lasting=True)
         family = row["family"]
         ours = desired_state(self._rules.defender, family, change.region, change.account_id)
         if family != change.family or str(ours.layer) != change.layer:
-            return Refusal("dropped", "its runtime has changed since the plan was made")
+            return Refusal("dropped", "its runtime has changed since the plan was made", lasting=True)
         values = self._rules.defender.variables_for(
             family, change.function_name, change.region, change.account_id
         )
@@ -138,7 +139,7 @@ class ChangeValidator:
             delta = plan_delta(before.layers, row["exec_wrapper"], names, ours, list(filter(None, different)))
             after = add_delta(before, delta, values)
         except DeltaConflict as error:
-            return Refusal("dropped", f"on a fresh read it does not fit ({error})")
+            return Refusal("dropped", f"on a fresh read it does not fit ({error})", lasting=True)
         intent = Intent(
             id=request.intent_id,
             run_id=self._run_id,

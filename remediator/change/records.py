@@ -115,13 +115,17 @@ class Intent:
 
 @dataclass(frozen=True)
 class OutcomeRecord:
-    """How an intent ended. left: it failed, and what was added could not be removed again."""
+    """How an intent ended. left: it failed, and what was added could not be removed again.
+
+    revision_id: the function's after a change that failed and was removed again, "" otherwise.
+    """
 
     id: str
     outcome: Outcome
     detail: str
     attempts: int
     left: bool = False
+    revision_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class ChangeResult:
     left: it failed, and is still on the function. accepted: AWS accepted the update. error: the refusal, if any.
     stopped_by: the guard that did not let an update be sent, if any; nothing else of the run is sent, either.
     clean_revision: the function's revision without the change, where AWS accepted it, could not carry it out, and it
-    was removed again.
+    was removed again. lasting: it was deferred or dropped for a reason that a try soon afterwards would meet again.
 
     Of a rollback: before, after: what of ours the function carried when it was read and afterwards, None where that is
     not known. as_before: nothing of what was to be removed is on the function. untouched: nothing was sent, or AWS
@@ -164,6 +168,7 @@ class ChangeResult:
     error: ApiError | None = None
     stopped_by: GuardStop | None = None
     clean_revision: str = ""
+    lasting: bool = False
     before: Carried | None = None
     after: Carried | None = None
     as_before: bool = False

@@ -13,15 +13,14 @@ from remediator.change.context import ChangeContext
 from remediator.change.recheck import ChangeValidator
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
+from remediator.execution.bookkeeping import count_results
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
-from remediator.journal.drift import count_protections
-from remediator.journal.failures import remember
+from remediator.journal.journal import Basis
 from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import LIMITS, Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
-from remediator.rollout.waves import count_changes
 from remediator.settings import RolloutSettings
 from scanner.core.errors import GuardStop
 from scanner.risk.rules import Rules
@@ -47,6 +46,7 @@ def apply_plan(
     journals: Journals,
     lock: RunLock,
     run_id: str,
+    release: str,
     approved: bool = False,
     own_function: str | None = None,
     switches: Sequence[Callable[[], None]] = (),
@@ -56,7 +56,7 @@ def apply_plan(
 ) -> ApplyResult:
     """Apply a plan.
 
-    approved: a saved plan, validated when it was made: its limits do not stop the run, and a function that has another
+    release: under which the waves count the changes. approved: a saved plan, validated when it was made: its limits do not stop the run, and a function that has another
     revision than the plan's is dropped.
     own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
     switches: kill switches besides state/stop; each raises GuardStop.
@@ -65,7 +65,8 @@ def apply_plan(
     journal. progress(done, total). Raises InternalError (WrongAccount) after what is in flight has settled.
     """
     stopping, store = threading.Event(), journals.store
-    journal = journals.open(run_id)
+    basis = Basis(release, plan.config_digest)
+    journal = journals.open(run_id, basis)
     validator = ChangeValidator(
         rules,
         run_id,
@@ -93,13 +94,7 @@ def apply_plan(
 
     executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(plan.changes, begin)
-    journal.close()
-    now = datetime.now(UTC)
-    unkept = save_state(
-        lambda: remember(store, rows, config_digest=plan.config_digest, run_id=run_id, now=now),
-        lambda: count_protections(store, rows, run_id=run_id, now=now),
-        lambda: count_changes(store, rows),
-    )
+    unkept = save_state(lambda: count_results(store, journal, basis, rows), journal.close)
     limit = None if approved else limit_stop(plan)
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept or limit, executor.cut_short)
 

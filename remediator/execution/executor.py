@@ -155,7 +155,9 @@ class Executor:
         lines: dict[str, list[OutcomeRecord]] = defaultdict(list)
         for end in ends:
             if end.intent is not None and not end.unsettled:
-                settled = OutcomeRecord(end.intent.id, end.outcome, end.detail, end.attempts, end.left)
+                settled = OutcomeRecord(
+                    end.intent.id, end.outcome, end.detail, end.attempts, end.left, end.clean_revision
+                )
                 lines[end.intent.run_id].append(settled)
         try:
             for run_id, settled_ones in lines.items():

@@ -5,6 +5,7 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import starmap
 
 import pandas as pd
 
@@ -13,8 +14,7 @@ from remediator.change.attach import tags_of
 from remediator.change.batcher import Wait, result_of
 from remediator.change.context import ChangeContext
 from remediator.change.recheck import ChangeValidator, Refusal
-from remediator.change.records import Change, ChangeResult, ChangeRow, Outcome
-from remediator.change.records import PlannedAction as Action
+from remediator.change.records import Action, Change, ChangeResult, ChangeRow, Outcome
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws, Function
 from remediator.execution.executor import Executor, Progress
@@ -44,7 +44,7 @@ def preflight(
     Each function is read and assessed again, which also shows whether its KMS key can be used; whether a code
     signing policy applies to it; and once an account-region, whether the layer is available there. A change that
     would not be made is `dropped` or `deferred`, its detail begins with "preflight: "; the others are `planned`.
-    refused: by function ARN, what AWS has refused before and the plan therefore holds back; reported in the same way.
+    refused: by function ARN, what has failed and the plan holds back until its next try; reported in the same way.
     """
     stopping = threading.Event()
     guards = Guards(())
@@ -61,12 +61,12 @@ def preflight(
     )
     executor = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(plan.changes, lambda number: _check(checks, plan.changes[number]))
-    return changes_frame([*rows, *map(_refused_before, (refused or {}).values())])
+    return changes_frame([*rows, *starmap(_refused_before, (refused or {}).items())])
 
 
 @dataclass(frozen=True)
 class _Refused:
-    """A function whose change AWS refused for good."""
+    """A function that could not be changed, and whose next try is still to come."""
 
     account_id: str
     region: str
@@ -75,12 +75,12 @@ class _Refused:
     action: Action
 
 
-def _refused_before(failure: Failure) -> ChangeRow:
-    function = FunctionArn.parse(failure.function_arn)
+def _refused_before(arn: str, failure: Failure) -> ChangeRow:
+    function = FunctionArn.parse(arn)
     if function is None:
-        raise BadInput(f"state/failures.json names '{failure.function_arn}', which is no function ARN")
-    of = _Refused(function.account_id, function.region, function.name, failure.function_arn, failure.action)
-    return ChangeRow(of, _would_not(f"{failure.detail}; so AWS said to run {failure.run_id}"))
+        raise BadInput(f"state/functions names '{arn}', which is no function ARN")
+    of = _Refused(function.account_id, function.region, function.name, arn, failure.action)
+    return ChangeRow(of, _would_not(f"{failure.says}; so it ended in run {failure.run_id}"))
 
 
 @dataclass(frozen=True)

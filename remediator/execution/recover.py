@@ -14,14 +14,13 @@ from remediator.change.detach import resume_detach
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.apply import ApplyResult
+from remediator.execution.bookkeeping import count_results
 from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
-from remediator.journal.drift import count_protections
-from remediator.journal.journal import Entry, open_runs
+from remediator.journal.journal import Basis, Entry, open_runs
 from remediator.journal.journals import Journals
 from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
-from remediator.rollout.waves import count_changes
 from scanner.settings import DefenderSettings
 
 log = logging.getLogger(__name__)
@@ -38,12 +37,14 @@ def resolve_open_runs(
     *,
     journals: Journals,
     lock: RunLock,
+    basis: Basis,
     switches: Sequence[Callable[[], None]] = (),
     stop: threading.Event | None = None,
     deadline: float | None = None,
 ) -> ApplyResult:
     """Resolve what earlier runs left open; for the start of a run that writes, before its sweep.
 
+    basis: of runs of release 0.1, whose journals have none.
     Returns the changes frame of what was resolved (no rows where nothing was open). No change is sent again: one that
     AWS accepted is finished and tagged, one that it did not is closed, one that it could not carry out is removed. What
     can't be determined or removed now stays open, and is given up after seven days: its function may carry it, and a
@@ -69,15 +70,17 @@ def resolve_open_runs(
     )
     executor = Executor(opened, guards, stopping, stop=stop, deadline=until)
     rows = executor.run(intents, lambda number: _resume(run, entries[number], now))
-    for journal in opened.values():
-        journal.close()
     rows_of = {
         run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
         for run_id in opened
     }
+    # All of each journal is counted: its run may have been killed after an outcome, and before it counted that.
     unkept = save_state(
-        *(partial(count_protections, store, rows_of[run_id], run_id=run_id, now=now) for run_id in opened),
-        lambda: count_changes(store, rows),
+        *(
+            partial(count_results, store, journal, journal.basis or basis, rows_of[run_id])
+            for run_id, journal in opened.items()
+        ),
+        *(journal.close for journal in opened.values()),
     )
     cut_short = executor.cut_short and stop is not None and stop.is_set()
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, cut_short)

@@ -12,9 +12,10 @@ from remediator.change.records import Undo
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.apply import ApplyResult
+from remediator.execution.bookkeeping import count_results
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
-from remediator.journal.drift import forget
+from remediator.journal.journal import Basis
 from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined, put_in_quarantine, take_out_of_quarantine
 from remediator.rollout.guards import Guards, save_state
@@ -68,14 +69,14 @@ def rollback(
 
     executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(undos, begin)
-    journal.close()
     untouched = [
         entries[row.item.function_arn]
         for number, row in enumerate(rows)
         if (number not in begun or row.result.untouched) and row.item.function_arn in entries
     ]
     unkept = save_state(
-        lambda: forget(store, [row.item for row in rows if row.result.outcome == "rolled_back"]),
+        lambda: count_results(store, journal, journal.basis or Basis("", "")),
+        journal.close,
         lambda: _release(store, lock, untouched),
     )
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)

@@ -1,18 +1,20 @@
 """A run's journal: each change's intent before it is sent, and its outcome afterwards. One JSON line each, no secrets.
 
 journals/RUN_ID/00001.jsonl, 00002.jsonl, …: segments, each created once. Lines, by `event`:
+  basis    at, release, config_digest: what the run's changes are made and counted under; before its first intent
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
            layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], and untag
-  outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function)
+  outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function), revision_id
+           (the function's after a change that failed and was removed again, "" otherwise)
 
 An entry without an outcome is open: the run was killed, or its time ended, before the change was settled, or what AWS could
-not carry out could not be removed yet. While a
-run's journal may have open entries, state/open/RUN_ID.json says so.
+not carry out could not be removed yet. While a run's journal may have open entries, or outcomes that are not counted in the
+derived state, state/open/RUN_ID.json says so.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -50,6 +52,14 @@ class Entry:
         return self.intent.action != "rollback" and made and self.undone_by is None
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What a run's changes are made and counted under: digests of what is attached, and of the configuration."""
+
+    release: str
+    config_digest: str
+
+
 class Journal:
     """One run's journal, to be written; any thread may. Lines that belong together are written in one append."""
 
@@ -59,53 +69,68 @@ class Journal:
         run_id: str,
         entries: Sequence[Entry] = (),
         segments: int = 0,
+        basis: Basis | None = None,
         *,
         marked: bool = False,
     ) -> None:
         """Take what the journal has already: its entries, how many segments, and whether state/open/ names it.
 
+        basis: written before the first intent; None for a journal that only removes changes, or of release 0.1.
         The run must have ended, or be this one. Nothing is written before the first intent.
         """
         self.run_id = run_id
-        self.entries = entries
         # No two processes that write on one journal give their intents the same ids.
         self.prefix = str(segments)
         self._store = store
         self._segments = Segments(store, f"{FOLDER}/{run_id}", segments)
+        self.basis = basis
         self._announced = False
         self._marked = marked or bool(entries)
-        self._open = {entry.intent.id for entry in entries if entry.outcome is None}
+        self._entries = {entry.intent.id: entry for entry in entries}
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Return what the journal has, of earlier processes and of this one; nothing that is not durable."""
+        return tuple(self._entries.values())
 
     def record_intents(self, intents: Sequence[Intent]) -> None:
         """Write intents; on return they are durable, and the changes may be sent."""
         if not intents:
             return
+        basis = []
         if not self._announced:
             self._store.write(_open_marker(self.run_id), b"{}\n", JSON)
             self._announced = self._marked = True
-        self._open.update(intent.id for intent in intents)
-        self._append("intent", [vars(intent) for intent in intents])
+            basis = [("basis", vars(self.basis))] if self.basis else []
+        at = self._append([*basis, *(("intent", vars(intent)) for intent in intents)])
+        self._entries |= {intent.id: Entry(intent, None, None, at, None) for intent in intents}
 
     def record_outcomes(self, outcomes: Sequence[OutcomeRecord]) -> None:
         """Write outcomes."""
-        self._append("outcome", [vars(outcome) for outcome in outcomes])
-        self._open.difference_update(outcome.id for outcome in outcomes)
+        if not outcomes:
+            return
+        at = self._append([("outcome", vars(outcome)) for outcome in outcomes])
+        for outcome in outcomes:
+            if entry := self._entries.get(outcome.id):
+                self._entries[outcome.id] = replace(entry, outcome=outcome, ended=at)
 
     def close(self) -> None:
-        """Delete the marker if no entry is open; otherwise the next run resolves what is."""
-        if self._open or not self._marked:
+        """Delete the marker if no entry is open; otherwise the next run resolves what is. The outcomes are counted."""
+        if not self._marked or any(entry.outcome is None for entry in self._entries.values()):
             return
         try:
             self._store.delete(_open_marker(self.run_id))
         except AutoDefenderError as error:
             log.warning("the journal of run %s stays open for the next run: %s", self.run_id, error)
 
-    def _append(self, event: str, records: Sequence[Mapping[str, object]]) -> None:
-        if not records:
-            return
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        lines = [orjson.dumps({"event": event, "at": at, **record}) + b"\n" for record in records]
-        self._segments.append(b"".join(lines))
+    def _append(self, lines: Sequence[tuple[str, Mapping[str, object]]]) -> datetime:
+        """Write lines, each an event and its fields, and return the moment that they have."""
+        at = datetime.now(UTC)
+        stamp = at.isoformat(timespec="milliseconds")
+        self._segments.append(
+            b"".join(orjson.dumps({"event": event, "at": stamp, **record}) + b"\n" for event, record in lines)
+        )
+        return datetime.fromisoformat(stamp)
 
 
 def _open_marker(run_id: str) -> str:

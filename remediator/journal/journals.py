@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from remediator.change.records import Intent, OutcomeRecord
-from remediator.journal.journal import FOLDER, Entry, Journal
+from remediator.journal.journal import FOLDER, Basis, Entry, Journal
 from remediator.journal.store import started_at
 from remediator.journal.validation import refusal
 from scanner.core.errors import BadInput
@@ -24,8 +24,9 @@ from storage.segments import read_segments
 
 log = logging.getLogger(__name__)
 
-_Record = Intent | OutcomeRecord
+_Record = Basis | Intent | OutcomeRecord
 _RECORDS: Mapping[str, TypeAdapter[Any]] = {
+    "basis": TypeAdapter(Basis),
     "intent": TypeAdapter(Intent),
     "outcome": TypeAdapter(OutcomeRecord),
 }
@@ -37,6 +38,7 @@ class _Run:
 
     run_id: str
     segments: int = 0
+    basis: Basis | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
 
 
@@ -49,14 +51,16 @@ class Journals:
         self._defender = defender
         self.refused: list[str] = []
 
-    def open(self, run_id: str, *, marked: bool = False) -> Journal:
+    def open(self, run_id: str, basis: Basis | None = None, *, marked: bool = False) -> Journal:
         """Return a run's journal with what it has already, to be written on. The run must have ended, or be this one.
 
-        marked: whether state/open/ names it.
+        basis: of the changes that are to be made; None for the one that the journal has. marked: whether state/open/
+        names it.
         """
         runs = list(self._read([f"{FOLDER}/{run_id}/"]))
         entries = [entry for run in runs for entry in run.entries.values()]
-        return Journal(self.store, run_id, entries, sum(run.segments for run in runs), marked=marked)
+        known = basis or next((run.basis for run in runs), None)
+        return Journal(self.store, run_id, entries, sum(run.segments for run in runs), known, marked=marked)
 
     def exists(self, run_id: str) -> bool:
         """Return whether a run has a journal: whether it has changed anything."""
@@ -94,10 +98,12 @@ class Journals:
             self._refuse(f"{self.store.url(path)}: not a segment of a journal")
             return
         for record, at in parsed:
-            if why := self._add_record(run, record, at):
+            if isinstance(record, Basis):
+                run.basis = run.basis or record
+            elif why := self._add_record(run, record, at):
                 self._refuse(f"{self.store.url(path)}: entry {record.id} {why}")
 
-    def _add_record(self, run: _Run, record: _Record, at: datetime) -> str:
+    def _add_record(self, run: _Run, record: Intent | OutcomeRecord, at: datetime) -> str:
         """Add a line to its run, or return why it is refused: nothing that was written can be replaced."""
         entry = run.entries.get(record.id)
         if isinstance(record, OutcomeRecord):

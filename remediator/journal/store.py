@@ -1,10 +1,12 @@
 """The state files that runs leave each other.
 
-Paths: state/format.json, state/lock.json, state/stop, state/quarantine.json, state/failures.json, state/waves.json,
-state/drift/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries), journals/RUN_ID/00001.jsonl.
+Paths: state/format.json, state/lock.json, state/stop, state/quarantine.json, state/waves.json,
+state/functions/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries, or outcomes that are not
+counted), journals/RUN_ID/00001.jsonl.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -15,7 +17,6 @@ from storage.protocol import Store
 
 STOP = "state/stop"
 QUARANTINE = "state/quarantine.json"
-FAILURES = "state/failures.json"
 WAVES = "state/waves.json"
 
 _JSON = "application/json"
@@ -29,6 +30,13 @@ def is_run_id(text: str) -> bool:
     except BadInput:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """What a state file says of itself: the number of its format."""
+
+    format: int = 1
 
 
 def started_at(run_id: str) -> datetime:
@@ -47,13 +55,14 @@ def run_folder(run_id: str) -> str:
     return f"runs/{started_at(run_id):%Y/%m/%d}/{run_id}"
 
 
-def load(store: Store, path: str, shape: type[T], empty: T) -> T:
+def load(store: Store, path: str, shape: type[T], empty: T, newest: int | None = None) -> T:
     """Return the content of a state file; `empty` where there is none yet.
 
-    Raises BadInput where it is malformed: a broken quarantine must never read as an empty one.
+    newest: the highest number that the file's `format` may have.
+    Raises BadInput where it is malformed, or of a newer format: a broken quarantine must never read as an empty one.
     """
     text = store.read(path)
-    return empty if text is None else _parsed(store, path, text, shape)
+    return empty if text is None else _parsed(store, path, text, shape, newest)
 
 
 def load_tagged(store: Store, path: str, shape: type[T], empty: T) -> tuple[T, str]:
@@ -62,7 +71,9 @@ def load_tagged(store: Store, path: str, shape: type[T], empty: T) -> tuple[T, s
     return (empty, "") if tagged is None else (_parsed(store, path, tagged.body, shape), tagged.tag)
 
 
-def _parsed(store: Store, path: str, text: bytes, shape: type[T]) -> T:
+def _parsed(store: Store, path: str, text: bytes, shape: type[T], newest: int | None = None) -> T:
+    if newest is not None:
+        _check_number(text, newest, store.url(path))
     try:
         return TypeAdapter(shape).validate_json(text)
     except ValidationError as error:
@@ -71,6 +82,18 @@ def _parsed(store: Store, path: str, text: bytes, shape: type[T]) -> T:
         raise BadInput(
             f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; fix it or restore an older version"
         ) from None
+
+
+def _check_number(text: bytes, newest: int, url: str) -> None:
+    try:
+        number = TypeAdapter(Numbered).validate_json(text).format
+    except ValidationError:
+        return  # malformed, or of release 0.1: its shape says more
+    if number > newest:
+        raise BadInput(
+            f"{url}: format {number}, written by a newer release; this one knows up to {newest}: "
+            "install that release again"
+        )
 
 
 def save(store: Store, path: str, value: object) -> None:

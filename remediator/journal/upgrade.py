@@ -1,17 +1,21 @@
 """The format of what runs leave in the store, and the step from the format of release 0.1 to today's.
 
-state/format.json has its number; without the file it is 1, whose journals are runs/YYYY/MM/DD/RUN_ID/journal.jsonl.
+state/format.json has its number; without the file it is 1, whose journals are runs/YYYY/MM/DD/RUN_ID/journal.jsonl, and
+whose failures and protections are state/failures.json and state/drift/ACCOUNT.json.
 """
 
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from remediator.change.records import PlannedAction
+from remediator.journal.drift import ProtectionCount
+from remediator.journal.failures import Failure
+from remediator.journal.functions import FunctionRecord, write_records
 from remediator.journal.journal import FOLDER
-from remediator.journal.store import load, save
-from scanner.core.errors import BadInput
+from remediator.journal.store import Numbered, load, save
 from storage.protocol import JSON, READERS, Store
 
 log = logging.getLogger(__name__)
@@ -20,22 +24,12 @@ FORMAT = 2
 _PATH = "state/format.json"
 # What a run of release 0.1 takes for the newest lock of another run.
 FORMER_LOCK = "state/lock/99999999.json"
-
-
-@dataclass(frozen=True)
-class _Format:
-    format: int = 1
+_FAILURES = "state/failures.json"
 
 
 def check_format(store: Store) -> int:
     """Return the store's format. Raise BadInput where a newer release has written there, or the file is malformed."""
-    found = load(store, _PATH, _Format, _Format()).format
-    if found > FORMAT:
-        raise BadInput(
-            f"{store.url(_PATH)}: format {found}, written by a newer release; this one knows up to {FORMAT}: "
-            "install that release again"
-        )
-    return found
+    return load(store, _PATH, Numbered, Numbered(), FORMAT).format
 
 
 def awaits_upgrade(store: Store) -> bool:
@@ -44,7 +38,7 @@ def awaits_upgrade(store: Store) -> bool:
 
 
 def upgrade(store: Store) -> None:
-    """Copy each journal of format 1 to where it is read from now. The caller holds the lock; may be interrupted."""
+    """Copy what format 1 left to where it is read from now. The caller holds the lock; may be interrupted."""
     if check_format(store) == FORMAT:
         return
     _shut_out_former(store)
@@ -52,7 +46,44 @@ def upgrade(store: Store) -> None:
     missing = [folder for folder in _run_folders(store) if folder.rpartition("/")[2] not in present]
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(partial(_take_over, store), missing))
-    save(store, _PATH, asdict(_Format(FORMAT)))
+    _copy_records(store)
+    save(store, _PATH, asdict(Numbered(FORMAT)))
+
+
+@dataclass(frozen=True)
+class _Protection:
+    """How often release 0.1 protected a function."""
+
+    function_arn: str
+    times: int
+    run_id: str
+    at: str
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """What AWS refused release 0.1 for good."""
+
+    function_arn: str
+    detail: str
+    revision_id: str
+    config_digest: str
+    run_id: str
+    at: str
+    action: PlannedAction = "protect"
+
+
+def _copy_records(store: Store) -> None:
+    known: dict[str, FunctionRecord] = {}
+    for path in store.list("state/drift/"):
+        for one in load(store, path, tuple[_Protection, ...], ()):
+            count = ProtectionCount(one.times, one.run_id, one.at)
+            known[one.function_arn] = FunctionRecord(one.function_arn, one.at, protections=count)
+    for refusal in load(store, _FAILURES, tuple[_Refusal, ...], ()):
+        of = known.get(refusal.function_arn, FunctionRecord(refusal.function_arn))
+        failure = Failure(**{name: value for name, value in vars(refusal).items() if name != "function_arn"})
+        known[refusal.function_arn] = replace(of, at=max(of.at, refusal.at), failure=failure)
+    write_records(store, known)
 
 
 def _shut_out_former(store: Store) -> None:

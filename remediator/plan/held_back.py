@@ -1,15 +1,16 @@
-"""Which eligible functions a plan leaves alone: Auto-Defender itself, regressions, earlier failures, drift."""
+"""Which eligible functions a plan leaves alone: Auto-Defender itself, regressions, recent failures, drift."""
 
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import pandas as pd
 
-from remediator.journal.drift import ProtectionCount, find_drift
-from remediator.journal.failures import Failure, failures, still_failing
+from remediator.journal.drift import ProtectionCount
+from remediator.journal.failures import Failure
+from remediator.journal.functions import FunctionRecord, records
 from scanner.core.arns import function_arns
-from scanner.settings import DefenderSettings
 from storage.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ class HeldBack:
     """guards: function ARN -> guard, for make_plan.
 
     lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
-    refusals that are still valid.
+    failures whose next try is still to come.
     """
 
     guards: Mapping[str, str]
@@ -30,19 +31,21 @@ class HeldBack:
 
 def hold_back(
     assessed: pd.DataFrame,
-    defender: DefenderSettings,
     *,
     store: Store,
     partition: str,
     config_digest: str,
     own_function: str | None,
+    now: datetime,
     regressed: Collection[str] = (),
 ) -> HeldBack:
     """Find what is held back, from the assessed frame and the state that earlier runs have left in the store.
 
     regressed: ARNs of functions that the health watch has found to do worse since their last change.
     """
-    lost = find_drift(store, _lacking(assessed), partition)
+    lacking, eligible = _lacking(assessed), assessed[assessed["verdict"] == "eligible"]
+    known = records(store, {*lacking["account_id"].unique(), *eligible["account_id"].unique()})
+    lost = _lost(known, lacking, partition)
     for arn, protected in lost.items():
         log.warning(
             "drift: it lost the Defender that run %s gave it (time %d): %s",
@@ -51,16 +54,50 @@ def hold_back(
             arn,
             extra={"function_arn": arn},
         )
-    eligible = assessed[assessed["verdict"] == "eligible"]
-    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
-    known = failures(store)
-    refused = {arn: known[arn] for arn in still_failing(known, eligible, defender, config_digest)}
+    refused = _refused(known, eligible, partition, config_digest, now)
     guards = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
     guards |= dict.fromkeys(refused, "failed_before")
     guards |= dict.fromkeys(regressed, "regressed")
     if own_function:
         guards[own_function] = "own_function"
     return HeldBack(guards, lost, refused)
+
+
+def _lost(
+    known: Mapping[str, FunctionRecord], lacking: pd.DataFrame, partition: str
+) -> dict[str, ProtectionCount]:
+    protected = {arn: record.protections for arn, record in known.items() if record.protections}
+    return {
+        arn: protected[arn]
+        for arn in function_arns(_named(lacking, protected), partition)
+        if arn in protected
+    }
+
+
+def _refused(
+    known: Mapping[str, FunctionRecord],
+    eligible: pd.DataFrame,
+    partition: str,
+    config_digest: str,
+    now: datetime,
+) -> dict[str, Failure]:
+    waiting = {
+        arn: record.failure
+        for arn, record in known.items()
+        if record.failure and now < record.failure.next_try
+    }
+    rows = _named(eligible, waiting)
+    found = zip(function_arns(rows, partition), rows["revision_id"], strict=True)
+    return {
+        arn: waiting[arn]
+        for arn, revision_id in found
+        if arn in waiting and waiting[arn].is_of(str(revision_id), config_digest)
+    }
+
+
+def _named(rows: pd.DataFrame, arns: Collection[str]) -> pd.DataFrame:
+    """Return the rows of functions with these names: a million ARNs are not made to find a few."""
+    return rows[rows["function_name"].isin({arn.rpartition(":")[2] for arn in arns})]
 
 
 def _lacking(assessed: pd.DataFrame) -> pd.DataFrame:

@@ -99,6 +99,6 @@ def breaker(
         "health",
         f"{len(arns)} functions regressed within {settings.hours} hours of their change, more than "
         f"{settings.max_regressed}",
-        "See summary.json and the quarantine for their figures; once the cause is fixed, take them out of "
-        f"{store.url('state/quarantine.json')}, or wait until they are {settings.hours} hours old",
+        "See summary.json and the quarantine for their figures; once the cause is fixed, take them out by "
+        f"'auto-defender state release', or wait until they are {settings.hours} hours old",
     )

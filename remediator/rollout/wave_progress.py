@@ -35,9 +35,10 @@ from storage.protocol import Store
 class WaveProgress:
     """The waves, each with its state and what this run observes of it; and each function's wave.
 
-    numbers: of wave_membership.wave_numbers, one a row of the assessed frame.
+    release: under which the states are kept. numbers: of wave_membership.wave_numbers, one a row of the assessed frame.
     """
 
+    release: str
     waves: tuple[WaveSettings, ...]
     states: tuple[WaveState, ...]
     seen: tuple[WaveObservation, ...]
@@ -89,10 +90,10 @@ class WaveProgress:
                 passed=state.passed,
                 regressed=counted.regressed + regressed[state.name],
             )
-            for counted, state in zip(states(store, self.waves), self.states, strict=True)
+            for counted, state in zip(states(store, self.release, self.waves), self.states, strict=True)
         )
         if self.waves:
-            keep(store, kept)
+            keep(store, self.release, kept)
         return replace(self, states=kept)
 
 
@@ -105,6 +106,7 @@ def observe_waves(
     sweep: SweepSettings,
     *,
     store: Store,
+    release: str,
     health: Sequence[FunctionHealth],
     held: Collection[str],
     now: datetime,
@@ -115,10 +117,10 @@ def observe_waves(
     assessed, accounts, units: the frames of this run's sweep. held: ARNs of what other guards hold back.
     Raises BadInput where state/waves.json is malformed.
     """
-    before = tuple(states(store, waves))
+    before = tuple(states(store, release, waves))
     if all(state.passed for state in before):
         nobody = np.full(len(assessed), len(waves), dtype=np.intp)
-        return WaveProgress(waves, before, tuple(WaveObservation() for _ in waves), nobody, now)
+        return WaveProgress(release, waves, before, tuple(WaveObservation() for _ in waves), nobody, now)
     tagged = read_tags(assessed, waves, aws, sweep, deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
     free = (assessed["verdict"] == "eligible").to_numpy() & ~_named(assessed, held, aws.partition)
@@ -134,7 +136,7 @@ def observe_waves(
         )
         for number, wave in enumerate(waves)
     )
-    return WaveProgress(waves, tuple(advance(waves, before, seen, now)), seen, numbers, now)
+    return WaveProgress(release, waves, tuple(advance(waves, before, seen, now)), seen, numbers, now)
 
 
 def _named(assessed: pd.DataFrame, arns: Collection[str], partition: str) -> npt.NDArray[np.bool_]:

@@ -290,7 +290,7 @@ CHECKS: tuple[Check, ...] = (
         reads=("account_id", "region", "function_name"),
         threshold=lambda rules: "not rolled back earlier",
         rationale="The Defender was rolled back from this function.",
-        remedy="Find out why, then take the function out of state/quarantine.json.",
+        remedy="Find out why, then take the function out by auto-defender state release.",
         source="state/quarantine.json",
         fails=columns.quarantined,
     ),

@@ -90,10 +90,10 @@ def failing(harness: Harness, operation: str, path: str) -> FailsAt:
     return store
 
 
-@pytest.mark.parametrize("path", ["state/drift/", "state/failures.json"])
-def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, path: str) -> None:
+@pytest.mark.parametrize("operation", ["read", "write"])
+def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, operation: str) -> None:
     arn = harness.aws.add()
-    failing(harness, "write" if "drift" in path else "read", path)
+    failing(harness, operation, "state/functions/")
     applied = harness.apply()
     assert applied.changes["outcome"].tolist() == ["changed"]
     assert applied.stopped_by is not None
@@ -104,7 +104,7 @@ def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, path: str) -> N
 def test_a_rollback_that_can_not_update_state_still_reports_its_changes(harness: Harness) -> None:
     harness.aws.add()
     harness.apply()
-    failing(harness, "read", "state/drift/")
+    failing(harness, "read", "state/functions/")
     back = harness.rollback([RUN])
     assert back.changes["outcome"].tolist() == ["rolled_back"]
     assert back.stopped_by is not None
@@ -156,7 +156,7 @@ def test_what_an_open_run_came_to_is_reported_though_it_can_not_be_counted(harne
             break
         harness.resolve()
     assert harness.store.list("state/open/") != []
-    failing(harness, "write", "state/drift/")
+    failing(harness, "write", "state/functions/")
     resolved = harness.resolve()
     assert resolved.changes[["function_arn", "outcome"]].to_numpy().tolist() == [[arn, "changed"]]
     assert resolved.stopped_by is not None
@@ -168,7 +168,7 @@ def test_a_function_that_the_health_watch_rolled_back_is_reported_when_state_can
 ) -> None:
     arn = harness.aws.add()
     harness.apply()
-    failing(harness, "read", "state/drift/")
+    failing(harness, "read", "state/functions/")
     worse = FunctionHealth(arn, RUN, "", "2026-11-24T03:42:32+00:00", "regressed", "errors", None, None)
     with RunLock(harness.store, NEXT) as lock:
         watched = roll_back_regressed(
@@ -188,8 +188,8 @@ def test_a_function_that_the_health_watch_rolled_back_is_reported_when_state_can
 @pytest.mark.parametrize(
     ("job", "operation", "path"),
     [
-        ("run", "list", "state/drift/"),
-        ("run", "read", "state/failures.json"),
+        ("run", "list", "state/functions/"),
+        ("run", "read", "state/waves.json"),
         ("run", "read", "state/quarantine.json"),
         ("apply", "read", "state/quarantine.json"),
     ],
@@ -220,7 +220,7 @@ def test_with_nothing_done_the_error_line_is_the_whole_report(tmp_path: Path) ->
     campaign = Campaign(5, tmp_path, accounts=1, functions=2, fault_rate=0.0)
     with serving(campaign.simulator) as port, environment(port):
         context, store = campaign.context("apply"), FailsAt(campaign.root)
-        store.operation, store.path = "list", "state/drift/"
-        with pytest.raises(StoreFailed, match="can't list state/drift/"):
+        store.operation, store.path = "list", "state/functions/"
+        with pytest.raises(StoreFailed, match="can't list state/functions/"):
             run(replace(context, store=store))
     assert campaign.simulator.writes == []

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -17,12 +16,12 @@ from hypothesis import strategies as st
 
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.sources import read_source
-from remediator.journal.drift import find_drift
-from remediator.journal.failures import failures
+from remediator.journal.functions import records
 from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
 from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.lock import RunLock
+from remediator.rollout.waves import releases
 from remediator.settings import RolloutSettings
 from scanner.core.errors import AutoDefenderError, BadInput
 from scanner.organization.optouts import read_optouts
@@ -201,19 +200,20 @@ def test_a_journal(harness: Harness, tmp_path_factory: pytest.TempPathFactory, d
     assert {arn.rpartition(":")[0] for arn in layers if arn} <= {layer(4).rpartition(":")[0]}
 
 
-LACKING = pd.DataFrame(
-    {"account_id": [ACCOUNT], "region": ["us-east-1"], "function_name": ["a"]}, dtype="category"
-)
 KEPT: dict[str, tuple[bytes, Callable[[FolderStore], Any]]] = {
     "state/quarantine.json": (
         b'[{"function_arn": "arn:f", "since": "2026-11-24", "run_id": "r", "reason": "x"}]', quarantined,
     ),
-    "state/failures.json": (
-        b'[{"function_arn": "a", "detail": "d", "revision_id": "r", "layer": "l", "config_digest": "c", "run_id": "r", "at": "t"}]',
-        failures,
+    f"state/functions/{ACCOUNT}.json": (
+        (b'{"format": 1, "functions": [{"function_arn": "a", "at": "t", "ended": "failed", "wave": "w", "release": "r",'
+        b' "protections": {"times": 1, "run_id": "r", "at": "t"}, "failure": {"detail": "d", "action": "protect",'
+        b' "revision_id": "r", "config_digest": "c", "run_id": "r", "at": "2026-11-24T00:00:00+00:00", "times": 2}, "seen": "2026-11-24"}]}'),
+        lambda store: [record.failure.next_try for record in records(store).values() if record.failure],
     ),
-    f"state/drift/{ACCOUNT}.json": (
-        b'[{"function_arn": "a", "times": 1, "run_id": "r", "at": "t"}]', lambda store: find_drift(store, LACKING, "aws"),
+    "state/waves.json": (
+        (b'{"format": 2, "releases": [{"release": "r", "waves": [{"name": "w", "changed": 3, "done": "2026-11-24T00:00:00+00:00",'
+        b' "accounts": {"111122223333": {"changed": 3, "failed": 0}}}]}]}'),
+        releases,
     ),
     "state/lock/00000001.json": (
         b'{"run_id": "r", "host": "h", "pid": 1, "until": "2020-01-01T00:00:00+00:00"}',

@@ -74,7 +74,7 @@ def test_a_folder_that_is_not_there_is_not_made(server: str, workspace: Workspac
     ("broken", "unknown", "known"),
     [
         ("state/quarantine.json", "what a run would do: unknown, ", "history:\n"),
-        ("state/failures.json", "what a run would do: unknown, ", "history:\n"),
+        ("state/waves.json", "what a run would do: unknown, ", "history:\n"),
         ("00001.jsonl", "history: not known in full: ", ""),
     ],
 )

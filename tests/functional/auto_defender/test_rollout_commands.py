@@ -233,12 +233,12 @@ def test_a_function_that_lost_the_defender_three_times_is_given_up_with_what_mak
     second = run(server, config, "--json").summary
     assert second["drift"] == {"lost": 1, "given_up": 0}
     assert arn in changed(workspace, second)
-    (path,) = (workspace.folder / "out/state/drift").glob(f"{arn.split(':')[4]}.json")
-    counts = json.loads(path.read_text())
-    (mine,) = [entry for entry in counts if entry["function_arn"] == arn]
+    path = workspace.folder / f"out/state/functions/{arn.split(':')[4]}.json"
+    document = json.loads(path.read_text())
+    (mine,) = [one["protections"] for one in document["functions"] if one["function_arn"] == arn]
     assert mine["times"] == 2
     mine["times"] = 3
-    path.write_text(json.dumps(counts))
+    path.write_text(json.dumps(document))
     redeployed(arn)
 
     third = run(server, config, "--json").summary

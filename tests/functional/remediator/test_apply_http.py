@@ -84,7 +84,9 @@ def apply(aws: Aws, folder: Path, names: list[str], **more: Any) -> ApplyResult:
     with RunLock(store, RUN) as lock:
         rules = Rules("aws", RiskSettings(), DEFENDER)
         rollout, journals = RolloutSettings(quiet_minutes=0), Journals(store, DEFENDER)
-        return apply_plan(plan, aws, rules, rollout, journals=journals, lock=lock, run_id=RUN, **more)
+        return apply_plan(
+            plan, aws, rules, rollout, journals=journals, lock=lock, run_id=RUN, release="r", **more
+        )
 
 
 def functions(plane: ControlPlane) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What earlier runs have learnt: lasting refusals are not tried every hour, and a function that keeps losing the Defender is given up."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.iac_snippets import snippet, tool_of
 from remediator.change.desired_state import desired_state
 from remediator.execution.apply import limit_stop
-from remediator.journal.failures import failures
+from remediator.journal.failures import Failure
+from remediator.journal.functions import records
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.settings import RolloutSettings
 from reports.data.rollout_status import DriftedFunction
@@ -28,15 +29,20 @@ def harness(tmp_path: Path) -> Harness:
     return Harness(FakeLambda(), tmp_path)
 
 
-def held_back(harness: Harness, digest: str = "digest", own: str | None = None) -> HeldBack:
+def held_back(harness: Harness, digest: str = "digest", own: str | None = None, hours: float = 0) -> HeldBack:
+    """Return what a plan holds back, so many hours from now."""
     return hold_back(
         harness.assessed(),
-        harness.defender,
         store=harness.store,
         partition="aws",
         config_digest=digest,
         own_function=own,
+        now=datetime.now(UTC) + timedelta(hours=hours),
     )
+
+
+def failures(harness: Harness) -> dict[str, Failure]:
+    return {arn: record.failure for arn, record in records(harness.store).items() if record.failure}
 
 
 def losses(held: HeldBack) -> dict[str, int]:
@@ -81,16 +87,90 @@ def test_an_approved_plan_is_not_stopped_by_what_it_holds_back(tmp_path: Path) -
     assert harness.apply(plan, "20261124T044232Z-saved", approved=True).stopped_by is None
 
 
-def test_it_is_tried_again_when_function_layer_or_configuration_has_changed(harness: Harness) -> None:
+def test_it_is_tried_again_when_function_or_configuration_has_changed(harness: Harness) -> None:
     arn = harness.aws.add()
     refuse_for_good(harness)
     harness.apply()
     assert held_back(harness, digest="another").guards == {}
-    harness.defender = settings(version=5)
-    assert held_back(harness).guards == {}
-    harness.defender = settings(version=4)
     assert held_back(harness).guards == {arn: "failed_before"}
     harness.aws.owner_edits(arn, CodeSize=5)
+    assert held_back(harness).guards == {}
+
+
+def test_whatever_failed_is_tried_again_after_one_two_four_hours(harness: Harness) -> None:
+    arn = harness.aws.add()
+
+    def refuse(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise refusal("AccessDeniedException", "with an explicit deny in a service control policy")
+
+    harness.aws.before = refuse
+    for number, hours in enumerate((1, 2, 4, 8)):
+        harness.apply(run_id=f"20261124T0{number}4232Z-denied")
+        assert held_back(harness, hours=hours - 0.1).guards == {arn: "failed_before"}
+        assert held_back(harness, hours=hours + 0.1).guards == {}
+    allow(harness)  # the SCP is fixed, which nobody reports
+    harness.apply(run_id="20261124T054232Z-fixed")
+    assert failures(harness) == {}
+
+
+@pytest.mark.parametrize(("times", "hours"), [(1, 1), (2, 2), (8, 128), (9, 168), (5000, 168)])
+def test_the_backoff_ends_at_a_week(times: int, hours: int) -> None:
+    failure = Failure("d", "protect", "r", "c", RUN, "2026-11-24T00:00:00+00:00", times)
+    assert failure.next_try == datetime(2026, 11, 24, tzinfo=UTC) + timedelta(hours=hours)
+
+
+def test_another_revision_begins_with_an_hour_again(harness: Harness) -> None:
+    arn = harness.aws.add()
+    refuse_for_good(harness)
+    harness.apply()
+    harness.apply(run_id="20261124T044232Z-again")
+    assert failures(harness)[arn].times == 2
+    harness.aws.owner_edits(arn, CodeSize=5)
+    harness.apply(run_id="20261124T054232Z-edited")
+    assert failures(harness)[arn].times == 1
+
+
+def as_listed(harness: Harness) -> None:
+    """Let the sweep see what ListFunctions has: neither State nor LastUpdateStatus."""
+    read = harness.assessed
+
+    def assessed() -> Any:
+        functions, hidden = harness.aws.functions, {"State", "LastUpdateStatus"}
+        harness.aws.functions = {
+            arn: {key: value for key, value in one.items() if key not in hidden}
+            for arn, one in functions.items()
+        }
+        try:
+            return read()
+        finally:
+            harness.aws.functions = functions
+
+    harness.assessed = assessed  # type: ignore[method-assign]
+
+
+def test_functions_in_state_failed_do_not_starve_the_rest(tmp_path: Path) -> None:
+    harness = Harness(FakeLambda(), tmp_path, max_changes_per_account=5)
+    as_listed(harness)
+    broken = {harness.aws.add(f"a{number}", State="Failed") for number in range(5)}
+    healthy = {harness.aws.add(f"b{number}") for number in range(10)}
+    for number in range(3):
+        run_id = f"20261124T0{number}4232Z-hourly"
+        plan = harness.plan(run_id, guards=held_back(harness).guards)
+        applied = harness.apply(plan, run_id)
+    assert {arn for arn in healthy if not harness.aws.layers(arn)} == set()
+    assert held_back(harness, hours=0.9).guards == dict.fromkeys(broken, "failed_before")
+    assert held_back(harness, hours=1.1).guards == {}
+    assert applied.changes["outcome"].tolist() == ["changed"] * 5
+    assert failures(harness)[min(broken)].detail == "its state is Failed"
+
+
+@pytest.mark.parametrize("changes", [{"LastUpdateStatus": "InProgress"}, {"State": "Pending"}])
+def test_what_passes_by_itself_is_tried_by_the_next_run(harness: Harness, changes: dict[str, str]) -> None:
+    as_listed(harness)
+    arn = harness.aws.add(**changes)
+    harness.aws._polls[arn] = 100
+    assert one(harness.apply())["outcome"] == "deferred"
     assert held_back(harness).guards == {}
 
 
@@ -98,11 +178,11 @@ def test_it_is_forgotten_once_it_went_well(harness: Harness) -> None:
     arn = harness.aws.add()
     refuse_for_good(harness)
     harness.apply()
-    assert failures(harness.store)[arn].detail.startswith("size_limit")
+    assert failures(harness)[arn].detail.startswith("size_limit")
     allow(harness)
     harness.aws.owner_edits(arn, CodeSize=5)
     harness.apply(run_id="20261124T044232Z-next")
-    assert failures(harness.store) == {}
+    assert failures(harness) == {}
 
 
 def test_what_aws_took_and_failed_at_is_not_tried_again(tmp_path: Path) -> None:
@@ -125,7 +205,7 @@ def test_what_may_pass_by_itself_is_not_remembered(harness: Harness) -> None:
 
     harness.aws.before = refuse
     harness.apply()
-    assert failures(harness.store) == {}
+    assert failures(harness) == {}
 
 
 def redeployed(harness: Harness, arn: str) -> None:
@@ -167,7 +247,7 @@ def test_the_own_function_is_held(harness: Harness) -> None:
     assert held_back(harness, own=arn).guards == {arn: "own_function"}
 
 
-@pytest.mark.parametrize("path", ["state/failures.json", f"state/drift/{ACCOUNT}.json"])
+@pytest.mark.parametrize("path", [f"state/functions/{ACCOUNT}.json"])
 def test_a_broken_memory_is_reported_in_one_line(harness: Harness, path: str) -> None:
     harness.aws.add()
     harness.store.write(path, b"{", "application/json")

@@ -67,7 +67,7 @@ def apply(aws: Aws, folder: Path, run_id: str = RUN) -> ApplyResult:
     with RunLock(store, run_id) as lock:
         journals = Journals(store, DEFENDER)
         return apply_plan(
-            plan, aws, RULES, rollout, journals=journals, lock=lock, run_id=run_id, approved=True
+            plan, aws, RULES, rollout, journals=journals, lock=lock, run_id=run_id, release="r", approved=True
         )
 
 

@@ -1,5 +1,6 @@
 """A change board sees in the dry run what AWS would refuse; nothing is written meanwhile."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,18 @@ def test_what_aws_has_refused_before_is_reported_again(harness: Harness) -> None
     harness.aws.before = refuse
     harness.apply()
     held = hold_back(
-        harness.assessed(), harness.defender, store=harness.store, partition="aws", config_digest="digest", own_function=None
+        harness.assessed(), store=harness.store, partition="aws", config_digest="digest", own_function=None, now=datetime.now(UTC)
     )  # fmt: skip
     plan = harness.plan(guards=held.guards)
     changes = preflight(plan, harness.aws, harness.rules, harness.rollout, refused=held.refused)
     assert changes["function_arn"].tolist() == [arn]
     assert changes["outcome"].tolist() == ["dropped"]
-    assert changes["detail"].tolist() == [
-        f"preflight: size_limit: code and layers together exceed 250 MB unzipped; so AWS said to run {RUN}"
-    ]
+    (detail,) = changes["detail"]
+    assert detail.startswith(
+        "preflight: size_limit: code and layers together exceed 250 MB unzipped; tried once, "
+    )
+    next_try = held.refused[arn].next_try
+    assert detail.endswith(f"again from {next_try:%Y-%m-%d %H:%M} UTC on; so it ended in run {RUN}")
 
 
 @pytest.mark.parametrize("method", ["get_function_configuration", "get_layer_version"])

@@ -523,7 +523,8 @@ def test_the_journal_says_before_what_is_about_to_be_done(harness: Harness, aws:
     aws.before = look
     revision = aws.functions[arn]["RevisionId"]
     harness.apply()
-    intent = json.loads(seen[0])
+    basis, intent = map(json.loads, seen[0].splitlines())
+    assert (basis["event"], basis["release"]) == ("basis", harness.release)
     assert intent["event"] == "intent"
     assert intent["revision_id"] == revision
     assert intent["delta"] == {

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult
+from remediator.journal.functions import records
+from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
 from remediator.rollout.comparison import Figures
 from remediator.rollout.health import observe_health
@@ -22,15 +26,16 @@ from remediator.rollout.waves import (
     WaveStatus,
     advance,
     current_wave,
+    releases,
     wave_statuses,
 )
 from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
 from scanner.core.settings import Tag
-from scanner.settings import SweepSettings
+from scanner.settings import DefenderSettings, SweepSettings
 from storage.protocol import JSON, StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
-from tests.unit.remediator.harness import Harness, wait_briefly
+from tests.unit.remediator.harness import WRAPPER, Harness, settings, wait_briefly
 
 PILOT, EARLY, OTHER = "111111111111", "222222222222", "333333333333"
 SWEEP = SweepSettings(unit_timeout_sec=20)
@@ -43,6 +48,7 @@ TAG = Tag(key="ring", value="0")
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_briefly(monkeypatch)
     monkeypatch.setattr("remediator.journal.journal.datetime", Clock)
+    monkeypatch.setattr("remediator.execution.bookkeeping.datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
 
 
@@ -75,6 +81,7 @@ class Hours:
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.unread: list[tuple[str, str, str]] = []
+        self.guards: Mapping[str, str] = {}
 
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         accounts = pd.DataFrame(
@@ -90,19 +97,21 @@ class Hours:
         accounts, units = self.frames()
         assessed = harness.assessed()
         aws: Any = harness.aws
+        digest = {"partition": "aws", "config_digest": "digest", "own_function": None}
+        self.guards = hold_back(assessed, store=harness.store, now=now, **digest).guards
         health = observe_health(
             aws, harness.rollout.health, SWEEP, journals=harness.journals, assessed=assessed, now=now
         )
         return observe_waves(
             assessed, accounts, units, harness.rollout.waves, aws, SWEEP,
-            store=harness.store, health=health, held=(), now=now,
+            store=harness.store, release=harness.release, health=health, held=self.guards.keys(), now=now,
         )  # fmt: skip
 
     def plan(self, waves: WaveProgress) -> Plan:
         harness = self.harness
         harness.assessed, was = lambda: waves.marked(was()), harness.assessed  # type: ignore[method-assign]
         try:
-            return harness.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly")
+            return harness.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly", guards=self.guards)
         finally:
             harness.assessed = was  # type: ignore[method-assign]
 
@@ -229,7 +238,28 @@ def test_failures_keep_the_next_wave_shut(tmp_path: Path) -> None:
     hours.run(0.5)
     changed, status, _ = hours.run(25)
     assert OTHER not in changed
-    assert status[0].says.endswith("changes failed, more than 10 %")
+    assert status[0].says.endswith("functions failed, more than 10 %")
+
+
+def test_a_function_that_can_not_be_changed_does_not_keep_its_wave_open(tmp_path: Path) -> None:
+    harness = organization(tmp_path, TWO)
+    broken = harness.aws.add("broken", PILOT, LastUpdateStatus="Successful")
+    harness.aws.tags[broken] = {}
+    read = harness.assessed
+
+    def assessed() -> pd.DataFrame:
+        harness.aws.functions[broken]["State"] = "Active"  # ListFunctions has no state
+        try:
+            return read()
+        finally:
+            harness.aws.functions[broken]["State"] = "Failed"
+
+    harness.assessed = assessed  # type: ignore[method-assign]
+    hours = Hours(harness)
+    changed, status, _ = hours.run(0)
+    assert (changed, status[0].stage) == ({PILOT: 1}, "open")
+    changed, status, _ = hours.run(0.5)
+    assert (changed, status[0].stage, status[0].eligible) == ({}, "soaking", 0)
 
 
 def test_a_wave_by_tag_and_tags_that_cannot_be_read(tmp_path: Path) -> None:
@@ -266,6 +296,80 @@ def test_a_broken_state_is_reported_in_one_line(tmp_path: Path) -> None:
         hours.see(timedelta(0))
 
 
+def passed(tmp_path: Path) -> Hours:
+    """Let both waves have passed with version 4, and all functions carry it."""
+    harness = organization(tmp_path, TWO)
+    harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    hours = Hours(harness)
+    for hour in (-52, -29, -27, -5, -2):
+        hours.run(hour)
+    assert stages(hours.run(-1)[1]) == ["passed", "passed"]
+    return hours
+
+
+@pytest.mark.parametrize(
+    "changed_to",
+    [
+        {"layers": settings(version=5).layers},
+        {"environment": {"TW_POLICY": SecretStr("rotated")}},
+        {"wrapper": "/opt/defender/wrapper", "previous": {"wrappers": [WRAPPER]}},
+    ],
+)
+def test_another_release_begins_with_the_first_wave_again(tmp_path: Path, changed_to: dict[str, Any]) -> None:
+    hours = passed(tmp_path)
+    harness = hours.harness
+    harness.defender = DefenderSettings(**{**dict(harness.defender), **changed_to})
+    changed, status, _ = hours.run(0)
+    assert (changed, stages(status)) == ({PILOT: 1}, ["soaking", "waiting"])
+    assert [one.changed for one in status] == [1, 0]
+    hours.run(23)
+    assert hours.run(25)[0] == {EARLY: 1}
+
+
+def test_a_release_that_returns_finds_its_waves_as_they_were(tmp_path: Path) -> None:
+    hours = passed(tmp_path)
+    harness = hours.harness
+    harness.defender = settings(version=5)
+    hours.run(0)
+    harness.defender = settings(version=4)
+    changed, status, _ = hours.run(1)
+    assert (changed, stages(status)) == ({PILOT: 1}, ["passed", "passed"])
+    harness.defender = settings(version=5)
+    assert stages(hours.run(2)[1]) == ["soaking", "waiting"]
+
+
+def test_the_last_releases_are_kept_and_those_before_forgotten(tmp_path: Path) -> None:
+    hours = passed(tmp_path)
+    for version in range(5, 12):
+        hours.harness.defender = settings(version=version)
+        hours.run(version - 5)
+    kept = [one.release for one in releases(hours.harness.store)]
+    assert len(kept) == 5
+    assert kept[0] == hours.harness.release
+
+
+def test_what_release_0_1_left_is_of_the_release_that_is_configured_at_the_upgrade(tmp_path: Path) -> None:
+    hours = passed(tmp_path)
+    store = hours.harness.store
+    document = json.loads(store.read("state/waves.json") or b"")
+    assert document["format"] == 2
+    names = ("name", "changed", "failed", "regressed", "healthy", "done", "passed")
+    (release,) = document["releases"]
+    former = [{name: state[name] for name in names} for state in release["waves"]]
+    store.write("state/waves.json", json.dumps(former).encode(), JSON)
+    assert stages(hours.see(timedelta(hours=-1)).status) == ["passed", "passed"]
+    assert stages(hours.run(0)[1]) == ["passed", "passed"]
+    hours.harness.defender = settings(version=5)
+    assert stages(hours.run(1)[1]) == ["soaking", "waiting"]
+
+
+def test_states_of_a_newer_release_are_refused(tmp_path: Path) -> None:
+    hours = Hours(organization(tmp_path, TWO))
+    hours.harness.store.write("state/waves.json", b'{"format": 99, "rings": []}', JSON)
+    with pytest.raises(BadInput, match=r"waves\.json: format 99, written by a newer release"):
+        hours.see(timedelta(0))
+
+
 def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     harness = organization(tmp_path, TWO)
     hours = Hours(harness)
@@ -280,11 +384,11 @@ def test_changes_of_a_killed_run_count_too(tmp_path: Path) -> None:
     harness.store.create = killed  # type: ignore[method-assign]
     harness.apply(plan, plan.run_id)
     harness.store.create = settled  # type: ignore[method-assign]
-    harness.store.delete("state/waves.json")
     assert harness.resolve().changes["outcome"].tolist() == ["changed"]
     assert hours.see(timedelta(0)).status[0].changed == 1
-    (counted,) = json.loads(harness.store.read(f"state/drift/{PILOT}.json") or b"[]")
-    assert counted["run_id"] == plan.run_id
+    (counted,) = records(harness.store, [PILOT]).values()
+    assert counted.protections is not None
+    assert counted.protections.run_id == plan.run_id
 
 
 WAVE = WaveSettings(name="w", accounts=(PILOT,), soak_hours=10)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.journal.functions import records
 from remediator.journal.journal import open_runs
 from remediator.journal.quarantine import quarantined
 from remediator.journal.upgrade import check_format, upgrade
@@ -42,6 +43,13 @@ def test_every_journal_is_known_and_what_they_say_of_each_function(harness: Harn
     assert known[RUN, "rolled-back"].undone_by == BACK
     assert known[KILLED, "killed"].outcome is None
     assert [entry.function_arn.rpartition(":")[2] for entry in quarantined(harness.store)] == ["rolled-back"]
+
+
+def test_what_was_protected_is_still_known_when_its_owner_deploys_it_again(harness: Harness) -> None:
+    (known,) = records(harness.store).values()
+    assert known.function_arn.endswith(":kept")
+    assert known.protections is not None
+    assert (known.protections.times, known.protections.run_id) == (1, RUN)
 
 
 def test_what_a_killed_run_left_open_is_settled_and_its_last_line_is_no_obstacle(harness: Harness) -> None:

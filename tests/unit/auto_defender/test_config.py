@@ -226,6 +226,17 @@ def test_a_wrong_variable_is_reported_by_its_name(variable: str, value: str) -> 
         read(GOOD, **{variable: value})
 
 
+def test_a_release_is_what_is_attached_and_nothing_else() -> None:
+    release = read(GOOD).release
+    assert read(GOOD + b"rollout: {dry_run: false}\n").release == release
+    for old, new in (
+        (b"python:4", b"python:5"),
+        (b"s3cr3t-policy", b"rotated"),
+        (b"/opt/twistlock", b"/opt/d"),
+    ):
+        assert read(GOOD.replace(old, new)).release != release
+
+
 def test_secrets_do_not_show() -> None:
     settings = read(GOOD)
     assert "s3cr3t" not in repr(settings)

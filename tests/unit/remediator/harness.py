@@ -1,5 +1,6 @@
 """A harness around a FakeLambda: rules, a plan from the current functions, one call to apply it, one to roll it back."""
 
+import hashlib
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
-from remediator.journal.journal import Entry
+from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
@@ -71,6 +72,13 @@ class Harness:
         return configuration_digest(self.defender, self.risk, self.rollout)
 
     @property
+    def release(self) -> str:
+        """Return what Configuration.release stands for, without the seconds that key stretching takes."""
+        values = {name: value.get_secret_value() for name, value in self.defender.environment.items()}
+        text = f"{self.defender.layers} {self.defender.wrapper} {values}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def journals(self) -> Journals:
         return Journals(self.store, self.defender)
 
@@ -111,12 +119,16 @@ class Harness:
                 journals=self.journals,
                 lock=lock,
                 run_id=run_id,
+                release=self.release,
                 **more,
             )
 
     def resolve(self, **more: Any) -> ApplyResult:
         with RunLock(self.store, "20261124T044232Z-recover") as lock:
-            return resolve_open_runs(self.aws, self.defender, journals=self.journals, lock=lock, **more)
+            basis = Basis(self.release, "digest")
+            return resolve_open_runs(
+                self.aws, self.defender, journals=self.journals, lock=lock, basis=basis, **more
+            )
 
     def rollback(
         self,

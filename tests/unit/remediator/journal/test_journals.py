@@ -83,7 +83,7 @@ def test_a_broken_segment_costs_itself_alone(harness: Harness) -> None:
 
 def test_only_a_rollback_of_the_same_function_undoes_a_change(harness: Harness) -> None:
     """A forged rollback of another function does not hide that a change is in effect."""
-    first, *_ = [json.loads(line) for line in journal_of(harness.store.root, RUN).splitlines()]
+    _, first, *_ = [json.loads(line) for line in journal_of(harness.store.root, RUN).splitlines()]
     other = {"a": "b", "b": "a"}[first["function_name"]]
     forged = first | {
         "run_id": LATER,
