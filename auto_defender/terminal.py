@@ -10,7 +10,6 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-
 # Limit in seconds for a reader that has stopped reading: the run must go on, and end before an operator gives it up.
 WAIT_SEC = 30.0
 

@@ -84,7 +84,9 @@ class _Summary(BaseModel):
     effective_coverage: _Effective | None = None  # not measured, or by an earlier version
     changes_by_outcome: dict[str, int]
     optouts: list[_OptOut]
-    trigger: str | None = None  # runs of earlier versions have none, and do not say whether they asked every unit
+    trigger: str | None = (
+        None  # runs of earlier versions have none, and do not say whether they asked every unit
+    )
     whole_scope: bool = True
 
 

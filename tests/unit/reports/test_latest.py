@@ -195,9 +195,11 @@ def test_copies_that_fail_are_a_warning_and_a_pointer_that_fails_is_an_error(
     if refused == "latest":
         assert published(tmp_path) == [run.run_id, first.run_id]
         assert (summary["exit_code"], summary["files_missing"]) == (0, {})
-        assert summary["warnings"] == written(tmp_path, run)["warnings"] == [
-            "latest/ may have files of an earlier run: can't copy to latest: AccessDenied"
-        ]
+        assert (
+            summary["warnings"]
+            == written(tmp_path, run)["warnings"]
+            == ["latest/ may have files of an earlier run: can't copy to latest: AccessDenied"]
+        )
     else:
         assert published(tmp_path) == [first.run_id] * 2
         assert (summary["exit_code"], summary["warnings"]) == (1, [])
