@@ -40,10 +40,10 @@ class StopSignals:
         self._thread = threading.Thread(target=self._set_stop, name="stop-signals", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the signals over; a SIGHUP that is ignored already, as under nohup, stays ignored."""
+        """Take the signals over; one that is ignored already stays so, as under nohup, or in a script's background job."""
         self._thread.start()
         for number in _SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            if signal.getsignal(number) != signal.SIG_IGN:
                 self._former[number] = signal.signal(number, self._handle)
         return self
 

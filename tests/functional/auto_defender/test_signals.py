@@ -117,6 +117,19 @@ def test_under_nohup_a_lost_connection_stops_nothing(folder: Path) -> None:
     assert summary["units_read"] == summary["units_expected"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_parent_ignores_stays_ignored(folder: Path, number: signal.Signals) -> None:
+    """A script's background job ignores SIGINT: Ctrl-C is for the script."""
+    former = signal.signal(number, signal.SIG_IGN)
+    try:
+        exit_code, summary, log = signalled(folder, [number], latency_ms=20)
+    finally:
+        signal.signal(number, former)
+    assert exit_code == 0, log
+    assert "stopping" not in log
+    assert summary["units_read"] == summary["units_expected"]
+
+
 def test_a_lost_terminal_leaves_no_change_half_made(server: str, tmp_path: Path) -> None:
     """The kernel sends SIGHUP, and every write to the terminal fails from then on."""
     workspace = workspace_with(server, tmp_path, 6)

@@ -290,7 +290,7 @@ def into_a_full_pipe(name: str, wait_sec: str) -> tuple[subprocess.Popen[bytes],
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_non_blocking_pipe_gets_everything_that_its_reader_takes(name: str) -> None:
     process, own = into_a_full_pipe(name, "60")
-    with open(own, "rb") as pipe:
+    with os.fdopen(own, "rb") as pipe:
         printed = pipe.read()
     assert process.wait() == 3
     assert printed.count(b"x") == 200_000

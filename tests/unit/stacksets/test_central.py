@@ -37,6 +37,13 @@ def test_a_stack_with_its_defaults_is_a_dry_run() -> None:
     assert central(DryRun="false")["Function"]["Properties"]["Environment"]["Variables"]["DRY_RUN"] == "false"
 
 
+def test_no_name_of_the_central_role_cuts_the_list_of_those_who_may_write() -> None:
+    """The bucket's policy splits its ARN and those of the operators at commas."""
+    assert central(RoleName="Auto_Defender+=.@-9")["Role"]["Properties"]["RoleName"] == "Auto_Defender+=.@-9"
+    with pytest.raises(ValueError, match="RoleName"):
+        central(RoleName="Auto,Defender")
+
+
 def test_deletion_keeps_the_reports_their_key_and_the_log() -> None:
     stack = central()
     kept = {key for key, resource in stack.items() if resource.get("DeletionPolicy") == "Retain"}
