@@ -177,10 +177,11 @@ def _removal(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | 
         except DeltaAbsent as error:
             reason = str(error)
             # All or nothing: a layer that stays without its variables is not what anyone asked for.
-            if not is_without(state, intent.delta, values):
+            if intent not in undo.unsure and not is_without(state, intent.delta, values):
                 return _dropped(reason)
     if removed:
-        return _Removal(read, state, tuple(removed), undo.intents)
+        asked = (intent for intent in undo.intents if intent in removed or intent not in undo.unsure)
+        return _Removal(read, state, tuple(removed), tuple(asked))
     if undo.intents and not any(intent.delta.reversible for intent in undo.intents):
         return _dropped(reason)
     return _nothing_left(run, undo, read)

@@ -114,7 +114,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class OutcomeRecord:
-    """How an intent ended. left: it failed, and what was added could not be removed again."""
+    """How an intent ended. left: it was not made, and all or a part of what it adds is on the function."""
 
     id: str
     outcome: Outcome
@@ -143,7 +143,7 @@ class ChangeResult:
     """How a change ended.
 
     intent: its journal entry, None where nothing was about to be sent. unsettled: the entry stays open.
-    left: it failed, and is still on the function. accepted: AWS accepted the update. error: the refusal, if any.
+    left: it was not made, and all or a part of it is on the function. accepted: AWS accepted the update. error: the refusal, if any.
     clean_revision: the function's revision without the change, where AWS accepted it, could not carry it out, and it
     was removed again.
 
@@ -179,6 +179,7 @@ class ChangeRow:
 class Undo:
     """What to remove from one function. intents: newest first; refusal: why nothing may be removed, "" where it may.
 
+    unsure: those of `intents` that are not in effect by what is known, where others are; what is found of them goes too.
     undone: changes that were asked for and are rolled back already, of which is only read whether they are gone;
     undone_by: the run that did, "" where a change is still in effect.
     """
@@ -191,6 +192,7 @@ class Undo:
     refusal: str = ""
     undone: tuple[Intent, ...] = ()
     undone_by: str = ""
+    unsure: tuple[Intent, ...] = ()
     action: Literal["rollback"] = "rollback"
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.batcher import Wait
-from remediator.change.delta import DeltaAbsent, lacks_delta, remove_delta
+from remediator.change.delta import DeltaAbsent, is_without, lacks_delta, remove_delta
 from remediator.change.records import ChangeResult, Intent, Outcome
 from remediator.change.update import (
     Configuration,
@@ -53,11 +53,20 @@ class Settlement:
         if update.error is not None:
             return refused(update.error, self.attempts, self.intent)
         if update.status == "replaced":
-            return self._result("deferred", "replaced by another deployment while it settled", accepted=True)
+            why = "replaced by another deployment while it settled"
+            return self._found(update, self._result("deferred", why, accepted=True))
         if update.status == "not_done":
-            return self._result("deferred", "lost_answer: read again, AWS has not done it")
+            return self._found(update, self._result("deferred", "lost_answer: read again, AWS has not done it"))
         unknown = self._result("deferred", "not settled in time; the next run finds out", accepted=True)
         return replace(unknown, unsettled=True)
+
+    def _found(self, update: UpdateResult, result: ChangeResult) -> ChangeResult:
+        """Say whether a part of the change is on the function: a deployment may replace layers or variables alone."""
+        if update.configuration is None or is_without(
+            state_of(update.configuration), self.intent.delta, self.values
+        ):
+            return result
+        return replace(result, detail=f"{result.detail}; a part of it is on the function", left=True)
 
     def _remove(self, update: UpdateResult) -> Steps:
         """Remove our delta after LastUpdateStatus Failed, while the deployment is still ours."""

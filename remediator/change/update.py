@@ -156,7 +156,7 @@ class UpdateResult:
 
     done: settled, and there. replaced: settled, and someone else's deployment took it away meanwhile.
     failed: AWS took it and could not carry it out (`configuration` is the last read). refused: AWS said no (`error`).
-    not_done: the answer was lost, and AWS has not done it. unknown: the time ended before it was known.
+    not_done: the answer was lost, and the last read does not show all of it. unknown: the time ended before it was known.
     """
 
     status: Literal["done", "replaced", "failed", "refused", "not_done", "unknown"]
@@ -194,7 +194,7 @@ def send(update: Update) -> Waits:
 
 def verify_outcome(effect: Effect) -> Waits:
     """Read until it is known whether an update was done, and wait for its end if so. Nothing is sent again."""
-    read = False
+    read = None
     for pause in VERIFY_SECONDS:
         yield pause
         found = _read_again(effect.function)
@@ -202,11 +202,11 @@ def verify_outcome(effect: Effect) -> Waits:
             if found.kind == "gone":
                 return UpdateResult("refused", error=found)
             continue
-        read = True
+        read = found
         if effect.is_done(state_of(found)):
             effect.on_accepted()
             return (yield from _settled(effect, found))
-    return UpdateResult("not_done" if read else "unknown")
+    return UpdateResult("unknown" if read is None else "not_done", read)
 
 
 def _settled(effect: Effect, first: Configuration) -> Waits:
