@@ -6,7 +6,7 @@ written to files: a replaced value can be restored only while the process that r
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
@@ -208,6 +208,22 @@ def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool:
             return False
     variables = state.variables or {}
     return _variables_without(variables, delta, values, {}) == variables
+
+
+def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> bool:
+    """Return whether nothing is left of deltas that went together, the newest first; False where that can't be known.
+
+    Of each layer, the version that was there before the oldest of them is back.
+    """
+    first = {_layer_name(delta): delta.layer_before for delta in deltas if delta.layer is not None}
+    return all(
+        is_without(state, replace(delta, layer_before=first.get(_layer_name(delta))), values)
+        for delta in deltas
+    )
+
+
+def _layer_name(delta: Delta) -> str:
+    return (delta.layer or "").rpartition(":")[0]
 
 
 def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:

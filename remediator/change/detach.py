@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.context import ChangeContext
-from remediator.change.delta import DeltaAbsent, State, is_without, remove_delta
+from remediator.change.delta import DeltaAbsent, State, are_without, is_without, remove_delta
 from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
 from remediator.change.settlement import Steps, refused, remove_tag
 from remediator.change.update import (
@@ -100,13 +100,8 @@ def resume_detach(run: ChangeContext, intent: Intent) -> Steps:
 def our_layers(defender: DefenderSettings, undo: Undo) -> tuple[LayerVersion, ...]:
     """Return the layers that are ours on a function: what runs added to it, and what the configuration names."""
     added = [intent.delta.layer or "" for intent in (*undo.intents, *undo.undone)]
-    configured = [
-        defender.layer_for(family, undo.region, undo.account_id)
-        for family in defender.layers
-        if defender.template_for(family, undo.region)
-    ]
-    previous = defender.previous_layers(undo.region, undo.account_id)
-    return (*filter(None, map(LayerVersion.parse, added)), *configured, *previous)
+    configured = defender.all_layers(undo.region, undo.account_id)
+    return (*filter(None, map(LayerVersion.parse, added)), *configured)
 
 
 def versions_of_ours(layers: Sequence[str], ours: Sequence[LayerVersion]) -> list[str]:
@@ -144,7 +139,7 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
 def _effect(run: ChangeContext, intent: Intent) -> Effect:
     values = run.values(intent)
     return Effect(
-        run.function(intent), lambda state: is_without(state, intent.delta, values), run.on_accepted
+        run.function(intent), lambda state: are_without(state, intent.all_deltas, values), run.on_accepted
     )
 
 
@@ -219,6 +214,7 @@ def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),
         undoes=tuple((intent.run_id, intent.id) for intent in removal.asked),
         untag=any(intent.delta.installs for intent in removal.removed),
+        deltas=tuple(intent.delta for intent in removal.asked),
     )
 
 

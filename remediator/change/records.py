@@ -93,7 +93,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Intent:
-    """One change that is about to be sent. delta: what it adds, or what a rollback removes."""
+    """One change that is about to be sent. delta: what it adds, or the newest of what a rollback removes.
+
+    deltas: all that a rollback removes, the newest first; empty for a change, and for a rollback of release 0.1.
+    """
 
     id: str
     run_id: str
@@ -110,6 +113,12 @@ class Intent:
     undoes: tuple[tuple[str, str], ...] = ()
     untag: bool = False
     wave: str = ""
+    deltas: tuple[Delta, ...] = ()
+
+    @property
+    def all_deltas(self) -> tuple[Delta, ...]:
+        """Return what it adds, or all that it removes."""
+        return self.deltas or (self.delta,)
 
 
 @dataclass(frozen=True)

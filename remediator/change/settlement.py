@@ -56,7 +56,9 @@ class Settlement:
             why = "replaced by another deployment while it settled"
             return self._found(update, self._result("deferred", why, accepted=True))
         if update.status == "not_done":
-            return self._found(update, self._result("deferred", "lost_answer: read again, AWS has not done it"))
+            return self._found(
+                update, self._result("deferred", "lost_answer: read again, AWS has not done it")
+            )
         unknown = self._result("deferred", "not settled in time; the next run finds out", accepted=True)
         return replace(unknown, unsettled=True)
 

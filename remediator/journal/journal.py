@@ -2,7 +2,8 @@
 
 journals/RUN_ID/00001.jsonl, 00002.jsonl, …: segments, each created once. Lines, by `event`:
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
-           layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], and untag
+           layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], untag, and
+           deltas (all that it removes, newest first; `delta` is the newest)
   outcome  id, at, outcome, detail, attempts, left (true: not made, and all or a part of it is on the function)
 
 An entry without an outcome is open: the run was killed, or its time ended, before the change was settled. While a

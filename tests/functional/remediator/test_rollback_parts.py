@@ -1,15 +1,17 @@
 """A rollback of what is on a function only in part, or may be: a deployment, a lost answer or a killed run came between."""
 
+import json
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer, lose
-from tests.unit.remediator.harness import RUN, WRAPPER, Harness, one, settings
+from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, one, settings
 
-LATER, AGAIN = "20261124T044232Z-later", "20261126T000000Z-again"
+BACK, LATER = "20261125T000000Z-back", "20261124T044232Z-later"
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -119,3 +121,64 @@ def test_a_change_that_was_never_made_is_no_obstacle_where_the_function_is_named
     assert one(harness.apply(run_id=LATER))["outcome"] == "changed"
     back = harness.rollback([], [arn])
     assert (one(back)["outcome"], aws.layers(arn)) == ("rolled_back", [layer(4)])
+
+
+def with_a_further_variable(harness: Harness, value: str = "1") -> None:
+    environment = {"TW_POLICY": SecretStr(POLICY), "TW_X": SecretStr(value)}
+    harness.defender = harness.defender.model_copy(update={"environment": environment})
+
+
+def protected_and_repaired(harness: Harness, aws: FakeLambda) -> str:
+    arn = aws.add()
+    harness.apply()
+    with_a_further_variable(harness)
+    assert one(harness.apply(run_id=LATER))["action"] == "repair"
+    return arn
+
+
+def test_every_change_must_be_gone_and_not_the_newest_alone(harness: Harness, aws: FakeLambda) -> None:
+    """The owner's template has what the first change added."""
+    arn = protected_and_repaired(harness, aws)
+    edit_while_it_settles(aws, Layers=[{"Arn": layer(4)}], Environment={"Variables": OURS})
+    back = harness.rollback([], [arn])
+    assert (one(back)["outcome"], one(back)["as_before"], code(back)) == ("deferred", "false", 4)
+    assert all(entry.undone_by is None for entry in harness.journals.history())
+
+
+def test_a_rollback_that_was_killed_before_it_sent_is_not_done(harness: Harness, aws: FakeLambda) -> None:
+    """A value is rotated in the configuration meanwhile: what the newest change added can't be recognized."""
+    protected_and_repaired(harness, aws)
+
+    def die(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise Killed
+
+    aws.before = die
+    harness.rollback([RUN, LATER])
+    aws.before = lambda method, arn, n: None
+    with_a_further_variable(harness, "2")
+    assert one(harness.resolve())["outcome"] == "deferred"
+    assert all(entry.undone_by is None for entry in harness.journals.history())
+
+
+def test_two_upgrades_go_together(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add(Layers=[{"Arn": layer(3)}], Environment={"Variables": OURS})
+    harness.apply()
+    harness.defender = settings(version=5)
+    harness.apply(run_id=LATER)
+    back = harness.rollback([RUN, LATER])
+    assert (one(back)["outcome"], code(back), aws.layers(arn)) == ("rolled_back", 0, [layer(3)])
+
+
+def test_all_that_a_rollback_removes_must_be_ours(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected_and_repaired(harness, aws)
+    harness.rollback([], [arn])
+    (path,) = [path for path in harness.store.list(f"journals/{BACK}/") if path.endswith("00001.jsonl")]
+    forged = (harness.store.read(path) or b"").replace(b"layer:twistlock-python:4", b"layer:other:4")
+    assert forged.count(b"layer:other:4")
+    intent = json.loads(forged.splitlines()[0])
+    assert intent["delta"]["layer"] is None, "the newest change adds a variable alone"
+    harness.store.write(path, forged, "")
+    journals = harness.journals
+    assert all(entry.undone_by is None for entry in journals.history())
+    assert "names the layer" in journals.refused[0]
