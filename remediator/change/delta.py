@@ -222,6 +222,22 @@ def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]
     )
 
 
+def kept_variables(state: State, deltas: Sequence[Delta]) -> tuple[list[str], list[str]]:
+    """Return names of variables that are not as they were without these deltas, or may not be.
+
+    First, those that were added and are still there with another value than ours: the owner's, or ours of an earlier
+    configuration. Then, those whose value was replaced: the earlier one is not known.
+    """
+    added = {name for delta in deltas for name in delta.variables_added}
+    replaced = {name for delta in deltas for name in delta.variables_changed} - added
+    variables = state.variables
+    if variables is None:
+        return sorted(added), sorted(replaced)
+    if variables.get(EXEC_WRAPPER) in {delta.wrapper_before for delta in deltas}:
+        replaced.discard(EXEC_WRAPPER)
+    return sorted(added & variables.keys()), sorted(replaced & variables.keys())
+
+
 def _layer_name(delta: Delta) -> str:
     return (delta.layer or "").rpartition(":")[0]
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.context import ChangeContext
-from remediator.change.delta import DeltaAbsent, State, are_without, is_without, remove_delta
+from remediator.change.delta import (
+    Delta,
+    DeltaAbsent,
+    State,
+    are_without,
+    is_without,
+    kept_variables,
+    remove_delta,
+)
 from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
 from remediator.change.settlement import Steps, refused, remove_tag
 from remediator.change.update import (
@@ -58,18 +66,30 @@ class _Removal:
 
     @property
     def detail(self) -> str:
-        """Return what goes, and what of ours stays because it was changed since."""
+        """Return what goes, and what comes back."""
         before = state_of(self.read)
         gone = [arn for arn in before.layers if arn not in self.after.layers]
         back = [arn for arn in self.after.layers if arn not in before.layers]
         names, left = set(before.variables or ()), set(self.after.variables or ())
-        added = {name for intent in self.removed for name in intent.delta.variables_added}
         parts = (
             ("removes ", gone + sorted(names - left)),
             ("restores ", back),
-            ("keeps, changed since: ", sorted(added & left)),
         )
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
+
+
+def _kept(state: State, deltas: Sequence[Delta]) -> str:
+    """Return which variables may not be as they were, as a detail: nobody knows whose value they have, or had."""
+    added, replaced = kept_variables(state, deltas)
+    parts = (
+        ("keeps, changed since: ", added, " (by its owner, or ours of an earlier configuration)"),
+        ("keeps the value that a run gave, the one before is not known: ", replaced, ""),
+    )
+    return "; ".join(verb + ", ".join(names) + why for verb, names, why in parts if names)
+
+
+def _joined(*details: str) -> str:
+    return "; ".join(filter(None, details))
 
 
 def detach(context: DetachContext, undo: Undo, name: str) -> Steps:
@@ -122,7 +142,8 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
         return replace(removal, before=before, after=before)
     if context.dry_run:
         after = _carried(run, undo, removal.after)
-        return ChangeResult("planned", removal.detail, before=before, after=after)
+        kept = _kept(removal.after, [intent.delta for intent in removal.asked])
+        return ChangeResult("planned", _joined(removal.detail, kept), before=before, after=after)
     if run.stopping.is_set():
         why = "the run was stopped before it was sent"
         return ChangeResult("deferred", why, before=before, after=before, untouched=True)
@@ -189,7 +210,9 @@ def _nothing_left(run: ChangeContext, undo: Undo, read: Configuration) -> Change
         why = f"already rolled back by run {undo.undone_by}, and deployed again since; --function removes it"
         return _dropped(why)
     by = f"already rolled back by run {undo.undone_by}" if undo.undone_by else ""
-    return ChangeResult("dropped", by or "it no longer carries what was added", as_before=True)
+    kept = _kept(state, [intent.delta for intent in (*undo.intents, *undo.undone)])
+    text = _joined(by or "it no longer carries what was added", kept)
+    return ChangeResult("dropped", text, as_before=not kept)
 
 
 def _dropped(why: str) -> ChangeResult:
@@ -228,8 +251,9 @@ def _finish(
         return _refused(update.error, 1, intent)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
-        text = "; ".join(filter(None, (detail, still_tagged)))
-        return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=True)
+        kept = _kept(state_of(update.configuration or {}), intent.all_deltas)
+        text = _joined(detail, kept, still_tagged)
+        return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=not kept)
     if update.status == "failed":
         why = f"AWS took the update and could not carry it out ({update.reason})"
         return ChangeResult("failed", why, 1, intent, accepted=True)

@@ -157,7 +157,7 @@ class ChangeResult:
     was removed again.
 
     Of a rollback: before, after: what of ours the function carried when it was read and afterwards, None where that is
-    not known. as_before: nothing of what was to be removed is on the function. untouched: nothing was sent, or AWS
+    not known. as_before: nothing of what was to be removed is on the function, and each variable is as it was. untouched: nothing was sent, or AWS
     refused it.
     """
 

@@ -8,6 +8,8 @@ from pydantic import SecretStr
 
 from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
+from remediator.journal.quarantine import quarantined
+from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer, lose
 from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, one, settings
 
@@ -182,3 +184,73 @@ def test_all_that_a_rollback_removes_must_be_ours(harness: Harness, aws: FakeLam
     journals = harness.journals
     assert all(entry.undone_by is None for entry in journals.history())
     assert "names the layer" in journals.refused[0]
+
+
+def test_a_value_that_a_repair_replaced_stays_and_is_named(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add(Layers=[{"Arn": layer(4)}], Environment={"Variables": {"TW_POLICY": "the owner's"}})
+    assert one(harness.apply())["action"] == "repair"
+    dry, back = harness.rollback([RUN], write=False), harness.rollback([RUN])
+    row = one(back)
+    assert (row["outcome"], row["as_before"], code(back)) == ("rolled_back", "false", 4)
+    named = "keeps the value that a run gave, the one before is not known: TW_POLICY"
+    assert row["detail"] == f"removes {EXEC_WRAPPER}; {named}"
+    assert one(dry)["detail"] == row["detail"]
+    assert aws.variables(arn) == {"TW_POLICY": POLICY}
+    again = harness.rollback([RUN], run_id="20261126T000000Z-again")
+    assert (one(again)["as_before"], code(again)) == ("false", 4)
+    assert named in one(again)["detail"]
+
+
+def test_a_value_that_is_no_longer_the_configured_one_stays_and_is_named(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    """Whether its owner gave it, or a run did before the configuration changed, can't be known."""
+    arn = aws.add()
+    harness.apply()
+    environment = {"TW_POLICY": SecretStr("rotated")}
+    harness.defender = harness.defender.model_copy(update={"environment": environment})
+    back = harness.rollback([RUN])
+    assert (one(back)["outcome"], one(back)["as_before"], code(back)) == ("rolled_back", "false", 4)
+    assert "keeps, changed since: TW_POLICY (by its owner, or ours of an earlier" in one(back)["detail"]
+    assert aws.variables(arn)["TW_POLICY"] == POLICY
+    assert POLICY not in harness.everything_written()
+
+
+def test_a_wrapper_that_was_replaced_and_restored_is_as_it_was(harness: Harness, aws: FakeLambda) -> None:
+    previous = "/opt/twistlock/previous"
+    harness.defender = settings(previous={"wrappers": (previous,)})
+    variables = {"TW_POLICY": POLICY, EXEC_WRAPPER: previous}
+    arn = aws.add(Layers=[{"Arn": layer(3)}], Environment={"Variables": variables})
+    harness.apply()
+    assert aws.variables(arn)[EXEC_WRAPPER] == WRAPPER
+    back = harness.rollback([RUN])
+    assert (one(back)["outcome"], one(back)["as_before"], code(back)) == ("rolled_back", "true", 0)
+    assert (aws.layers(arn), aws.variables(arn)) == ([layer(3)], variables)
+
+
+def test_a_killed_rollback_names_what_it_keeps(harness: Harness, aws: FakeLambda) -> None:
+    aws.add(Layers=[{"Arn": layer(4)}], Environment={"Variables": {"TW_POLICY": "the owner's"}})
+    harness.apply()
+
+    def die(method: str, arn: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise Killed
+
+    aws.after = die
+    harness.rollback([RUN])
+    aws.after = lambda method, arn, n: None
+    row = one(harness.resolve())
+    assert (row["outcome"], row["as_before"]) == ("rolled_back", "false")
+    assert "TW_POLICY" in row["detail"]
+
+
+def test_what_its_owner_took_away_but_for_a_variable_is_not_as_it_was(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = aws.add()
+    harness.apply()
+    aws.owner_edits(arn, Layers=[], Environment={"Variables": {"TW_POLICY": "the owner's, or ours"}})
+    back = harness.rollback([RUN])
+    assert (one(back)["outcome"], one(back)["as_before"], code(back)) == ("dropped", "false", 4)
+    assert "keeps, changed since: TW_POLICY" in one(back)["detail"]
+    assert [entry.function_arn for entry in quarantined(harness.store)] == [arn]
