@@ -12,6 +12,7 @@ from auto_defender.job_result import JobResult, rollback_rows
 from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
 from auto_defender.jobs.served_versions import served_versions
+from remediator.change.records import UNKNOWN, Undo
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.store import STOP
@@ -19,7 +20,7 @@ from remediator.journal.upgrade import FORMAT, check_format, upgrade
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import POLL_SECONDS, awaited_lock
 from reports.run_files import begin_run
-from scanner.core.errors import BadInput, GuardStop
+from scanner.core.errors import BadInput, GuardStop, InternalError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def roll_back(
                 progress=context.display.changed,
             )
     with context.stage("aliases"):
-        aliases = served_versions(context, undos)
+        aliases, defect = _served(context, undos)
     changes = done.changes.assign(aliases=done.changes["function_arn"].map(aliases).astype("str"))
     result = finish(
         context,
@@ -77,12 +78,21 @@ def roll_back(
         stopped=done.stopped_by,
         cut_short=done.cut_short,
         notify=apply,
+        defect=defect,
     )
     stop_left = store.url(STOP) if stop else None
     summary = {**result.summary, "rollback": rollback_rows(changes), "stop_left": stop_left}
     notes = [] if apply else ["dry run: nothing was changed; --apply rolls back"]
     notes += [_still_stopped(stop_left)] if stop_left else []
     return replace(result, summary=summary, text="\n".join([result.text, *notes]))
+
+
+def _served(context: Context, undos: Sequence[Undo]) -> tuple[dict[str, str], InternalError | None]:
+    """Return the aliases' column by ARN; with a defect, which must not cost the report of what was changed."""
+    try:
+        return served_versions(context, undos), None
+    except InternalError as error:
+        return {undo.function_arn: f"{UNKNOWN}: {error}" for undo in undos}, error
 
 
 @contextmanager
