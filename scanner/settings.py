@@ -2,12 +2,13 @@
 
 import itertools
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Discriminator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from scanner.core.arns import LayerVersion
+from scanner.core.arns import ANY_VERSION, LayerVersion
 from scanner.core.errors import BadInput
 from scanner.core.settings import AccountId, Many, OuId, RegionName, Settings, Tag
 
@@ -160,6 +161,16 @@ class DefenderSettings(Settings):
         """Return the layers of earlier configurations for a region and account; ANY_VERSION where any version counts."""
         filled = (fill(template, region=region, account_id=account_id) for template in self.previous.layers)
         return tuple(layer for layer in map(LayerVersion.parse_pattern, filled) if layer)
+
+    def all_layers(self, region: str, account_id: str) -> tuple[LayerVersion, ...]:
+        """Return what is ours on functions of a region and account: the configured layers in any version, and earlier ones."""
+        configured = (
+            self.layer_for(family, region, account_id)
+            for family in self.layers
+            if self.template_for(family, region)
+        )
+        any_version = (replace(layer, version=ANY_VERSION) for layer in configured)
+        return (*any_version, *self.previous_layers(region, account_id))
 
     def wrapper_for(self, family: Family) -> str:
         """Return the value of AWS_LAMBDA_EXEC_WRAPPER for a family."""

@@ -1,7 +1,7 @@
 """Checks of the output and the state in it: the kill switch, the lock, journals, the quarantine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,14 +38,27 @@ def output(store: Store) -> Finding:
 
 def kill_switch(settings: Configuration, session: boto3.Session, store: Store) -> Finding:
     """Read both kill switches; what keeps a run from writing is a warning, because it may be intended."""
-    parameter = settings.rollout.kill_switch
+    stops = [stop for stop in (_stop(switch) for switch in _switches(settings, session, store)) if stop]
+    if not stops:
+        return Finding("ok", "kill switch", "off")
+    why = "; ".join(stop.why for stop in stops)
+    return Finding(
+        "warning", "kill switch", f"on: {why}", " ".join(f"{stop.how_to_go_on}." for stop in stops)
+    )
+
+
+def _switches(settings: Configuration, session: boto3.Session, store: Store) -> Iterator[Callable[[], None]]:
+    yield lambda: check_kill_switch(store)
+    if parameter := settings.rollout.kill_switch:
+        yield parameter_switch(session, parameter, home_region(session, settings.organization))
+
+
+def _stop(switch: Callable[[], None]) -> GuardStop | None:
     try:
-        check_kill_switch(store)
-        if parameter:
-            parameter_switch(session, parameter, home_region(session, settings.organization))()
+        switch()
     except GuardStop as stop:
-        return Finding("warning", "kill switch", f"on: {stop.why}", f"{stop.how_to_go_on}.")
-    return Finding("ok", "kill switch", "off")
+        return stop
+    return None
 
 
 def lock(store: Store, run_id: str) -> Finding:

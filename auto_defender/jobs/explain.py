@@ -14,7 +14,6 @@ from auto_defender.context import Context
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.function_history import function_history, history_lines
-from remediator.journal.upgrade import awaits_upgrade
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
@@ -68,27 +67,33 @@ class _Prospect:
 
 
 def explain_function(context: Context, text: str) -> JobResult:
-    """Read one function and explain its verdict; raise BadInput where it can't be read.
+    """Read one function and explain its verdict, and show what runs did to it.
 
-    What earlier runs left in the output is shown where it can be read; otherwise a line says why not, and the exit
-    code is 3.
+    Where a part of it can't be read, a line says why, and the exit code is 3: the function, what a run would do (by the
+    state of earlier runs and the list of accounts), the history. Raises BadInput where neither the function nor a
+    history of it is known.
     """
     arn = _parsed(context, text)
-    configuration = _read(context, arn)
+    past = _past(context, text)
+    configuration, unread = _or_why(lambda: _read(context, arn))
+    if configuration is None:
+        if not past.history:
+            raise BadInput(unread)
+        known = {"function_arn": text, "history": past.history, "state_unread": past.unread or None}
+        return JobResult({**known, "function_unread": unread}, "\n".join([unread, *past.lines]), 3)
     context, quarantine_unread = _with_quarantine(context)
     assessed = _assessed(context, arn, configuration)
     findings = explain(assessed, context.rules, datetime.now(UTC).date())
     served = _aliases(context, assessed, configuration)
-    accounts = list_accounts(context.aws, context.configuration.organization)
-    unit = (arn.account_id, arn.region)
-    outside = out_of_scope([unit], accounts, context.configuration.organization).get(unit, "")
-    prospect, state_unread = _or_why(lambda: _prospect(context, arn, assessed, accounts, outside))
-    if quarantine_unread:
-        prospect, state_unread = None, quarantine_unread
-    history, history_unread = _or_why(lambda: function_history(context.journals, text))
-    former, _ = _or_why(lambda: awaits_upgrade(context.store))
-    refused = [*context.journals.refused, *([_FORMER] if former else [])]
-    unread = state_unread or history_unread or next(iter(refused), None)
+    prospect, state_unread = None, quarantine_unread
+    accounts, accounts_unread = _or_why(
+        lambda: list_accounts(context.aws, context.configuration.organization)
+    )
+    outside = "" if accounts is None else _outside(context, arn, accounts)
+    if accounts is not None and not quarantine_unread:
+        prospect, state_unread = _or_why(lambda: _prospect(context, arn, assessed, accounts, outside))
+    state_unread = state_unread or accounts_unread
+    unread = state_unread or past.unread
     row = assessed.iloc[0]
     summary = {
         "function_arn": text,
@@ -101,16 +106,38 @@ def explain_function(context: Context, text: str) -> JobResult:
         "held_back": prospect.held_back if prospect else None,
         "out_of_scope": outside or None,
         "drift": asdict(prospect.drifted) if prospect and prospect.drifted else None,
-        "history": history,
-        "state_unread": unread,
+        "history": past.history,
+        "state_unread": unread or None,
+        "function_unread": None,
     }
     lines = [f"{text}\n{row['protection']}, verdict: {row['verdict']}\n", *map(_line, findings)]
     lines += _alias_lines(served, row["protection"]) if served else []
     lines += prospect.lines if prospect else [f"what a run would do: unknown, {state_unread}"]
-    lines += (
-        history_lines(history, refused) if history is not None else [f"history: unknown, {history_unread}"]
-    )
-    return JobResult(summary, "\n".join(lines), 3 if unread else 0)
+    return JobResult(summary, "\n".join([*lines, *past.lines]), 3 if unread else 0)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What runs did to the function, None where that can't be read; unread: why it is not known in full, or ""."""
+
+    history: list[dict[str, Any]] | None
+    unread: str
+    lines: list[str]
+
+
+def _past(context: Context, text: str) -> _Past:
+    history, unread = _or_why(lambda: function_history(context.journals, text))
+    if history is None:
+        return _Past(None, unread, [f"history: unknown, {unread}"])
+    former, _ = _or_why(lambda: awaits_upgrade(context.store))
+    refused = [*context.journals.refused, *([_FORMER] if former else [])]
+    return _Past(history, next(iter(refused), ""), history_lines(history, refused))
+
+
+def _outside(context: Context, arn: FunctionArn, accounts: pd.DataFrame) -> str:
+    """Return why the function is out of scope, "" where it is not."""
+    unit = (arn.account_id, arn.region)
+    return out_of_scope([unit], accounts, context.configuration.organization).get(unit, "")
 
 
 def _or_why(read: Callable[[], T]) -> tuple[T | None, str]:

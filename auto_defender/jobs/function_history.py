@@ -10,10 +10,12 @@ from reports.data.summary import utc
 
 
 def function_history(journals: Journals, function_arn: str) -> list[dict[str, Any]]:
-    """Return an entry a change, oldest first: run_id, at, action, outcome, detail, layer, variables, undone_by, undoes.
+    """Return an entry a change, oldest first: run_id, at, action, outcome, detail, layer, variables, undone_by, undoes,
+    layer_before, variables_changed, layers_removed.
 
-    layer and variables (names): what was added, or what a rollback removed.
-    """
+    layer and variables (names): what was added, or what a rollback removed. layer_before: what the layer replaced.
+    variables_changed (names): what got another value. layers_removed: further layers of ours that went.
+    """  # noqa: D205
     return [_row(entry) for entry in entries_of(journals, function_arn)]
 
 
@@ -29,6 +31,9 @@ def _row(entry: Entry) -> dict[str, Any]:
         "variables": list(intent.delta.variables_added),
         "undone_by": entry.undone_by,
         "undoes": sorted({run_id for run_id, _ in intent.undoes}),
+        "layer_before": intent.delta.layer_before,
+        "variables_changed": list(intent.delta.variables_changed),
+        "layers_removed": [layer for _, layer in intent.delta.layers_removed],
     }
 
 
@@ -41,12 +46,23 @@ def history_lines(history: list[dict[str, Any]], refused: Sequence[str]) -> list
 
 
 def _line(row: dict[str, Any]) -> str:
-    named = ([f"layer {row['layer']}"] if row["layer"] else []) + row["variables"]
     runs = ", ".join(row["undoes"])
     parts = [
         f"{row['action']}, {row['outcome']}",
-        f"removes what run {runs} added" if runs else f"adds {', '.join(named)}",
+        f"removes what run {runs} added" if runs else _made(row),
         f"rolled back by run {row['undone_by']}" if row["undone_by"] else "",
         row["detail"] if row["outcome"] not in {"changed", "rolled_back"} else "",
     ]
     return f"         {row['at']}  run {row['run_id']}: {'; '.join(filter(None, parts))}"
+
+
+def _made(row: dict[str, Any]) -> str:
+    layer, before = row["layer"], row["layer_before"]
+    added = ([f"layer {layer}"] if layer and not before else []) + row["variables"]
+    parts = (
+        ("adds ", added),
+        ("replaces ", [f"layer {before} by {layer}"] if before else []),
+        ("gives new values to ", row["variables_changed"]),
+        ("removes ", row["layers_removed"]),
+    )
+    return "; ".join(verb + ", ".join(things) for verb, things in parts if things)

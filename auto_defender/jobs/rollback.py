@@ -14,6 +14,7 @@ from auto_defender.job_result import ROLLBACK_INCOMPLETE, JobResult, rollback_ro
 from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
 from auto_defender.jobs.served_versions import served_versions
+from remediator.change.records import UNKNOWN, Undo
 from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.store import STOP
@@ -21,7 +22,7 @@ from remediator.journal.upgrade import awaits_upgrade, upgrade
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import POLL_SECONDS, awaited_lock
 from reports.run_files import begin_run
-from scanner.core.errors import BadInput, GuardStop
+from scanner.core.errors import BadInput, GuardStop, InternalError
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def roll_back(
                 progress=context.display.changed,
             )
     with context.stage("aliases"):
-        aliases = served_versions(context, undos)
+        aliases, defect = _served(context, undos)
     changes = done.changes.assign(aliases=done.changes["function_arn"].map(aliases).astype("str"))
     result = finish(
         context,
@@ -79,6 +80,7 @@ def roll_back(
         stopped=done.stopped_by,
         cut_short=done.cut_short,
         notify=apply,
+        defect=defect,
     )
     stop_left = store.url(STOP) if stop else None
     refused = context.journals.refused
@@ -101,6 +103,14 @@ def _doubtful(run_ids: Sequence[str], changes: pd.DataFrame, refused: Sequence[s
     """Return whether what is refused of the journals may be about what was asked for: more of it is on a function."""
     of_runs = any(f"/{run_id}/" in problem for run_id in run_ids for problem in refused)
     return of_runs or (bool(refused) and bool((changes["layer_after"] != "").any()))
+
+
+def _served(context: Context, undos: Sequence[Undo]) -> tuple[dict[str, str], InternalError | None]:
+    """Return the aliases' column by ARN; with a defect, which must not cost the report of what was changed."""
+    try:
+        return served_versions(context, undos), None
+    except InternalError as error:
+        return {undo.function_arn: f"{UNKNOWN}: {error}" for undo in undos}, error
 
 
 @contextmanager

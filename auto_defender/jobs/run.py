@@ -39,7 +39,7 @@ from remediator.rollout.lock import RunLock, Step
 from reports.data.rollout_status import RolloutStatus
 from reports.data.run_result import RunResult
 from reports.run_files import begin_run, write_run
-from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
+from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError
 from storage.protocol import StoreFailed
 
 log = logging.getLogger(__name__)
@@ -197,8 +197,12 @@ def finish(
     *,
     cut_short: bool = False,
     notify: bool = True,
+    defect: InternalError | None = None,
 ) -> JobResult:
-    """Write the run's files, publish its notification and return its result."""
+    """Write the run's files, publish its notification and return its result.
+
+    defect: what went wrong after the changes were made; the exit code is 1 then.
+    """
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
     findings = update_security_hub(context, observed)
@@ -208,6 +212,9 @@ def finish(
         if rolling_back
         else exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
     )
+    if defect is not None:
+        log.error("%s", defect)
+        code = defect.exit_code
     result = RunResult(
         run_id=context.run_id,
         mode=context.mode,
@@ -239,7 +246,8 @@ def finish(
         if rolling_back
         else run_text(summary, address, rollout_lines(result.rollout))
     )
-    job_result = JobResult(summary, f"{text}\n{stopped}" if stopped else text, summary["exit_code"])
+    text = "\n".join([text, *(str(problem) for problem in (stopped, defect) if problem)])
+    job_result = JobResult(summary, text, summary["exit_code"])
     if context.mode == "scan" or not notify:
         return job_result
     return notify_run(context.configuration.notifications, context.session, job_result)

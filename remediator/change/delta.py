@@ -6,7 +6,7 @@ written to files: a replaced value can be restored only while the process that r
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remediator.change.desired_state import DesiredState
 from scanner.core.arns import LayerVersion
@@ -225,6 +225,38 @@ def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool | 
         return None
     variables = state.variables or {}
     return _variables_without(variables, delta, values, {}) == variables
+
+
+def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> bool:
+    """Return whether nothing is left of deltas that went together, the newest first; False where that can't be known.
+
+    Of each layer, the version that was there before the oldest of them is back.
+    """
+    first = {_layer_name(delta): delta.layer_before for delta in deltas if delta.layer is not None}
+    return all(
+        is_without(state, replace(delta, layer_before=first.get(_layer_name(delta))), values)
+        for delta in deltas
+    )
+
+
+def kept_variables(state: State, deltas: Sequence[Delta]) -> tuple[list[str], list[str]]:
+    """Return names of variables that are not as they were without these deltas, or may not be.
+
+    First, those that were added and are still there with another value than ours: the owner's, or ours of an earlier
+    configuration. Then, those whose value was replaced: the earlier one is not known.
+    """
+    added = {name for delta in deltas for name in delta.variables_added}
+    replaced = {name for delta in deltas for name in delta.variables_changed} - added
+    variables = state.variables
+    if variables is None:
+        return sorted(added), sorted(replaced)
+    if variables.get(EXEC_WRAPPER) in {delta.wrapper_before for delta in deltas}:
+        replaced.discard(EXEC_WRAPPER)
+    return sorted(added & variables.keys()), sorted(replaced & variables.keys())
+
+
+def _layer_name(delta: Delta) -> str:
+    return (delta.layer or "").rpartition(":")[0]
 
 
 def _layers_without(layers: tuple[str, ...], delta: Delta) -> tuple[str, ...]:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.context import ChangeContext
-from remediator.change.delta import DeltaAbsent, State, is_without, remove_delta
+from remediator.change.delta import (
+    Delta,
+    DeltaAbsent,
+    State,
+    are_without,
+    is_without,
+    kept_variables,
+    remove_delta,
+)
 from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
 from remediator.change.settlement import Steps, refused, remove_tag, stopped
 from remediator.change.update import (
@@ -58,18 +66,30 @@ class _Removal:
 
     @property
     def detail(self) -> str:
-        """Return what goes, and what of ours stays because it was changed since."""
+        """Return what goes, and what comes back."""
         before = state_of(self.read)
         gone = [arn for arn in before.layers if arn not in self.after.layers]
         back = [arn for arn in self.after.layers if arn not in before.layers]
         names, left = set(before.variables or ()), set(self.after.variables or ())
-        added = {name for intent in self.removed for name in intent.delta.variables_added}
         parts = (
             ("removes ", gone + sorted(names - left)),
             ("restores ", back),
-            ("keeps, changed since: ", sorted(added & left)),
         )
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
+
+
+def _kept(state: State, deltas: Sequence[Delta]) -> str:
+    """Return which variables may not be as they were, as a detail: nobody knows whose value they have, or had."""
+    added, replaced = kept_variables(state, deltas)
+    parts = (
+        ("keeps, changed since: ", added, " (by its owner, or ours of an earlier configuration)"),
+        ("keeps the value that a run gave, the one before is not known: ", replaced, ""),
+    )
+    return "; ".join(verb + ", ".join(names) + why for verb, names, why in parts if names)
+
+
+def _joined(*details: str) -> str:
+    return "; ".join(filter(None, details))
 
 
 def detach(context: DetachContext, undo: Undo, name: str) -> Steps:
@@ -100,13 +120,8 @@ def resume_detach(run: ChangeContext, intent: Intent) -> Steps:
 def our_layers(defender: DefenderSettings, undo: Undo) -> tuple[LayerVersion, ...]:
     """Return the layers that are ours on a function: what runs added to it, and what the configuration names."""
     added = [intent.delta.layer or "" for intent in (*undo.intents, *undo.undone)]
-    configured = [
-        defender.layer_for(family, undo.region, undo.account_id)
-        for family in defender.layers
-        if defender.template_for(family, undo.region)
-    ]
-    previous = defender.previous_layers(undo.region, undo.account_id)
-    return (*filter(None, map(LayerVersion.parse, added)), *configured, *previous)
+    configured = defender.all_layers(undo.region, undo.account_id)
+    return (*filter(None, map(LayerVersion.parse, added)), *configured)
 
 
 def versions_of_ours(layers: Sequence[str], ours: Sequence[LayerVersion]) -> list[str]:
@@ -127,7 +142,8 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
         return replace(removal, before=before, after=before)
     if context.dry_run:
         after = _carried(run, undo, removal.after)
-        return ChangeResult("planned", removal.detail, before=before, after=after)
+        kept = _kept(removal.after, [intent.delta for intent in removal.asked])
+        return ChangeResult("planned", _joined(removal.detail, kept), before=before, after=after)
     if run.stopping.is_set():
         why = "the run was stopped before it was sent"
         return ChangeResult("deferred", why, before=before, after=before, untouched=True)
@@ -144,7 +160,7 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
 def _effect(run: ChangeContext, intent: Intent) -> Effect:
     values = run.values(intent)
     return Effect(
-        run.function(intent), lambda state: is_without(state, intent.delta, values), run.on_accepted
+        run.function(intent), lambda state: are_without(state, intent.all_deltas, values), run.on_accepted
     )
 
 
@@ -177,10 +193,11 @@ def _removal(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | 
         except DeltaAbsent as error:
             reason = str(error)
             # All or nothing: a layer that stays without its variables is not what anyone asked for.
-            if not is_without(state, intent.delta, values):
+            if intent not in undo.unsure and not is_without(state, intent.delta, values):
                 return _dropped(reason)
     if removed:
-        return _Removal(read, state, tuple(removed), undo.intents)
+        asked = (intent for intent in undo.intents if intent in removed or intent not in undo.unsure)
+        return _Removal(read, state, tuple(removed), tuple(asked))
     if undo.intents and not any(intent.delta.reversible for intent in undo.intents):
         return _dropped(reason)
     return _nothing_left(run, undo, read)
@@ -193,7 +210,9 @@ def _nothing_left(run: ChangeContext, undo: Undo, read: Configuration) -> Change
         why = f"already rolled back by run {undo.undone_by}, and deployed again since; --function removes it"
         return _dropped(why)
     by = f"already rolled back by run {undo.undone_by}" if undo.undone_by else ""
-    return ChangeResult("dropped", by or "it no longer carries what was added", as_before=True)
+    kept = _kept(state, [intent.delta for intent in (*undo.intents, *undo.undone)])
+    text = _joined(by or "it no longer carries what was added", kept)
+    return ChangeResult("dropped", text, as_before=not kept)
 
 
 def _dropped(why: str) -> ChangeResult:
@@ -218,6 +237,7 @@ def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),
         undoes=tuple((intent.run_id, intent.id) for intent in removal.asked),
         untag=any(intent.delta.installs for intent in removal.removed),
+        deltas=tuple(intent.delta for intent in removal.asked),
     )
 
 
@@ -233,8 +253,9 @@ def _finish(
         return replace(stopped(update.stop, 0, intent), untouched=True)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
-        text = "; ".join(filter(None, (detail, still_tagged)))
-        return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=True)
+        kept = _kept(state_of(update.configuration or {}), intent.all_deltas)
+        text = _joined(detail, kept, still_tagged)
+        return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=not kept)
     if update.status == "failed":
         why = f"AWS took the update and could not carry it out ({update.reason})"
         return ChangeResult("failed", why, 1, intent, accepted=True)

@@ -94,7 +94,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Intent:
-    """One change that is about to be sent. delta: what it adds, or what a rollback removes."""
+    """One change that is about to be sent. delta: what it adds, or the newest of what a rollback removes.
+
+    deltas: all that a rollback removes, the newest first; empty for a change, and for a rollback of release 0.1.
+    """
 
     id: str
     run_id: str
@@ -111,11 +114,17 @@ class Intent:
     undoes: tuple[tuple[str, str], ...] = ()
     untag: bool = False
     wave: str = ""
+    deltas: tuple[Delta, ...] = ()
+
+    @property
+    def all_deltas(self) -> tuple[Delta, ...]:
+        """Return what it adds, or all that it removes."""
+        return self.deltas or (self.delta,)
 
 
 @dataclass(frozen=True)
 class OutcomeRecord:
-    """How an intent ended. left: it failed, and what was added could not be removed again.
+    """How an intent ended. left: it was not made, and all or a part of what it adds is on the function.
 
     revision_id: the function's after a change that failed and was removed again, "" otherwise.
     """
@@ -148,13 +157,14 @@ class ChangeResult:
     """How a change ended.
 
     intent: its journal entry, None where nothing was about to be sent. unsettled: the entry stays open.
-    left: it failed, and is still on the function. accepted: AWS accepted the update. error: the refusal, if any.
+    left: it was not made, and all or a part of it is on the function. accepted: AWS accepted the update.
+    error: the refusal, if any.
     stopped_by: the guard that did not let an update be sent, if any; nothing else of the run is sent, either.
     clean_revision: the function's revision without the change, where AWS accepted it, could not carry it out, and it
     was removed again. lasting: it was deferred or dropped for a reason that a try soon afterwards would meet again.
 
     Of a rollback: before, after: what of ours the function carried when it was read and afterwards, None where that is
-    not known. as_before: nothing of what was to be removed is on the function. untouched: nothing was sent, or AWS
+    not known. as_before: nothing of what was to be removed is on the function, and each variable is as it was. untouched: nothing was sent, or AWS
     refused it.
     """
 
@@ -187,6 +197,7 @@ class ChangeRow:
 class Undo:
     """What to remove from one function. intents: newest first; refusal: why nothing may be removed, "" where it may.
 
+    unsure: those of `intents` that are not in effect by what is known, where others are; what is found of them goes too.
     undone: changes that were asked for and are rolled back already, of which is only read whether they are gone;
     undone_by: the run that did, "" where a change is still in effect.
     """
@@ -199,6 +210,7 @@ class Undo:
     refusal: str = ""
     undone: tuple[Intent, ...] = ()
     undone_by: str = ""
+    unsure: tuple[Intent, ...] = ()
     action: Literal["rollback"] = "rollback"
 
     @property

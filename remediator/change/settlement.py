@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.batcher import Wait
 from remediator.change.context import ChangeContext
-from remediator.change.delta import DeltaAbsent, DeltaUnreadable, State, lacks_delta, remove_delta
+from remediator.change.delta import (
+    DeltaAbsent,
+    DeltaUnreadable,
+    State,
+    is_without,
+    lacks_delta,
+    remove_delta,
+)
 from remediator.change.records import ChangeResult, Intent, Outcome
 from remediator.change.update import (
     Configuration,
@@ -64,10 +71,21 @@ class Settlement:
         if update.stop is not None:
             return stopped(update.stop, self.attempts - 1, self.intent)
         if update.status == "replaced":
-            return self._result("deferred", "replaced by another deployment while it settled", accepted=True)
+            why = "replaced by another deployment while it settled"
+            return self._found(update, self._result("deferred", why, accepted=True))
         if update.status == "not_done":
-            return self._result("deferred", "lost_answer: read again, AWS has not done it")
+            return self._found(
+                update, self._result("deferred", "lost_answer: read again, AWS has not done it")
+            )
         return replace(self._result("deferred", update.why_unknown, accepted=True), unsettled=True)
+
+    def _found(self, update: UpdateResult, result: ChangeResult) -> ChangeResult:
+        """Say whether a part of the change is on the function: a deployment may replace layers or variables alone."""
+        if update.configuration is None or is_without(
+            state_of(update.configuration), self.intent.delta, self._values
+        ):
+            return result
+        return replace(result, detail=f"{result.detail}; a part of it is on the function", left=True)
 
     def _remove(self, failed: str, read: Configuration, tries: int = _REMOVALS) -> Steps:
         """Remove our delta from a function that an update of ours left Failed, while nobody else has deployed since.

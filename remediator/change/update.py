@@ -162,8 +162,8 @@ class UpdateResult:
 
     done: settled, and there. replaced: settled, and someone else's deployment took it away meanwhile.
     failed: AWS took it and could not carry it out (`configuration` is the last read). refused: AWS said no (`error`).
-    stopped: a guard (`stop`) did not let it be sent. not_done: the answer was lost, and AWS has not done it
-    (`configuration` is the last read). unknown: the time ended before it was known, or the variables can't be read.
+    stopped: a guard (`stop`) did not let it be sent. not_done: the answer was lost, and the last read does not show all
+    of it. unknown: the time ended before it was known, or the variables can't be read.
     """
 
     status: Literal["done", "replaced", "failed", "refused", "stopped", "not_done", "unknown"]

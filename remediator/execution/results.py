@@ -35,7 +35,7 @@ _LEVELS = {"failed": logging.ERROR, "dropped": logging.WARNING, "deferred": logg
 def changes_frame(rows: Iterable[ChangeRow]) -> pd.DataFrame:
     """Return the changes frame: account_id, region, function_name, function_arn, action, outcome, detail (all str),
     attempts (int: how many updates were sent); and of a rollback layer_before, layer_after, wrapper_before,
-    wrapper_after ("" none, "unknown"), as_before ("true" where nothing of what was to be removed is left, "false"),
+    wrapper_after ("" none, "unknown"), as_before ("true" where the function is as it was, "false"),
     aliases ("" here: it takes calls to find out).
     """  # noqa: D205
     records = [

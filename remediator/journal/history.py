@@ -76,16 +76,17 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     in_effect = [entry for entry in chosen if entry.in_effect]
     # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
     # removes that, for its owner may have deployed it.
-    removed = in_effect or (chosen if whole else [])
+    removed = chosen if whole else in_effect
     return Undo(
         function.account_id,
         function.region,
         function.name,
         arn,
         _intents(removed),
-        _refusal(entries, in_effect or chosen),
+        _refusal(entries, removed or chosen),
         undone=() if removed else _intents(chosen),
         undone_by=next((entry.undone_by for entry in chosen if entry.undone_by and not in_effect), ""),
+        unsure=_intents([entry for entry in removed if in_effect and not entry.in_effect]),
     )
 
 

@@ -3,9 +3,10 @@
 journals/RUN_ID/00001.jsonl, 00002.jsonl, …: segments, each created once. Lines, by `event`:
   basis    at, release, config_digest: what the run's changes are made and counted under; before its first intent
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
-           layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], and untag
-  outcome  id, at, outcome, detail, attempts, left (true: failed, and still on the function), revision_id
-           (the function's after a change that failed and was removed again, "" otherwise)
+           layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], untag, and
+           deltas (all that it removes, newest first; `delta` is the newest)
+  outcome  id, at, outcome, detail, attempts, left (true: not made, and all or a part of it is on the function),
+           revision_id (the function's after a change that failed and was removed again, "" otherwise)
 
 An entry without an outcome is open: the run was killed, or its time ended, before the change was settled, or what AWS could
 not carry out could not be removed yet. While a run's journal may have open entries, or outcomes that are not counted in the

@@ -22,11 +22,17 @@ def refusal(intent: Intent, run_id: str, defender: DefenderSettings) -> str:
         intent.function_name,
     ):
         return f"names '{intent.function_arn}', which is not its account, region and function"
-    for layer in _layers(intent.delta):
+    problems = (_names_other(delta, intent, defender) for delta in (intent.delta, *intent.deltas))
+    return next(filter(None, problems), "")
+
+
+def _names_other(delta: Delta, intent: Intent, defender: DefenderSettings) -> str:
+    """Return which layer or wrapper of a delta is not ours, "" where all are."""
+    for layer in _layers(delta):
         if not _is_our_layer(layer, intent, defender):
             return f"names the layer '{layer}', which is neither in defender.layers nor in defender.previous"
     wrappers = frozenset().union(*map(defender.our_wrappers, defender.layers))
-    for wrapper in (intent.delta.wrapper, intent.delta.wrapper_before):
+    for wrapper in (delta.wrapper, delta.wrapper_before):
         if wrapper is not None and wrapper not in wrappers:
             return f"names the wrapper '{wrapper}', which is neither in defender.wrapper nor in defender.previous"
     return ""
@@ -41,10 +47,4 @@ def _is_our_layer(arn: str, intent: Intent, defender: DefenderSettings) -> bool:
     found = LayerVersion.parse(arn)
     if found is None:
         return False
-    configured = (
-        defender.layer_for(family, intent.region, intent.account_id)
-        for family in defender.layers
-        if defender.template_for(family, intent.region)
-    )
-    previous = defender.previous_layers(intent.region, intent.account_id)
-    return any(map(found.same_layer, configured)) or any(layer.covers(found) for layer in previous)
+    return any(layer.covers(found) for layer in defender.all_layers(intent.region, intent.account_id))

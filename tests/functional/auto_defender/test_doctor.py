@@ -376,3 +376,13 @@ def test_a_clock_that_drifts_is_reported_with_what_depends_on_it(seconds: int, l
     assert finding.level == level
     assert ("signed with AWS's time" in finding.found) == (level == "warning")
     assert bool(finding.remedy) == (level == "warning")
+
+
+def test_both_kill_switches_are_read(server: str, workspace: Workspace) -> None:
+    stop = workspace.folder / "out/state/stop"
+    stop.parent.mkdir(parents=True)
+    stop.write_text("incident 7\n")
+    found = Findings(server, workspace, rollout={"kill_switch": "ssm:/auto-defender/stop"}).one("kill switch")
+    assert "incident 7" in found["found"]
+    assert "ssm:/auto-defender/stop could not be read" in found["found"]
+    assert "Delete it to go on. Let it be read" in found["remedy"]

@@ -126,7 +126,6 @@ def test_a_conflict_that_lasts_is_deferred_and_not_done(harness: Harness, aws: F
     ("edit", "done"),
     [
         ({"Layers": [], "Environment": {"Variables": {}}}, True),
-        ({"Layers": [], "Environment": {"Variables": {"TW_POLICY": "the owner's"}}}, True),
         ({"Layers": [{"Arn": layer(9)}]}, False),
         ({"Environment": UNREADABLE}, False),
         ({"Layers": [], "Environment": UNREADABLE}, False),
