@@ -37,6 +37,8 @@ RENEW_AFTER = timedelta(days=30)
 # Limit in seconds: the report is written after this, and an AWS Lambda function has little time left by then.
 SECONDS = 30.0
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
+# The most that one call takes by _CONFIG: three attempts, and the waits between them.
+CALL_SECONDS = 45.0
 
 
 def update_security_hub(context: Context, observed: Observation) -> dict[str, Any] | None:
@@ -69,7 +71,7 @@ def _import(context: Context, observed: Observation, region: str | None, counts:
     client = context.session.client("securityhub", region_name=region, config=_CONFIG)
     account_id, partition = context.aws.central_account_id, context.aws.partition
     product = f"arn:{partition}:securityhub:{region}:{account_id}:product/{account_id}/default"
-    until = time.monotonic() + SECONDS
+    until = _until(context.deadline)
     try:
         for start in range(0, len(work), BATCH):
             if time.monotonic() >= until:
@@ -84,6 +86,12 @@ def _import(context: Context, observed: Observation, region: str | None, counts:
             _record(state, part, created, utc(now), rejected, counts)
     finally:
         save(context.store, STATE, state)
+
+
+def _until(deadline: float | None) -> float:
+    """Return until when calls may begin: the time after the run's deadline is for its report."""
+    until = time.monotonic() + SECONDS
+    return until if deadline is None else min(until, deadline - CALL_SECONDS)
 
 
 def _work(state: State, observed: Observation, partition: str, old: str) -> list[tuple[str, bool]]:
