@@ -22,7 +22,7 @@ from rich.console import Console
 from auto_defender import logging as logs
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.context import Context, mode_of, new_run_id, open_context
-from auto_defender.distributed.steps import begin, merge, sweep_batch
+from auto_defender.distributed.steps import begin, ending, merge, sweep_batch
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.run import run
 from auto_defender.jobs.weekly import report_week
@@ -133,14 +133,20 @@ def _run_job(
         case "weekly":
             return report_week(settings, session, event.get("week")).summary
         case "manifest":
-            return begin(open_for(mode_of(settings), PART_SECONDS), _batch_size(event))
+            return begin(open_for(mode_of(settings), REPORT_SECONDS), _batch_size(event))
         case "batch":
             return sweep_batch(open_for("scan", PART_SECONDS), str(event.get("batch")))
         case "merge":
-            summary = _with_metrics(merge(open_for(mode_of(settings), REPORT_SECONDS), _stopped(event)))
+            summary = _concluded(open_for(mode_of(settings), REPORT_SECONDS), _stopped(event))
             return {name: summary[name] for name in BRIEF}
         case unknown:
             raise BadInput(f"the event's job is {unknown!r}; expected 'run' or 'weekly'")
+
+
+def _concluded(context: Context, stopped: str) -> dict[str, Any]:
+    """Return the summary of a run in steps; its metrics are written once, however often its last step is called."""
+    kept = ending(context)
+    return kept.summary if kept else _with_metrics(merge(context, stopped))
 
 
 def _with_metrics(result: JobResult) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from auto_defender.job_result import JobResult
 from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.results import COLUMNS as CHANGE_COLUMNS
+from remediator.execution.results import changes_frame
 from remediator.journal.store import started_at
 from reports.data.run_result import Mode
 from scanner.core.errors import BadInput, GuardStop
@@ -97,8 +98,8 @@ class Parts:
         self._version = version
         self._folder = f"{_FOLDER}{run_id}"
 
-    def write_started(self, started: StartedRun) -> str:
-        """Write the first step's result and the manifest of the batches; return the manifest's address."""
+    def write_started(self, started: StartedRun) -> None:
+        """Write the first step's result."""
         stopped = started.resolved.stopped_by
         self._write(
             "begun.json.gz",
@@ -114,7 +115,10 @@ class Parts:
                 "work": started.usage,
             },
         )
-        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in started.batches]
+
+    def write_manifest(self, batches: Iterable[str]) -> str:
+        """Write the manifest of the batches; return its address."""
+        items = [{"job": "batch", "run_id": self._run_id, "batch": batch} for batch in batches]
         self._store.write(f"{self._folder}/manifest.json", orjson.dumps(items), _JSON)
         return self._store.url(f"{self._folder}/manifest.json")
 
@@ -123,9 +127,15 @@ class Parts:
 
         Raise BadInput where no such run is under way, or where this version can't use that result.
         """
+        if (started := self.started_before()) is None:
+            raise BadInput(f"no run {self._run_id} is under way in {self._store.url(self._folder)}")
+        return started
+
+    def started_before(self) -> StartedRun | None:
+        """Read the first step's result as `started` does; None where it has none yet."""
         data = self._read("begun.json.gz")
         if data is None:
-            raise BadInput(f"no run {self._run_id} is under way in {self._store.url(self._folder)}")
+            return None
         try:
             return _started(data)
         except (KeyError, TypeError, ValueError):
@@ -135,6 +145,13 @@ class Parts:
                 f"run {self._run_id} was begun by version {data.get('version')}, whose result version {self._version} "
                 "can't use; the run changes nothing more, and the next one starts from the beginning"
             ) from None
+
+    def resolved(self) -> ApplyResult:
+        """Read what the first step resolved; nothing where there is no such result, or this version can't use it."""
+        try:
+            return _resolved(self._read("begun.json.gz") or {})
+        except (KeyError, TypeError, ValueError):
+            return ApplyResult(changes_frame(()), None)
 
     def write_part(self, batch: str, part: BatchResult) -> None:
         """Write a batch's result, without its accounts: the first step has written those."""
@@ -195,18 +212,21 @@ class Parts:
 
 def _started(data: Mapping[str, Any]) -> StartedRun:
     """Raise KeyError, TypeError or ValueError for what another version of the code has written differently."""
-    stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
     return StartedRun(
         version=data["version"],
         mode=data["mode"],
         config_digest=data["config_digest"],
         accounts=_with_columns(unpacked(data["accounts"]), ACCOUNT_COLUMNS),
         batches=data["batches"],
-        resolved=ApplyResult(
-            _with_columns(unpacked(data["resolved"]), CHANGE_COLUMNS), stopped, data["cut_short"]
-        ),
+        resolved=_resolved(data),
         usage=StepUsage(**data["work"]),
     )
+
+
+def _resolved(data: Mapping[str, Any]) -> ApplyResult:
+    """Raise KeyError, TypeError or ValueError, as _started does."""
+    stopped = GuardStop(*data["stopped_by"]) if data["stopped_by"] else None
+    return ApplyResult(_with_columns(unpacked(data["resolved"]), CHANGE_COLUMNS), stopped, data["cut_short"])
 
 
 def _with_columns(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:

@@ -26,12 +26,20 @@ from auto_defender.distributed.parts import (
 )
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
-from auto_defender.jobs.run import conclude, resolve, run_lock
+from auto_defender.jobs.run import (
+    conclude,
+    report_resolved,
+    reported,
+    resolve,
+    run_lock,
+    unobserved,
+)
 from auto_defender.observation import Observation
-from remediator.change.records import ChangeResult, ChangeRow
+from remediator.change.records import ChangeResult, ChangeRow, Undo
 from remediator.execution.apply import ApplyResult
 from remediator.execution.results import changes_frame
 from remediator.journal.journal import Entry
+from remediator.rollout.guards import nothing_begun, state_unreadable
 from remediator.rollout.lock import RunLock, Step
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop, InternalError, WrongAccount
 from scanner.inventory.ledger import ANY_REGION, Ledger, Outcome, UnitResult, settle_without_calls
@@ -46,25 +54,43 @@ def begin(context: Context, batch_size: int) -> dict[str, Any]:
     """Take the lock, resolve the open changes of killed runs, list the accounts, and write the manifest of the batches.
 
     Return run_id, bucket and manifest (its key), and in `stopped` no Error yet: all that the state machine passes on.
+    May be called again: it returns the same.
     """
     if not context.store.url("state").startswith("s3://"):
         raise BadInput("a state machine reads its batches from S3: make the key 'output' s3://bucket/prefix")
+    parts = _parts(context)
     with run_lock(context, "first") as lock:
-        resolved = resolve(context, lock)
-        accounts = organization_accounts(context)
-        started = StartedRun(
-            version=code_version(),
-            mode=context.mode,
-            config_digest=context.configuration.digest,
-            accounts=accounts,
-            batches=_batches(accounts, batch_size),
-            resolved=resolved,
-            usage=_usage(context),
-        )
-        address = _parts(context).write_started(started)
+        started = parts.started_before() or _start(context, parts, batch_size, lock)
+        address = parts.write_manifest(started.batches)
     bucket, _, key = address.removeprefix("s3://").partition("/")
     log.info("%d batches of up to %d accounts", len(started.batches), batch_size)
     return {"run_id": context.run_id, "bucket": bucket, "manifest": key, "stopped": {"Error": ""}}
+
+
+def _start(context: Context, parts: Parts, batch_size: int, lock: RunLock | None) -> StartedRun:
+    """Resolve the open changes of killed runs, list the accounts, and write that.
+
+    Where the accounts can't be listed, what was resolved is reported before the error is raised.
+    """
+    if reported(context):
+        raise BadInput(f"run {context.run_id} has ended and is reported; start a new execution")
+    resolved = resolve(context, lock)
+    try:
+        accounts = organization_accounts(context)
+    except AutoDefenderError as error:
+        unobserved(context, resolved, error, notify=False)
+        raise
+    started = StartedRun(
+        version=code_version(),
+        mode=context.mode,
+        config_digest=context.configuration.digest,
+        accounts=accounts,
+        batches=_batches(accounts, batch_size),
+        resolved=resolved,
+        usage=_usage(context),
+    )
+    parts.write_started(started)
+    return started
 
 
 def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
@@ -86,57 +112,111 @@ def sweep_batch(context: Context, batch: str) -> dict[str, Any]:
     return {"batch": batch, "units": len(observed.units), "functions": len(observed.functions)}
 
 
+def ending(context: Context) -> JobResult | None:
+    """Return the last step's result where that has ended, None where it has not."""
+    return _parts(context).ending()
+
+
 def merge(context: Context, stopped: str) -> JobResult:
     """Merge the batches' results, then continue as a run of one process does after its sweep.
 
     stopped: why the state machine stopped the batches, in which case nothing is changed; "" where it did not. Units
     of a batch without a result are `timed_out`, of one that failed `error`; the accounts of a batch that another version
-    of the code swept are swept again. Raise InternalError where a batch had one.
+    of the code swept are swept again. Raise BadInput where the run can't go on, InternalError where a batch had one;
+    a run that has made or resolved changes is reported and stopped by a guard instead.
 
-    May be called again: after its end it returns its result again and does nothing else; after a kill it resumes the
-    lock and the journal of its run.
+    May be called again after a kill: it resumes the lock and the journal of its run, or returns what it has reported.
     """
     parts = _parts(context)
-    return parts.ending() or _keep(parts, _merge(context, parts, stopped))
-
-
-def _merge(context: Context, parts: Parts, stopped: str) -> JobResult:
-    started = parts.started()
-    writes = started.mode == context.mode == "apply"
-    concluding = replace(context, mode="apply" if writes else "dry_run")
-    guard = GuardStop("tolerated_failures", stopped, _AFTER_FAILURES) if stopped else None
-    with _lock_of(context, started, "last") as lock:
-        _check_configuration(context, started)
-        observed = _observed(concluding, started, parts)
-        writing = lock if writes else None
-        return conclude(concluding, observed, _resolved(concluding, started, writing), writing, guard)
-
-
-def _keep(parts: Parts, result: JobResult) -> JobResult:
-    """Keep the result for the case that its answer is lost, and delete what led to it.
-
-    The run has ended and is reported: a store that refuses either costs a warning.
-    """
     try:
-        parts.write_ending(result)
-        parts.clear()
-    except StoreFailed as error:
-        log.warning("the run has ended; its steps' files are left to a later run: %s", error)
+        started = parts.started()
+    except BadInput as error:
+        return _unusable(context, parts, error)
+    with _lock_of(context, started, "last") as lock:
+        result = reported(context) or _merge(context, started, parts, stopped, lock)
+        _keep(parts, result)
+    _clear(parts)
     return result
 
 
-def _resolved(context: Context, started: StartedRun, lock: RunLock | None) -> ApplyResult:
-    """Return what the first step resolved, and what an earlier, killed call of the last step changed or left open."""
-    first = started.resolved
-    if lock is None or not (entries := context.journals.open(context.run_id).entries):
-        return first
-    made = _made(entries)
-    left_open = resolve(context, lock)
-    return ApplyResult(
-        pd.concat([first.changes, made, left_open.changes], ignore_index=True),
-        first.stopped_by or left_open.stopped_by,
-        first.cut_short or left_open.cut_short,
+def _unusable(context: Context, parts: Parts, error: BadInput) -> JobResult:
+    """Report what the run has made and resolved, where what the first step has written can't be used otherwise."""
+    with run_lock(context, "last") as lock:
+        result = reported(context)
+        if result is None:
+            resolved = _joined(parts.resolved(), _resumed(context, lock))
+            result = report_resolved(context, resolved, error, nothing_begun("configuration", error))
+        _keep(parts, result)
+    _clear(parts)
+    return result
+
+
+def _merge(
+    context: Context, started: StartedRun, parts: Parts, stopped: str, lock: RunLock | None
+) -> JobResult:
+    writes = started.mode == context.mode == "apply"
+    concluding = replace(context, mode="apply" if writes else "dry_run")
+    writing = lock if writes else None
+    resumed = _resumed(concluding, writing)
+    resolved = _joined(started.resolved, resumed)
+    try:
+        _check_configuration(context, started)
+        observed = _observed(concluding, started, parts)
+    except AutoDefenderError as error:
+        return report_resolved(concluding, resolved, error, _stop_of(error))
+    # The batches were swept before those changes.
+    observed = observed.after(resumed.changes).after_rollback(resumed.changes, _protection_before(context))
+    made = resumed.changes[resumed.changes["outcome"] == "changed"]
+    return conclude(
+        concluding,
+        observed,
+        resolved,
+        writing,
+        GuardStop("tolerated_failures", stopped, _AFTER_FAILURES) if stopped else None,
+        made["account_id"].value_counts().to_dict(),
     )
+
+
+def _stop_of(error: AutoDefenderError) -> GuardStop:
+    return (
+        state_unreadable(error) if isinstance(error, StoreFailed) else nothing_begun("configuration", error)
+    )
+
+
+def _keep(parts: Parts, result: JobResult) -> None:
+    """Keep the result for the case that its answer is lost, before another run may begin.
+
+    The run has ended and is reported: a store that refuses costs a warning.
+    """
+    try:
+        parts.write_ending(result)
+    except StoreFailed as error:
+        log.warning(
+            "the run has ended; called again, its last step reads its result from its report: %s", error
+        )
+
+
+def _clear(parts: Parts) -> None:
+    """Delete what led to the result; a store that refuses costs a warning."""
+    try:
+        parts.clear()
+    except StoreFailed as error:
+        log.warning("the run has ended; its steps' files are left to a later run: %s", error)
+
+
+def _joined(first: ApplyResult, then: ApplyResult) -> ApplyResult:
+    return ApplyResult(
+        pd.concat([first.changes, then.changes], ignore_index=True),
+        first.stopped_by or then.stopped_by,
+        first.cut_short or then.cut_short,
+    )
+
+
+def _resumed(context: Context, lock: RunLock | None) -> ApplyResult:
+    """Return what an earlier, killed call of the last step has made, and under the lock resolve what it left open."""
+    entries = context.journals.open(context.run_id).entries
+    made = ApplyResult(_made(entries), None)
+    return _joined(made, resolve(context, lock)) if entries else made
 
 
 def _made(entries: Iterable[Entry]) -> pd.DataFrame:
@@ -148,6 +228,27 @@ def _made(entries: Iterable[Entry]) -> pd.DataFrame:
         for entry in entries
         if entry.outcome is not None and entry.outcome.outcome in {"changed", "rolled_back"}
     )
+
+
+def _protection_before(context: Context) -> dict[str, str]:
+    """Return the protection before the changes that an earlier call of the run has rolled back, by function ARN."""
+    journals = context.journals
+    rollbacks = [entry.intent for entry in journals.open(context.run_id).entries if entry.intent.undoes]
+    runs = {run_id for rollback in rollbacks for run_id, _ in rollback.undoes}
+    undone = {
+        (run_id, entry.intent.id): entry.intent for run_id in runs for entry in journals.open(run_id).entries
+    }
+    return {
+        one.function_arn: Undo(
+            one.account_id,
+            one.region,
+            one.function_name,
+            one.function_arn,
+            tuple(undone[key] for key in one.undoes if key in undone),
+        ).protection_before
+        for one in rollbacks
+        if one.undoes[-1] in undone
+    }
 
 
 def _observed(context: Context, started: StartedRun, parts: Parts) -> Observation:

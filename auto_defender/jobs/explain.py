@@ -14,6 +14,7 @@ from auto_defender.context import Context
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.function_history import function_history, history_lines
+from remediator.journal.upgrade import awaits_upgrade
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function

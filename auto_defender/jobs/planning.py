@@ -1,7 +1,7 @@
 """Planning a run: the plan, what is held back and why, and the status of the waves."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -73,8 +73,13 @@ def _forget_unseen(context: Context, observed: Observation, account_ids: set[str
     )
 
 
-def plan_run(context: Context, observed: Observation, watched: HealthReport) -> PlannedRun:
-    """Plan a change for every eligible function that may be changed now."""
+def plan_run(
+    context: Context,
+    observed: Observation,
+    watched: HealthReport,
+    made_before: Mapping[str, int] | None = None,
+) -> PlannedRun:
+    """Plan a change for every eligible function that may be changed now. made_before: as make_plan takes it."""
     settings, partition = context.configuration, context.aws.partition
     digest, now = settings.digest, datetime.now(UTC).replace(microsecond=0)
     with context.stage("plan"):
@@ -97,6 +102,7 @@ def plan_run(context: Context, observed: Observation, watched: HealthReport) -> 
             partition=partition,
             config_digest=digest,
             guards=held_back.guards,
+            made_before=made_before,
         )
     return PlannedRun(plan, held_back, waves, watched)
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,9 +20,9 @@ from auto_defender.job_result import (
     run_text,
 )
 from auto_defender.jobs.health import watch
-from auto_defender.jobs.observe import observe
+from auto_defender.jobs.observe import nothing_observed, observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
-from auto_defender.jobs.scope import unlisted, within_scope
+from auto_defender.jobs.scope import interrupted, unlisted, within_scope
 from auto_defender.notify.security_hub import update_security_hub
 from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
@@ -32,10 +33,12 @@ from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, deferred_plan
 from remediator.journal.journal import Basis
 from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.store import run_folder
 from remediator.journal.upgrade import upgrade
 from remediator.plan.plan import Plan
-from remediator.rollout.guards import own_function, state_unreadable
+from remediator.rollout.guards import nothing_begun, own_function, state_unreadable
 from remediator.rollout.lock import RunLock, Step
+from reports.data.read_back import read_summary
 from reports.data.rollout_status import RolloutStatus
 from reports.data.run_result import RunResult
 from reports.run_files import begin_run, write_run
@@ -57,7 +60,11 @@ def run(context: Context) -> JobResult:
     """
     with run_lock(context) as lock:
         resolved = resolve(context, lock)
-        return conclude(context, observe(context), resolved, lock)
+        try:
+            observed = observe(context)
+        except AutoDefenderError as error:
+            return unobserved(context, resolved, error)
+        return conclude(context, observed, resolved, lock)
 
 
 def run_lock(context: Context, step: Step = "whole") -> AbstractContextManager[RunLock | None]:
@@ -93,14 +100,18 @@ def conclude(
     resolved: ApplyResult,
     lock: RunLock | None,
     stopped: GuardStop | None = None,
+    made_before: Mapping[str, int] | None = None,
 ) -> JobResult:
-    """Roll back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report."""
+    """Roll back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report.
+
+    made_before: how many changes an earlier, killed call has made in this run, by account; the limits count them.
+    """
     watched = HealthReport()
     try:
         watched = watch(context, observed, lock)
         observed = observed.after_rollback(watched.changes, watched.protection_before)
         context = context.with_current_quarantine()
-        planned = plan_run(context, observed, watched)
+        planned = plan_run(context, observed, watched, made_before)
     except (StoreFailed, BadInput) as error:
         return _without_plan(context, observed, resolved, watched, error)
     log.info("%d changes planned", len(planned.plan.changes))
@@ -112,11 +123,53 @@ def conclude(
     return finish(
         context,
         observed,
-        pd.concat([resolved.changes, watched.changes, made.changes], ignore_index=True),
+        pd.concat([_not_tried_again(resolved, made), watched.changes, made.changes], ignore_index=True),
         planned.plan,
         resolved.stopped_by or made.stopped_by or unsaved,
         planned.rollout_status(context, observed),
         cut_short=resolved.cut_short or watched.cut_short or made.cut_short,
+    )
+
+
+def _not_tried_again(resolved: ApplyResult, made: ApplyResult) -> pd.DataFrame:
+    """Return the rows of what was resolved, but none of a change that was not made then and is tried in this run."""
+    changes = resolved.changes
+    again = changes["function_arn"].isin(made.changes["function_arn"])
+    return changes[~again | changes["outcome"].isin(["changed", "rolled_back"])]
+
+
+def unobserved(
+    context: Context, resolved: ApplyResult, error: AutoDefenderError, *, notify: bool = True
+) -> JobResult:
+    """Report what was resolved before the sweep failed; raise the error where that is nothing.
+
+    The run's end, which interrupts the listing of the accounts, is no guard's stop.
+    """
+    cut_short = interrupted(context) and not isinstance(error, InternalError)
+    stopped = None if cut_short else nothing_begun("scope", error)
+    return report_resolved(context, resolved, error, stopped, cut_short=cut_short, notify=notify)
+
+
+def report_resolved(
+    context: Context,
+    resolved: ApplyResult,
+    error: AutoDefenderError,
+    stopped: GuardStop | None,
+    *,
+    cut_short: bool = False,
+    notify: bool = True,
+) -> JobResult:
+    """Report what was resolved in a run that begins nothing new; raise the error where that is nothing."""
+    if resolved.changes.empty:
+        raise error
+    log.error("%s", error)
+    return finish(
+        context,
+        nothing_observed(context),
+        resolved.changes,
+        stopped=resolved.stopped_by or stopped,
+        cut_short=resolved.cut_short or cut_short,
+        notify=notify,
     )
 
 
@@ -251,6 +304,28 @@ def finish(
     if context.mode == "scan" or not notify:
         return job_result
     return notify_run(context.configuration.notifications, context.session, job_result)
+
+
+def reported(context: Context) -> JobResult | None:
+    """Return the result of this run where it was killed after its report was written, and notify of it.
+
+    None where there is no whole report.
+    """
+    folder = run_folder(context.run_id)
+    try:
+        found = read_summary(context.store, folder)
+    except ValueError as error:
+        log.warning("the run is reported again: %s", error)
+        return None
+    if found is None:
+        return None
+    summary = dict(found)
+    text = run_text(summary, context.store.url(f"{folder}/report.html"))
+    return notify_run(
+        context.configuration.notifications,
+        context.session,
+        JobResult(summary, text, summary["exit_code"]),
+    )
 
 
 def _quarantine(context: Context) -> tuple[Quarantined, ...]:

@@ -41,7 +41,7 @@ def unlisted(context: Context, plan: Plan, error: BadInput) -> ApplyResult:
 
     The run's end, which interrupts the listing, is no guard's stop.
     """
-    if context.stop.is_set() or _time_is_up(context):
+    if interrupted(context):
         deferred = ChangeResult("deferred", "the run was told to stop, or its time was up")
         rows = [ChangeRow(change, deferred) for change in plan.changes]
         return ApplyResult(changes_frame(rows), None, cut_short=True)
@@ -49,6 +49,7 @@ def unlisted(context: Context, plan: Plan, error: BadInput) -> ApplyResult:
     return ApplyResult(deferred_plan(plan, stopped), stopped)
 
 
-def _time_is_up(context: Context) -> bool:
-    """Return whether the deadline may have ended the listing: no wait for the next attempt goes beyond it."""
-    return context.deadline is not None and time.monotonic() + MAX_BACKOFF_SECONDS >= context.deadline
+def interrupted(context: Context) -> bool:
+    """Return whether a stop or the deadline may have ended the listing: no wait for the next attempt goes beyond it."""
+    time_is_up = context.deadline is not None and time.monotonic() + MAX_BACKOFF_SECONDS >= context.deadline
+    return context.stop.is_set() or time_is_up

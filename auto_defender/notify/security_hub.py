@@ -40,6 +40,8 @@ SECONDS = 30.0
 # Each failed attempt is another run that has saved its list meanwhile: more than a few at once do not exist.
 _ATTEMPTS = 20
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
+# The most that one call takes by _CONFIG: three attempts, and the waits between them.
+CALL_SECONDS = 45.0
 
 
 def update_security_hub(context: Context, observed: Observation) -> dict[str, Any] | None:
@@ -73,7 +75,7 @@ def _import(context: Context, observed: Observation, region: str | None, counts:
     client = context.session.client("securityhub", region_name=region, config=_CONFIG)
     account_id, partition = context.aws.central_account_id, context.aws.partition
     product = f"arn:{partition}:securityhub:{region}:{account_id}:product/{account_id}/default"
-    until = time.monotonic() + SECONDS
+    until = _until(context.deadline)
     try:
         for start in range(0, len(work), BATCH):
             if time.monotonic() >= until:
@@ -104,6 +106,12 @@ def _save(store: Store, state: State, tag: str, imported: Mapping[str, str]) -> 
         state, tag = load_tagged(store, STATE, State, {})
         state |= {arn: (created, "") for arn, created in imported.items()}
     raise StoreFailed(f"can't write {store.url(STATE)}: it was changed {_ATTEMPTS} times meanwhile")
+
+
+def _until(deadline: float | None) -> float:
+    """Return until when calls may begin: the time after the run's deadline is for its report."""
+    until = time.monotonic() + SECONDS
+    return until if deadline is None else min(until, deadline - CALL_SECONDS)
 
 
 def _work(state: State, observed: Observation, partition: str, old: str) -> list[tuple[str, bool]]:

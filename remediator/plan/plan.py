@@ -90,11 +90,13 @@ def make_plan(
     partition: str,
     config_digest: str,
     guards: Mapping[str, str] | None = None,
+    made_before: Mapping[str, int] | None = None,
 ) -> Plan:
     """Plan a change for each eligible function, up to the limits, round robin over the accounts.
 
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
-    now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards).
+    now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
+    the run has made already, by account; the limits count them.
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
     waiting = 0
@@ -104,7 +106,7 @@ def make_plan(
     eligible = eligible.assign(function_arn=function_arns(eligible, partition))
     held = eligible["function_arn"].map(guards or {})
     counts = {**held.value_counts().to_dict(), "wave": waiting}
-    chosen, limited = _within_limits(eligible[held.isna()], rollout)
+    chosen, limited = _within_limits(eligible[held.isna()], rollout, made_before or {})
     changes = []
     for row in chosen.to_dict("records"):
         try:
@@ -116,15 +118,18 @@ def make_plan(
     return replace(plan, digest=plan.computed_digest)
 
 
-def _within_limits(eligible: pd.DataFrame, rollout: RolloutSettings) -> tuple[pd.DataFrame, dict[str, int]]:
+def _within_limits(
+    eligible: pd.DataFrame, rollout: RolloutSettings, made_before: Mapping[str, int]
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """Order round robin by account, so that no account uses up a run; return what fits and how many each limit holds back."""
     place = ["account_id", "region", "function_name"]
     ordered = eligible.assign(**{column: eligible[column].astype("str") for column in place}).sort_values(
         place
     )
-    rank = ordered.groupby("account_id").cumcount()
+    earlier = ordered["account_id"].map(made_before).fillna(0).astype("int64")
+    rank = ordered.groupby("account_id").cumcount() + earlier
     fair = ordered.assign(rank=rank)[rank < rollout.max_changes_per_account].sort_values(["rank", *place])
-    chosen = fair.head(rollout.max_changes_per_run)
+    chosen = fair.head(max(0, rollout.max_changes_per_run - sum(made_before.values())))
     return chosen, {
         "max_changes_per_account": len(ordered) - len(fair),
         "max_changes_per_run": len(fair) - len(chosen),

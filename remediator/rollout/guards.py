@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from remediator.journal.store import STOP
 from remediator.settings import RolloutSettings
-from scanner.core.errors import AutoDefenderError, GuardStop
+from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 from storage.protocol import Store
 
 # Functions that AWS's own landing zones run on; their stacks break when something else changes them.
@@ -134,3 +134,9 @@ def state_unreadable(error: AutoDefenderError) -> GuardStop:
         f"the state of earlier runs can't be read, and nothing new is begun: {error}",
         "Fix the output or access to it, then run again",
     )
+
+
+def nothing_begun(guard: str, error: AutoDefenderError) -> GuardStop:
+    """Return the stop of a run that has resolved changes, and then fails before its own; `internal_error` for a defect."""
+    name = "internal_error" if isinstance(error, InternalError) else guard
+    return GuardStop(name, f"nothing new is begun, because {error}", "Then run again")

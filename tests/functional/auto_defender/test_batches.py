@@ -1,13 +1,16 @@
 """The hourly job in steps, as a state machine calls them, beside the same job in one call."""
 
+import csv
 import gzip
+import io
 import json
 import logging
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,10 @@ from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
 from auto_defender.progress import Display
+from remediator.execution.regressions import roll_back_regressed
 from remediator.journal.store import run_folder
-from remediator.rollout.lock import LOCK
+from remediator.rollout.health import FunctionHealth
+from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from storage.protocol import StoreFailed
 from storage.s3 import S3Store
@@ -37,6 +42,33 @@ from tests.machine import ROOT
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
+
+
+# Calls the handler in a process that ends after so many outcomes in the journal, or where it calls what is named.
+KILLED = """
+import json, os, pkgutil, sys
+from auto_defender.lambda_handler import handler
+from remediator.journal.journal import Journal
+
+class Invocation:
+    def get_remaining_time_in_millis(self):
+        return 900_000
+
+left, record = int(sys.argv[2]), Journal.record_outcomes
+
+def record_or_die(journal, outcomes):
+    global left
+    record(journal, outcomes[:left])
+    left -= len(outcomes)
+    if left < 0:
+        os._exit(9)
+
+Journal.record_outcomes = record_or_die
+if sys.argv[3]:
+    owner, _, name = sys.argv[3].rpartition(".")
+    setattr(pkgutil.resolve_name(owner), name, lambda *_, **__: os._exit(9))
+handler(json.loads(sys.argv[1]), Invocation())
+"""
 
 
 class Invocation:
@@ -92,6 +124,36 @@ class Steps:
     def merge(self, begun: Mapping[str, Any], stopped: Any = "") -> dict[str, Any]:
         return self.call(job="merge", run_id=begun["run_id"], stopped=stopped)
 
+    def kill(self, event: Mapping[str, Any], recorded: int = 0, at: str = "") -> None:
+        """Call a step in a process that is killed. recorded: how many outcomes it writes; at: which call it dies in."""
+        command = [sys.executable, "-c", KILLED, json.dumps(event), str(recorded), at]
+        killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+        assert killed.returncode == 9, killed.stderr
+
+    def changes_of_a_killed_run(self) -> set[str]:
+        """Return the functions that a killed run has changed; its lock has expired, and its journal has no outcome."""
+        before = self.configurations()
+        self.kill({"job": "run"})
+        lock = {**json.loads(self.read(LOCK)), "until": "2020-01-01T00:00:00+00:00"}
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=LOCK, Body=json.dumps(lock).encode())
+        after = self.configurations()
+        changed = {arn for arn in after if after[arn] != before[arn]}
+        assert changed
+        return changed
+
+    def rows(self, run_id: str = "") -> list[dict[str, str]]:
+        """Read changes.csv, of the last run where none is named."""
+        text = self.read(f"{run_folder(run_id or self._last)}/changes.csv").decode("utf-8-sig")
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def changed(self, run_id: str = "") -> set[str]:
+        """Return the functions that a run has reported as changed."""
+        return {row["function_arn"] for row in self.rows(run_id) if row["outcome"] == "changed"}
+
+    def runs_with(self, name: str) -> list[str]:
+        """Return the runs that have a file of this name."""
+        return [key.split("/")[-2] for key in self.keys("runs/") if key.endswith(f"/{name}")]
+
     def read(self, key: str) -> bytes:
         body: bytes = boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return body
@@ -142,6 +204,10 @@ class Steps:
 
     def configurations(self) -> dict[str, Any]:
         return configurations([account.id for account in self.organization.accounts])
+
+
+def layers(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {arn: one.get("Layers") for arn, one in found.items()}
 
 
 @pytest.fixture
@@ -251,13 +317,119 @@ def test_a_second_execution_is_refused_while_one_is_under_way(
 
 def test_the_first_step_may_be_called_again(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
+    left = machine.changes_of_a_killed_run()
     event = {"execution": "one", "started": "2026-11-24T04:00:00Z", "batch_size": 2}
     begun = machine.call(job="manifest", **event)
+    boto3.client("s3").delete_object(
+        Bucket=BUCKET, Key=begun["manifest"]
+    )  # as after a kill before it was written
     assert machine.call(job="manifest", **event) == begun
     for item in machine.items(begun):
         machine.call(**item)
         machine.call(**item)
-    assert machine.merge(begun)["changed"] > 0
+    machine.merge(begun)
+    assert left <= machine.changed()
+    assert machine.summary()["eligible"] == 0
+
+
+def deny_listing(patch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
+
+    patch.setattr(OrganizationsBackend, "list_accounts", denied)
+
+
+def test_what_a_run_resolved_is_reported_where_the_organization_can_not_be_listed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    left = machine.changes_of_a_killed_run()
+    with monkeypatch.context() as patch:
+        deny_listing(patch)
+        answer = machine.call(job="run")
+    assert (answer["exit_code"], answer["stopped_by"]) == (5, "scope")
+    assert machine.changed() == left
+
+
+def test_what_a_first_step_resolved_is_reported_where_the_organization_can_not_be_listed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    left = machine.changes_of_a_killed_run()
+    with monkeypatch.context() as patch:
+        deny_listing(patch)
+        with pytest.raises(BadInput, match="ListAccounts"):
+            machine.manifest()
+    (run_id,) = machine.runs_with("summary.json")
+    assert machine.changed(run_id) == left
+    event = {"execution": "run-1", "started": "2026-11-24T03:42:01.123Z", "batch_size": 2}
+    with pytest.raises(BadInput, match=f"run {run_id} has ended and is reported"):
+        machine.call(job="manifest", **event)
+    assert machine.changed(run_id) == left
+
+
+def test_a_run_that_has_resolved_nothing_has_no_report_where_the_organization_can_not_be_listed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    deny_listing(monkeypatch)
+    with pytest.raises(BadInput, match="ListAccounts"):
+        machine.call(job="run")
+    assert machine.runs_with("summary.json") == []
+
+
+def change_the_configuration(machine: Steps, _: str) -> None:
+    machine.workspace.configure(output=f"s3://{BUCKET}", risk={"min_memory_mb": 1024})
+
+
+def lose_a_batch_to_an_internal_error(machine: Steps, run_id: str) -> None:
+    """As another version of the code would have written it."""
+    failed = {"error": "WrongAccount", "detail": "AWS answered with another"}
+    prefix = f"state/batches/{run_id}/0001"
+    s3 = boto3.client("s3")
+    s3.delete_object(Bucket=BUCKET, Key=f"{prefix}.json.gz")
+    s3.put_object(Bucket=BUCKET, Key=f"{prefix}.failed.json", Body=json.dumps(failed).encode())
+
+
+def begin_by_a_version_that_this_one_does_not_know(machine: Steps, run_id: str) -> None:
+    machine.rewrite(run_id, "begun", version="0.0.9, build 1a2b3c", work={"seconds": 1})
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "guard"),
+    [
+        (change_the_configuration, "configuration"),
+        (begin_by_a_version_that_this_one_does_not_know, "configuration"),
+        (lose_a_batch_to_an_internal_error, "internal_error"),
+    ],
+)
+@pytest.mark.parametrize("killed", ["another run", "the last step"])
+def test_what_a_run_made_is_reported_though_it_can_not_go_on(
+    machine: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+    obstacle: Callable[[Steps, str], None],
+    guard: str,
+    killed: str,
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    untouched = machine.configurations()
+    if killed == "another run":
+        machine.changes_of_a_killed_run()
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    if killed == "the last step":
+        machine.kill({"job": "merge", "run_id": begun["run_id"]}, recorded=4)
+    obstacle(machine, begun["run_id"])
+    midway = machine.configurations()
+    brief = machine.merge(begun)
+    after = machine.configurations()
+    assert (brief["exit_code"], brief["stopped_by"]) == (5, guard)
+    assert machine.changed() == {arn for arn in after if after[arn] != untouched[arn]} != set()
+    assert layers(after) == layers(midway), "nothing new is begun"
+    assert machine.merge(begun) == brief
+    assert json.loads(machine.read(LOCK))["released"]
+    assert machine.keys("state/open/") == []
 
 
 def test_a_lock_lost_between_two_steps_stops_the_changes(
@@ -315,12 +487,8 @@ def test_the_last_step_changes_nothing_where_the_organization_can_not_be_listed(
     for item in machine.items(begun):
         machine.call(**item)
     before = machine.configurations()
-
-    def denied(*_: object, **__: object) -> None:
-        raise AccessDeniedError("arn:aws:iam::123456789012:root", "organizations:ListAccounts")
-
     with monkeypatch.context() as patch:
-        patch.setattr(OrganizationsBackend, "list_accounts", denied)
+        deny_listing(patch)
         brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "scope", 0)
     assert machine.configurations() == before
@@ -413,7 +581,7 @@ def test_an_internal_error_of_one_batch_stops_the_run(
 
 
 def test_a_last_step_called_again_returns_its_ending_and_does_nothing(
-    machine: Steps, monkeypatch: pytest.MonkeyPatch
+    machine: Steps, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
     begun = machine.manifest()
@@ -424,63 +592,153 @@ def test_a_last_step_called_again_returns_its_ending_and_does_nothing(
     reported = {key: machine.read(key) for key in machine.keys("")}
     machine.undo_everything()
     before = machine.configurations()
+    capsys.readouterr()
     assert machine.merge(begun) == brief
     assert machine.configurations() == before
     assert {key: machine.read(key) for key in machine.keys("")} == reported | {
         "state/write-check": b"",
     }
+    assert '"_aws"' not in capsys.readouterr().out, "the metrics are written once"
 
 
-KILLED = """
-import json, os, sys
-from auto_defender.lambda_handler import handler
-from remediator.journal.journal import Journal
+def test_a_last_step_killed_after_its_report_returns_what_it_has_reported(
+    machine: Steps, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    machine.kill(
+        {"job": "merge", "run_id": begun["run_id"]}, recorded=1000, at="auto_defender.jobs.run.notify_run"
+    )
+    assert not json.loads(machine.read(LOCK))["released"], "no other run begins before the ending is kept"
+    folder = f"{run_folder(begun['run_id'])}/"
+    reported = {key: machine.read(key) for key in machine.keys(folder)}
+    assert f"{folder}summary.json" in reported
+    machine.undo_everything()
+    before = machine.configurations()
 
-class Invocation:
-    def get_remaining_time_in_millis(self):
-        return 900_000
-
-left, record = int(sys.argv[2]), Journal.record_outcomes
-
-def record_or_die(journal, outcomes):
-    global left
-    record(journal, outcomes[:left])
-    left -= len(outcomes)
-    if left < 0:
-        os._exit(9)
-
-Journal.record_outcomes = record_or_die
-handler(json.loads(sys.argv[1]), Invocation())
-"""
+    brief = machine.merge(begun)
+    assert brief["changed"] > 0
+    assert brief == {name: machine.summary()[name] for name in brief}
+    assert machine.configurations() == before
+    assert {key: machine.read(key) for key in machine.keys(folder)} == reported
+    assert machine.left() == {f"{brief['run_id']}/ending.json"}
+    assert json.loads(machine.read(LOCK))["released"]
+    assert capsys.readouterr().out.count('"_aws"') == 1
 
 
-@pytest.mark.parametrize("recorded", [0, 8])
+def test_the_ending_is_kept_before_the_lock_is_released(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    begun = machine.manifest()
+    machine.kill(
+        {"job": "merge", "run_id": begun["run_id"]}, at="auto_defender.distributed.parts.Parts.clear"
+    )
+    assert f"{begun['run_id']}/ending.json" in machine.left()
+    machine.kill(
+        {"job": "merge", "run_id": machine.manifest()["run_id"]},
+        at="auto_defender.distributed.parts.Parts.write_ending",
+    )
+    assert not json.loads(machine.read(LOCK))["released"]
+
+
+@pytest.mark.parametrize("recorded", [0, 8, 1000])
 def test_a_last_step_killed_in_the_midst_of_its_changes_is_continued(
     machine: Steps, monkeypatch: pytest.MonkeyPatch, recorded: int
 ) -> None:
-    """recorded: how many outcomes the journal has when the step is killed."""
+    """recorded: how many outcomes the journal has when the step is killed; 1000: all, it is killed at its report."""
     monkeypatch.setenv("DRY_RUN", "false")
     untouched = machine.configurations()
     begun = machine.manifest()
     for item in machine.items(begun):
         machine.call(**item)
-    event = json.dumps({"job": "merge", "run_id": begun["run_id"]})
-    command = [sys.executable, "-c", KILLED, event, str(recorded)]
-    killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
-    assert killed.returncode == 9, killed.stderr
+    machine.kill({"job": "merge", "run_id": begun["run_id"]}, recorded, at="auto_defender.jobs.run.write_run")
     midway = machine.configurations()
     assert midway != untouched
-    assert machine.keys("state/open/") == [f"state/open/{begun['run_id']}.json"]
+    assert machine.keys("state/open/") == ([f"state/open/{begun['run_id']}.json"] if recorded < 1000 else [])
 
     brief = machine.merge(begun)
     after = machine.configurations()
-    assert brief["stopped_by"] is None
-    assert brief["changed"] == sum(after[arn] != untouched[arn] for arn in untouched)
+    summary = machine.summary()
+    changed = {arn for arn in untouched if after[arn] != untouched[arn]}
+    assert (brief["exit_code"], brief["stopped_by"]) == (3, None)  # one account refuses its role
+    assert sorted(row["function_arn"] for row in machine.rows()) == sorted(changed), "one row a function"
+    assert summary["changes_by_outcome"] == {"changed": len(changed)}
+    assert (summary["eligible"], summary["drift"]["lost"]) == (0, 0)
     layered = {arn for arn in untouched if midway[arn].get("Layers") != untouched[arn].get("Layers")}
     assert layered
     assert all(midway[arn]["RevisionId"] == after[arn]["RevisionId"] for arn in layered), "sent once"
     assert machine.keys("state/open/") == []
-    assert machine.call(job="run")["changed"] == 0
+    protected = summary["protected"]
+    again = machine.call(job="run")
+    assert (again["changed"], again["protected"]) == (0, protected)
+
+
+def test_what_a_killed_last_step_rolled_back_is_in_quarantine_and_has_its_former_protection(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    first = machine.call(job="run")
+    regressed = min(row["function_arn"] for row in machine.rows() if row["action"] == "protect")
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    roll_back(
+        machine,
+        begun["run_id"],
+        FunctionHealth(regressed, first["run_id"], "", "", "regressed", "errors", None, None),
+    )
+    machine.merge(begun)
+    rows = [(row["function_arn"], row["outcome"]) for row in machine.rows()]
+    assert rows == [(regressed, "rolled_back")]
+    summary = machine.summary()
+    assert (summary["protected"], summary["eligible"]) == (first["protected"] - 1, 0)
+    assert summary["by_reason"]["quarantined"] == 1
+    assert summary["by_protection"]["unprotected"] == first["by_protection"]["unprotected"] + 1
+
+
+def roll_back(machine: Steps, run_id: str, regressed: FunctionHealth) -> None:
+    """Roll back a function as the health watch does, in a last step that is killed after that."""
+    path = machine.workspace.configure(output=f"s3://{BUCKET}")
+    context = open_context(
+        read_configuration(Path(path).read_bytes(), path, {}),
+        boto3.Session(),
+        run_id=run_id,
+        mode="apply",
+        display=Display(Console(stderr=True)),
+        stop=threading.Event(),
+    )
+    with RunLock(context.store, run_id, step="middle") as lock:
+        report = roll_back_regressed(
+            (regressed,),
+            context.aws,
+            context.configuration.defender,
+            journals=context.journals,
+            run_id=run_id,
+            lock=lock,
+            now=datetime.now(UTC),
+        )
+    assert list(report.changes["outcome"]) == ["rolled_back"]
+
+
+@pytest.mark.parametrize("limit", ["max_changes_per_run", "max_changes_per_account"])
+def test_the_limits_count_what_a_killed_last_step_has_changed(
+    machine: Steps, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "false")
+    machine.workspace.configure(output=f"s3://{BUCKET}", rollout={limit: 3})
+    untouched = machine.configurations()
+    begun = machine.manifest()
+    for item in machine.items(begun):
+        machine.call(**item)
+    machine.kill({"job": "merge", "run_id": begun["run_id"]}, 1000, at="auto_defender.jobs.run.write_run")
+    midway = machine.configurations()
+    brief = machine.merge(begun)
+    assert (brief["exit_code"], brief["stopped_by"]) == (5, limit)
+    assert machine.configurations() == midway != untouched
+    assert brief["changed"] == sum(midway[arn] != untouched[arn] for arn in untouched)
 
 
 def test_a_store_that_refuses_to_delete_costs_a_finished_run_a_warning(

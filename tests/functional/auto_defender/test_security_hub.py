@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,6 +189,18 @@ def test_what_one_run_has_no_time_for_waits_for_the_next(
         counts = reported(context, seen())
     assert (counts["imported"], counts["waiting"], counts["error"]) == (0, count, None)
     assert reported(context, seen())["imported"] == count
+    assert len(findings(session)) == count
+
+
+def test_no_call_begins_that_could_take_of_the_time_of_the_report(
+    context: Context, session: boto3.Session
+) -> None:
+    count = len(eligible(seen()))
+    soon = dataclasses.replace(context, deadline=time.monotonic() + security_hub.CALL_SECONDS - 1)
+    counts = reported(soon, seen())
+    assert (counts["imported"], counts["waiting"], counts["error"]) == (0, count, None)
+    later = dataclasses.replace(context, deadline=time.monotonic() + 900)
+    assert reported(later, seen())["imported"] == count
     assert len(findings(session)) == count
 
 
