@@ -240,3 +240,28 @@ def test_stop_puts_state_stop_waits_and_leaves_it_on(incident: Incident) -> None
     assert again.exit_code == 0, "a rollback does not ask state/stop"
     assert again.summary["stop_left"] == incident.store.url("state/stop")
     assert (incident.store.read("state/stop") or b"").decode() == note, "another's note stays"
+
+
+def test_a_broken_quarantine_and_opt_out_file_do_not_keep_a_function_from_being_rolled_back(
+    incident: Incident,
+) -> None:
+    broken = incident.store.root / "state/quarantine.json"
+    broken.write_text("[{]")
+    optouts = incident.workspace.folder / "optouts.yaml"
+    optouts.write_text("optouts: [")
+    config = incident.workspace.configure(risk={"utilization": {"enabled": False}}, optouts=str(optouts))
+    command = ("rollback", "--config", config, "--function", incident.arn)
+    assert auto_defender(*command, env=incident.env).exit_code == 0
+    back = auto_defender(*command, "--apply", "--json", env=incident.env)
+    assert back.exit_code == 5, back.stderr[-2000:]
+    (row,) = back.summary["rollback"]
+    assert (row["outcome"], row["as_before"]) == ("rolled_back", True)
+    assert back.summary["stopped_by"] == "memory"
+    assert "is not in quarantine" in back.stderr
+    assert "quarantine.json" in back.stderr
+    assert [row["outcome"] for row in incident.rows(back.summary["run_id"])] == ["rolled_back"]
+    assert broken.read_text() == "[{]"
+
+    broken.unlink()
+    assert auto_defender(*command, "--apply", env=incident.env).exit_code == 0
+    assert [entry.function_arn for entry in quarantined(incident.store)] == [incident.arn]
