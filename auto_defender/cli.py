@@ -191,6 +191,7 @@ def rollback(
         _Call(config, as_json, verbose, settles=True),
         lambda settings: "rollback",
         lambda context: roll_back(context, run_ids or [], functions or [], apply, wait=wait, stop=stop),
+        memory=False,
     )
 
 
@@ -333,8 +334,9 @@ def _run(
     job: Callable[[Context], JobResult],
     *,
     writable: bool = True,
+    memory: bool = True,
 ) -> None:
-    """Open the context, do the job, print its result. writable: the job writes to the output."""
+    """Open the context, do the job, print its result. writable, memory: as for open_context."""
     with _opened(call.verbose) as (run_id, display, signals):
         settings, session = _configured(call.config)
         try:
@@ -348,6 +350,7 @@ def _run(
                 output=call.output,
                 writable=writable,
                 trigger=trigger_of(os.environ),
+                memory=memory,
             )
             if call.settles:
                 signals.settle()

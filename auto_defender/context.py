@@ -129,17 +129,19 @@ def open_context(
     deadline: float | None = None,
     writable: bool = True,
     trigger: Trigger = "command",
+    memory: bool = True,
 ) -> Context:
     """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
     output: overrides the configuration's. deadline: the time.monotonic() moment at which the run's time ends (AWS
     Lambda's remaining time); sweep.run_timeout_sec counts from this call on, so that what opening takes is part of it.
     writable: the output is checked, by a write, and the quarantine read; otherwise nothing is written, and the job
-    reads what it can. trigger: what started the run.
+    reads what it can. memory: opt-outs and quarantine are read; a rollback does without, for neither may keep it from
+    what it is for. trigger: what started the run.
     """
     sweep = configuration.sweep
     timeout = None if sweep.run_timeout_sec is None else time.monotonic() + sweep.run_timeout_sec
-    optouts = read_configured_optouts(configuration, session)
+    optouts = read_configured_optouts(configuration, session) if memory else OptOuts()
     check_regions(configuration, session)
     switch = configuration.rollout.kill_switch
     aws = Aws(
@@ -159,7 +161,7 @@ def open_context(
         store=store,
         journals=Journals(store, configuration.defender),
         optouts=optouts,
-        quarantine=quarantined(store) if writable else (),
+        quarantine=quarantined(store) if writable and memory else (),
         display=display,
         stop=stop,
         deadline=min((limit for limit in (deadline, timeout) if limit is not None), default=None),

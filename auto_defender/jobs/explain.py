@@ -96,7 +96,7 @@ def explain_function(context: Context, text: str) -> JobResult:
     state_unread = state_unread or accounts_unread
     unread = state_unread or past.unread
     row = assessed.iloc[0]
-    summary = {
+    summary: dict[str, Any] = {
         "function_arn": text,
         "protection": row["protection"],
         "verdict": row["verdict"],

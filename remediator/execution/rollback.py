@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,9 +20,9 @@ from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined, put_in_quarantine, take_out_of_quarantine
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
-from scanner.core.errors import GuardStop
+from scanner.core.errors import BadInput, GuardStop
 from scanner.settings import DefenderSettings
-from storage.protocol import Store
+from storage.protocol import Store, StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ def rollback(
 
     lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
     What is removed is put in quarantine first, so that the next run does not add it again; where nothing was done it
-    is taken out again. The kill switch and the failure breaker stop protection, not rollback. stop, deadline, progress:
-    as for apply_plan.
+    is taken out again. Where the quarantine can't be kept, the changes are removed without, and a stop says so. The kill
+    switch and the failure breaker stop protection, not rollback. stop, deadline, progress: as for apply_plan.
     """
     stopping, store = threading.Event(), journals.store
     journal = journals.open(run_id)
@@ -59,8 +59,7 @@ def rollback(
         dry_run=lock is None,
     )
     entries = _quarantine_entries(undos, run_id)
-    if lock:
-        put_in_quarantine(store, entries.values())
+    unquarantined = _put_in(store, entries) if lock else None
     begun: set[int] = set()
 
     def begin(number: int) -> Steps:
@@ -77,9 +76,10 @@ def rollback(
     unkept = save_state(
         lambda: count_results(store, journal, journal.basis or Basis("", "")),
         journal.close,
-        lambda: _release(store, lock, untouched),
+        lambda: None if unquarantined else _release(store, lock, untouched),
     )
-    return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, executor.cut_short)
+    stopped = executor.stopped_by or unquarantined or unkept
+    return ApplyResult(changes_frame(rows), stopped, executor.cut_short)
 
 
 def _quarantine_entries(undos: Sequence[Undo], run_id: str) -> dict[str, Quarantined]:
@@ -87,6 +87,19 @@ def _quarantine_entries(undos: Sequence[Undo], run_id: str) -> dict[str, Quarant
     since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
     going = [undo.function_arn for undo in undos if undo.intents and not undo.refusal]
     return {arn: Quarantined(arn, since, run_id, why) for arn in going}
+
+
+def _put_in(store: Store, entries: Mapping[str, Quarantined]) -> GuardStop | None:
+    """Put functions in quarantine; return a stop, for after the changes, where that fails: an incident goes first."""
+    try:
+        put_in_quarantine(store, entries.values())
+    except (BadInput, StoreFailed) as error:
+        return GuardStop(
+            "memory",
+            f"what is rolled back is not in quarantine, and the next run that can read that adds it again: {error}",
+            "Repair the quarantine, then roll the same functions back again, each by --function",
+        )
+    return None
 
 
 def _release(store: Store, lock: RunLock | None, entries: Sequence[Quarantined]) -> None:

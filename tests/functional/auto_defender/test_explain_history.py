@@ -1,8 +1,12 @@
 """`explain` shows what runs did to a function, writes nothing, and shows the rest where the state can't be read."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from moto.awslambda.models import lambda_backends
+from moto.core.exceptions import AccessDeniedError
+from moto.organizations.models import OrganizationsBackend
 from moto.s3.models import s3_backends
 
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
@@ -104,3 +108,31 @@ def test_a_quarantine_that_can_not_be_read_promises_no_change(server: str, works
     assert done.exit_code == 3, done.stderr[-2000:]
     assert "would protect" not in done.stdout
     assert "what a run would do: unknown, can't read" in done.stdout
+
+
+def test_a_function_that_is_gone_has_its_history(server: str, workspace: Workspace) -> None:
+    config = workspace.configure()
+    run_id, arn = protected(server, workspace, config)
+    _, _, _, region, account, _, name = arn.split(":")
+    lambda_backends[account][region].delete_function(name)
+    done = explain(server, config, arn)
+    assert done.exit_code == 3, done.stderr[-2000:]
+    assert done.stdout.startswith(f"{arn}: no such function\nhistory:\n")
+    assert f"run {run_id}: protect, changed" in done.stdout
+    summary = explain(server, config, arn, "--json").summary
+    assert summary["function_unread"] == f"{arn}: no such function"
+    assert [entry["run_id"] for entry in summary["history"]] == [run_id]
+    unknown = arn.replace(name, "org-was-never-here")
+    assert explain(server, config, unknown).exit_code == 2
+
+
+def test_the_history_is_shown_where_the_accounts_can_not_be_listed(server: str, workspace: Workspace) -> None:
+    config = workspace.configure()
+    run_id, arn = protected(server, workspace, config)
+    denied = AccessDeniedError("no", "organizations:ListAccounts")
+    with patch.object(OrganizationsBackend, "list_accounts", side_effect=denied):
+        done = explain(server, config, arn)
+    assert done.exit_code == 3, done.stderr[-2000:]
+    assert done.stdout.startswith(f"{arn}\nprotected, verdict: protected\n")
+    assert "what a run would do: unknown, " in done.stdout
+    assert f"run {run_id}: protect, changed" in done.stdout

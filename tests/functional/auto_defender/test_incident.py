@@ -257,6 +257,7 @@ def test_what_is_refused_of_a_runs_journal_is_no_success(incident: Incident) -> 
 
 def test_what_release_0_1_left_is_no_empty_history(incident: Incident) -> None:
     incident.store.delete("state/format.json")
+    incident.store.write("state/drift/111122223333.json", b"[]", "application/json")
     done = incident.command("--function", incident.arn)
     assert done.exit_code == 2
     assert "a run or a rollback with --apply takes it over first" in done.stderr
@@ -264,3 +265,28 @@ def test_what_release_0_1_left_is_no_empty_history(incident: Incident) -> None:
     assert explained.exit_code == 3, explained.stderr[-2000:]
     assert "the journals of release 0.1 are not read" in explained.stdout
     assert incident.command("--function", incident.arn, "--apply").exit_code == 0
+
+
+def test_a_broken_quarantine_and_opt_out_file_do_not_keep_a_function_from_being_rolled_back(
+    incident: Incident,
+) -> None:
+    broken = incident.store.root / "state/quarantine.json"
+    broken.write_text("[{]")
+    optouts = incident.workspace.folder / "optouts.yaml"
+    optouts.write_text("optouts: [")
+    config = incident.workspace.configure(risk={"utilization": {"enabled": False}}, optouts=str(optouts))
+    command = ("rollback", "--config", config, "--function", incident.arn)
+    assert auto_defender(*command, env=incident.env).exit_code == 0
+    back = auto_defender(*command, "--apply", "--json", env=incident.env)
+    assert back.exit_code == 5, back.stderr[-2000:]
+    (row,) = back.summary["rollback"]
+    assert (row["outcome"], row["as_before"]) == ("rolled_back", True)
+    assert back.summary["stopped_by"] == "memory"
+    assert "is not in quarantine" in back.stderr
+    assert "quarantine.json" in back.stderr
+    assert [row["outcome"] for row in incident.rows(back.summary["run_id"])] == ["rolled_back"]
+    assert broken.read_text() == "[{]"
+
+    broken.unlink()
+    assert auto_defender(*command, "--apply", env=incident.env).exit_code == 0
+    assert [entry.function_arn for entry in quarantined(incident.store)] == [incident.arn]
