@@ -34,6 +34,7 @@ from auto_defender.jobs.run import (
     run_lock,
     unobserved,
 )
+from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
 from remediator.change.records import ChangeResult, ChangeRow, Undo
 from remediator.execution.apply import ApplyResult
@@ -133,7 +134,7 @@ def merge(context: Context, stopped: str) -> JobResult:
     except BadInput as error:
         return _unusable(context, parts, error)
     with _lock_of(context, started, "last") as lock:
-        result = reported(context) or _merge(context, started, parts, stopped, lock)
+        result = _reported(context) or _merge(context, started, parts, stopped, lock)
         _keep(parts, result)
     _clear(parts)
     return result
@@ -142,7 +143,7 @@ def merge(context: Context, stopped: str) -> JobResult:
 def _unusable(context: Context, parts: Parts, error: BadInput) -> JobResult:
     """Report what the run has made and resolved, where what the first step has written can't be used otherwise."""
     with run_lock(context, "last") as lock:
-        result = reported(context)
+        result = _reported(context)
         if result is None:
             resolved = _joined(parts.resolved(), _resumed(context, lock))
             result = report_resolved(context, resolved, error, nothing_begun("configuration", error))
@@ -181,6 +182,12 @@ def _stop_of(error: AutoDefenderError) -> GuardStop:
     return (
         state_unreadable(error) if isinstance(error, StoreFailed) else nothing_begun("configuration", error)
     )
+
+
+def _reported(context: Context) -> JobResult | None:
+    """Return the result of an earlier call that was killed after its report, and publish it: that call may not have."""
+    result = reported(context)
+    return notify_run(context.configuration.notifications, context.session, result) if result else None
 
 
 def _keep(parts: Parts, result: JobResult) -> None:

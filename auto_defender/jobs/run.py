@@ -307,10 +307,7 @@ def finish(
 
 
 def reported(context: Context) -> JobResult | None:
-    """Return the result of this run where it was killed after its report was written, and notify of it.
-
-    None where there is no whole report.
-    """
+    """Return the result of this run from its report; None where there is no whole report."""
     folder = run_folder(context.run_id)
     try:
         found = read_summary(context.store, folder)
@@ -321,11 +318,7 @@ def reported(context: Context) -> JobResult | None:
         return None
     summary = dict(found)
     text = run_text(summary, context.store.url(f"{folder}/report.html"))
-    return notify_run(
-        context.configuration.notifications,
-        context.session,
-        JobResult(summary, text, summary["exit_code"]),
-    )
+    return JobResult(summary, text, summary["exit_code"])
 
 
 def _quarantine(context: Context) -> tuple[Quarantined, ...]:
