@@ -212,7 +212,7 @@ def test_an_execution_is_refused_while_another_is_under_way(machine: Machine) ->
     # What the first step of another execution leaves behind, whose batches are still to come.
     other = {"execution": "another", "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
     begun = machine.call(job="manifest", batch_size=2, **other)
-    assert machine.keys("state/lock") == ["state/lock.json"]
+    assert "state/lock.json" in machine.keys("state/lock")
     try:
         refused = machine.ended(machine.start())
     finally:

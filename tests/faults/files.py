@@ -132,7 +132,7 @@ def _numbers(summary: dict[str, Any], changes: Any, units: Any, functions: Any) 
         "guard"
         if summary["stopped_by"]
         else "failed"
-        if outcomes["failed"] or any(change["as_before"] == "false" for change in changes)
+        if outcomes["failed"] or (summary["mode"] == "rollback" and not _all_as_before(changes))
         else "unread"
         if unread
         else "done"
@@ -151,6 +151,10 @@ def _numbers(summary: dict[str, Any], changes: Any, units: Any, functions: Any) 
         for key, n in truth.items()
         if summary[key] != n
     ]
+
+
+def _all_as_before(changes: Any) -> bool:
+    return all(change["as_before"] == "true" for change in changes)
 
 
 def _plan(simulator: Simulator, plan: dict[str, Any], run_id: str, before: Before) -> list[str]:

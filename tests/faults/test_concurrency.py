@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from auto_defender.job_result import JobResult
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from scanner.core.errors import AutoDefenderError, GuardStop
@@ -80,7 +81,10 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
             lambda: roll_back(context, run_ids=runs, function_arns=[], apply=True), meanwhile
         )
         assert isinstance(stopped, GuardStop)
-        assert getattr(back, "exit_code", back) == 0
+        assert isinstance(back, JobResult), back
+        rows = back.summary["rollback"]
+        assert {row["outcome"] for row in rows} == {"rolled_back"}
+        assert all(row["as_before"] or "keeps the value that a run gave" in row["detail"] for row in rows)
         assert campaign.do(run) == "exit 0"
     rolled_back = [write.arn for write in campaign.simulator.writes[first:]]
     assert len(rolled_back) == len(set(rolled_back)) == first
