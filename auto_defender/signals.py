@@ -1,9 +1,11 @@
 """Ctrl-C, SIGTERM and SIGHUP."""
 
 import logging
+import os
 import queue
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -11,6 +13,9 @@ log = logging.getLogger(__name__)
 
 # SIGHUP: the terminal or the SSH connection is gone.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# How long a command that has nothing to settle may take to end.
+_LOST_AFTER_SECONDS = 3.0
 
 
 class Interrupted(BaseException):
@@ -25,8 +30,9 @@ class Interrupted(BaseException):
 class StopSignals:
     """A context manager that handles the signals in the main thread.
 
-    The first signal ends the command at once, by Interrupted. After `settle()` it sets `stop` instead, so that the job
-    ends in good order; a second one of the same kind then ends the process. Of SIGHUP there is no second one: both the
+    The first signal ends the command at once, by Interrupted, or without it where that is lost: Python drops what is raised
+    within a finalizer, and a library may wait for threads of its own. After `settle()` the signal sets `stop` instead, so
+    that the job ends in good order; a second one of the same kind then ends the process. Of SIGHUP there is no second one: both the
     shell and the kernel send it when a terminal goes away.
     """
 
@@ -36,8 +42,9 @@ class StopSignals:
         self._received: int | None = None
         self._settles = False
         self._former: dict[signal.Signals, Any] = {}
-        self._to_settle: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._set_stop, name="stop-signals", daemon=True)
+        self._left = threading.Event()
+        self._to_do: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="stop-signals", daemon=True)
 
     def __enter__(self) -> Self:
         """Take the signals over; one that is ignored already stays so, as under nohup, or in a script's background job."""
@@ -53,7 +60,8 @@ class StopSignals:
         """Restore the former handlers."""
         for number, former in self._former.items():
             signal.signal(number, former)
-        self._to_settle.put(False)
+        self._left.set()
+        self._to_do.put(None)
         self._thread.join()
 
     def settle(self) -> None:
@@ -71,13 +79,22 @@ class StopSignals:
         if not self._settles:
             for other in self._former:
                 signal.signal(other, signal.SIG_IGN if other == signal.SIGHUP else signal.SIG_DFL)
+            self._to_do.put(self._end)
             raise Interrupted(number)
         signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
-        self._to_settle.put(True)  # the one operation that the queue module allows here
+        self._to_do.put(self._set_stop)  # the one operation that the queue module allows here
+
+    def _work(self) -> None:
+        while (action := self._to_do.get()) is not None:
+            action()
 
     def _set_stop(self) -> None:
-        while self._to_settle.get():
-            self.stop.set()
-            log.warning(
-                "stopping: units and changes not reached are reported as such; a second signal ends at once"
-            )
+        self.stop.set()
+        log.warning(
+            "stopping: units and changes not reached are reported as such; a second signal ends at once"
+        )
+
+    def _end(self) -> None:
+        if not self._left.wait(_LOST_AFTER_SECONDS):
+            os.write(2, b"auto-defender: interrupted\n")
+            os._exit(self.exit_code or 1)

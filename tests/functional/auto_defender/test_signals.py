@@ -307,3 +307,22 @@ def test_a_demo_that_is_stopped_before_its_first_run_says_so(folder: Path) -> No
     assert (process.returncode, reported) == (130, "")
     assert log.splitlines()[-1] == "auto-defender: the demo was stopped before its first run"
     assert "Traceback" not in log
+
+
+LOST = """
+import os, signal, time
+from auto_defender.signals import Interrupted, StopSignals
+with StopSignals():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except Interrupted:
+        pass  # as where it is raised within a finalizer
+    time.sleep(60)
+"""
+
+
+def test_an_interruption_that_is_lost_ends_the_command_all_the_same(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "auto-defender: interrupted\n")
