@@ -1,5 +1,6 @@
 """Shared fixtures: a moto server, a session in moto, a fake Lambda with its harness, and short waits."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from moto import mock_aws
 from tests.functional.moto_server import serving
 from tests.unit.remediator.fake_lambda import FakeLambda
 from tests.unit.remediator.harness import Harness, wait_briefly
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_arrives() -> Iterator[None]:
+    """A shell's background job ignores Ctrl-C, and so would the programs that its tests start."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture
