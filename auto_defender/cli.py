@@ -301,13 +301,13 @@ def retry(
     verbose: VerboseOption = False,
 ) -> None:
     """Forget failures, and drift that is given up: the next run tries these functions again."""
-    from auto_defender.jobs.state import Selection
-    from auto_defender.jobs.state import retry as job
+    from auto_defender.jobs import state
 
-    with _opened(verbose) as (run_id, _, _):
-        settings, session = _configured(config)
-        result = job(settings, session, run_id, Selection(functions or (), accounts or ()))
-    _finish(result, as_json)
+    selection = state.Selection(functions or (), accounts or ())
+    _change_state(
+        _Call(config, as_json, verbose),
+        lambda settings, session, run_id: state.retry(settings, session, run_id, selection),
+    )
 
 
 @state_app.command()
@@ -319,13 +319,21 @@ def release(
     verbose: VerboseOption = False,
 ) -> None:
     """Take functions out of the quarantine: runs may protect them again."""
-    from auto_defender.jobs.state import Selection
-    from auto_defender.jobs.state import release as job
+    from auto_defender.jobs import state
 
-    with _opened(verbose) as (run_id, _, _):
-        settings, session = _configured(config)
-        result = job(settings, session, run_id, Selection(functions or (), accounts or ()))
-    _finish(result, as_json)
+    selection = state.Selection(functions or (), accounts or ())
+    _change_state(
+        _Call(config, as_json, verbose),
+        lambda settings, session, run_id: state.release(settings, session, run_id, selection),
+    )
+
+
+def _change_state(call: _Call, job: Callable[[Configuration, boto3.Session, str], JobResult]) -> None:
+    """Do a job that changes what runs have kept, and print its result."""
+    with _opened(call.verbose) as (run_id, _, _):
+        settings, session = _configured(call.config)
+        result = job(settings, session, run_id)
+    _finish(result, call.json)
 
 
 def _run(

@@ -16,25 +16,21 @@ from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import awaited_lock
 from scanner.core.errors import GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, lose, refusal
-from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, one, settings
+from tests.unit.remediator.harness import (
+    LATER,
+    OURS,
+    RUN,
+    WRAPPER,
+    Harness,
+    one,
+    protected,
+    upgraded,
+)
 
-BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
+BACK, AGAIN = "20261125T000000Z-back", "20261126T000000Z-again"
 UNREADABLE = {"Error": {"ErrorCode": "AccessDenied", "Message": "no"}}
 
 pytestmark = pytest.mark.usefixtures("short_waits")
-
-
-def protected(harness: Harness, aws: FakeLambda, name: str = "f") -> str:
-    arn = aws.add(name)
-    harness.apply()
-    return arn
-
-
-def upgraded(harness: Harness, aws: FakeLambda) -> str:
-    arn = protected(harness, aws)
-    harness.defender = settings(version=5)
-    harness.apply(run_id=LATER)
-    return arn
 
 
 def code(back: ApplyResult) -> int:

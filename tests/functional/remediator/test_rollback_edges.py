@@ -20,26 +20,24 @@ from remediator.rollout.lock import RunLock
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
-from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, one, settings, take_over
+from tests.unit.remediator.harness import (
+    LATER,
+    OURS,
+    RUN,
+    WRAPPER,
+    Harness,
+    one,
+    protected,
+    settings,
+    take_over,
+    upgraded,
+)
 
-BACK, AGAIN, LATER = "20261125T000000Z-back", "20261126T000000Z-again", "20261124T044232Z-later"
+BACK, AGAIN = "20261125T000000Z-back", "20261126T000000Z-again"
 TAKES_OUT = f"removes {layer(4)}, {EXEC_WRAPPER}, TW_POLICY"
 
 
 pytestmark = pytest.mark.usefixtures("short_waits")
-
-
-def protected(harness: Harness, aws: FakeLambda) -> str:
-    arn = aws.add()
-    harness.apply()
-    return arn
-
-
-def upgraded(harness: Harness, aws: FakeLambda) -> str:
-    arn = protected(harness, aws)
-    harness.defender = settings(version=5)
-    harness.apply(run_id=LATER)
-    return arn
 
 
 def settled(harness: Harness) -> list[tuple[str, int] | None]:

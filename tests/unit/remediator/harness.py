@@ -32,6 +32,7 @@ from tests.unit.remediator.fake_lambda import PUBLISHER, FakeLambda
 WRAPPER = "/opt/twistlock/wrapper"
 POLICY = "very-s3cret-policy"
 RUN = "20261124T034232Z-1a2b3c"
+LATER = "20261124T044232Z-later"
 OURS = {EXEC_WRAPPER: WRAPPER, "TW_POLICY": POLICY}
 
 
@@ -152,6 +153,19 @@ class Harness:
 
     def everything_written(self) -> str:
         return "\n".join(path.read_text() for path in self.store.root.rglob("*") if path.is_file())
+
+
+def protected(harness: Harness, aws: FakeLambda, name: str = "f") -> str:
+    arn = aws.add(name)
+    harness.apply()
+    return arn
+
+
+def upgraded(harness: Harness, aws: FakeLambda) -> str:
+    arn = protected(harness, aws)
+    harness.defender = settings(version=5)
+    harness.apply(run_id=LATER)
+    return arn
 
 
 def take_over(store: FolderStore) -> None:
