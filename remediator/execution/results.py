@@ -68,7 +68,11 @@ def _rollback_cells(row: ChangeRow) -> tuple[str, ...]:
 
 
 def planned_detail(change: Change) -> str:
-    """Return what a change would add and replace."""
+    """Return what a change would add and replace, or remove."""
+    if change.action == "remove":
+        layers = [arn for arn in change.before.layers if arn not in change.after.layers]
+        names = [name for name in change.before.variables if name not in change.after.variables]
+        return f"removes {', '.join(layers + names)}"
     added = [name for name in change.after.variables if name not in change.before.variables]
     parts = [f"layer {change.layer}"] if change.layer not in change.before.layers else []
     parts += [f"variables {', '.join(added)}"] if added else []

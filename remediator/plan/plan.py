@@ -10,12 +10,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from remediator.change.delta import Delta, DeltaConflict, layers_with, plan_delta
-from remediator.change.desired_state import DesiredState, desired_state
+from remediator.change.delta import (
+    Delta,
+    DeltaConflict,
+    State,
+    deltas_of_ours,
+    layers_with,
+    plan_delta,
+    remove_deltas,
+)
+from remediator.change.desired_state import DesiredState, desired_state, ours_on
 from remediator.change.records import STRICT, Change, FunctionState, PlannedAction
 from remediator.settings import RolloutSettings
 from scanner.core.arns import function_arns
-from scanner.settings import DefenderSettings, Family
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, Family
 
 _ACTIONS: Mapping[str, PlannedAction] = {
     "unprotected": "protect",
@@ -92,25 +100,27 @@ def make_plan(
     guards: Mapping[str, str] | None = None,
     made_before: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Plan a change for each eligible function, up to the limits, round robin over the accounts.
+    """Plan a change for each eligible function and each removal, up to the limits, round robin over the accounts.
+
+    A removal, which an owner has asked for, waits for no wave.
 
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
     the run has made already, by account; the limits count them.
     """
-    eligible = assessed[assessed["verdict"] == "eligible"]
+    planned = assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
     waiting = 0
-    if "wave_waits" in eligible:
-        waiting = int(eligible["wave_waits"].sum())
-        eligible = eligible[~eligible["wave_waits"]]
-    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
-    held = eligible["function_arn"].map(guards or {})
+    if "wave_waits" in planned:
+        waits = planned["wave_waits"] & ~planned["remove"]
+        waiting, planned = int(waits.sum()), planned[~waits]
+    planned = planned.assign(function_arn=function_arns(planned, partition))
+    held = planned["function_arn"].map(guards or {})
     counts = {**held.value_counts().to_dict(), "wave": waiting}
-    chosen, limited = _within_limits(eligible[held.isna()], rollout, made_before or {})
+    chosen, limited = _within_limits(planned[held.isna()], rollout, made_before or {})
     changes = []
     for row in chosen.to_dict("records"):
         try:
-            changes.append(_change(row, defender))
+            changes.append(_removal(row, defender) if row["remove"] else _change(row, defender))
         except DeltaConflict as error:
             counts[str(error)] = counts.get(str(error), 0) + 1
     held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
@@ -162,6 +172,36 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         wave=row.get("wave", ""),
         variables_changed=delta.variables_changed,
         env_tight=row["env_tight"],
+    )
+
+
+def _removal(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
+    ours = ours_on(defender, row["region"], row["account_id"], row["function_name"])
+    before = FunctionState(tuple(row["layers"].split()), row["exec_wrapper"], _names(row["env_names"]))
+    # The frame has names alone: a variable of ours that is not different has our value.
+    equal = set(before.variables).difference(_names(row["env_different"]))
+    variables = {name: value for name, value in ours.variables.items() if name in equal}
+    if EXEC_WRAPPER in before.variables:
+        variables[EXEC_WRAPPER] = before.wrapper
+    state = State(before.layers, variables)
+    after = remove_deltas(state, deltas_of_ours(state, ours), ours.variables)
+    left = after.variables or {}
+    return Change(
+        account_id=row["account_id"],
+        region=row["region"],
+        function_name=row["function_name"],
+        function_arn=row["function_arn"],
+        action="remove",
+        family=row["family"] or next(iter(defender.layers)),
+        layer="",
+        before=before,
+        after=FunctionState(
+            after.layers,
+            left.get(EXEC_WRAPPER, ""),
+            tuple(name for name in before.variables if name in left or name not in equal),
+        ),
+        revision_id=row["revision_id"],
+        why="an entry of the opt-out file says remove: true",
     )
 
 

@@ -62,4 +62,6 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
 
 def _consistent(change: Change, plan: Plan) -> bool:
     arn = FunctionArn(plan.partition, change.region, change.account_id, change.function_name)
-    return FunctionArn.parse(change.function_arn) == arn and EXEC_WRAPPER in change.after.variables
+    if FunctionArn.parse(change.function_arn) != arn:
+        return False
+    return not change.layer if change.action == "remove" else EXEC_WRAPPER in change.after.variables
