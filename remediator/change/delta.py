@@ -135,6 +135,13 @@ def deltas_of_ours(state: State, ours: Ours) -> tuple[Delta, ...]:
     return (whole, *others) if whole else ()
 
 
+def other_values(state: State, ours: Ours) -> str:
+    """Return which of our variables stay when all of ours is removed, as a detail: their value is not the configured one."""
+    variables = state.variables or {}
+    names = [name for name, value in ours.variables.items() if variables.get(name, value) != value]
+    return f"keeps, not with the configured value: {', '.join(sorted(names))}" if names else ""
+
+
 def _place(
     layers: Sequence[str], ours: LayerVersion, found: FoundLayers
 ) -> tuple[str | None, int, str | None]:

@@ -14,11 +14,21 @@ from remediator.change.delta import (
     deltas_of_ours,
     is_without,
     kept_variables,
+    other_values,
     remove_delta,
     remove_deltas,
 )
 from remediator.change.desired_state import Ours, ours_on
-from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
+from remediator.change.records import (
+    NOTHING,
+    UNKNOWN,
+    Carried,
+    ChangeResult,
+    Intent,
+    Item,
+    OutcomeRecord,
+    Undo,
+)
 from remediator.change.settlement import Steps, refused, remove_tag, stopped
 from remediator.change.update import (
     Configuration,
@@ -86,8 +96,11 @@ class _Removal:
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
 
 
-def _kept(state: State, deltas: Sequence[Delta]) -> str:
+def _kept(run: ChangeContext, item: Undo | Intent, state: State, deltas: Sequence[Delta]) -> str:
     """Return which variables may not be as they were, as a detail: nobody knows whose value they have, or had."""
+    by_reading = item.by_reading if isinstance(item, Undo) else not item.undoes
+    if by_reading:
+        return other_values(state, _ours(run.defender, item))
     added, replaced = kept_variables(state, deltas)
     parts = (
         ("keeps, changed since: ", added, " (by its owner, or ours of an earlier configuration)"),
@@ -137,8 +150,8 @@ def carries_nothing(run: ChangeContext, undo: Undo) -> bool:
         return False
 
 
-def _ours(defender: DefenderSettings, undo: Undo) -> Ours:
-    return ours_on(defender, undo.region, undo.account_id, undo.function_name)
+def _ours(defender: DefenderSettings, item: Item) -> Ours:
+    return ours_on(defender, item.region, item.account_id, item.function_name)
 
 
 def our_layers(defender: DefenderSettings, undo: Undo) -> tuple[LayerVersion, ...]:
@@ -166,7 +179,7 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
         return replace(removal, before=before, after=before)
     if context.dry_run:
         after = _carried(run, undo, removal.after)
-        kept = _kept(removal.after, removal.deltas)
+        kept = _kept(run, undo, removal.after, removal.deltas)
         return ChangeResult("planned", _joined(removal.detail, kept), before=before, after=after)
     if run.stopping.is_set():
         why = "the run was stopped before it was sent"
@@ -260,7 +273,7 @@ def _nothing_left(run: ChangeContext, undo: Undo, read: Configuration) -> Change
         why = f"already rolled back by run {undo.undone_by}, and deployed again since; --function removes it"
         return _dropped(why)
     by = f"already rolled back by run {undo.undone_by}" if undo.undone_by else ""
-    kept = _kept(state, [intent.delta for intent in (*undo.intents, *undo.undone)])
+    kept = _kept(run, undo, state, [intent.delta for intent in (*undo.intents, *undo.undone)])
     text = _joined(by or "it no longer carries what was added", kept)
     return ChangeResult("dropped", text, as_before=not kept)
 
@@ -302,7 +315,7 @@ def _finish(
         return replace(stopped(update.stop, 0, intent), untouched=True)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
-        kept = _kept(state_of(update.configuration or {}), intent.all_deltas)
+        kept = _kept(run, intent, state_of(update.configuration or {}), intent.all_deltas)
         text = _joined(detail, kept, still_tagged)
         return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=not kept)
     if update.status == "failed":

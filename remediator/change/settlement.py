@@ -12,8 +12,10 @@ from remediator.change.delta import (
     State,
     is_without,
     lacks_delta,
+    other_values,
     remove_delta,
 )
+from remediator.change.desired_state import ours_on
 from remediator.change.records import ChangeResult, Intent, Outcome
 from remediator.change.update import (
     Configuration,
@@ -63,15 +65,18 @@ class Settlement:
                 return self._left(failed)
             return (yield from self._remove(failed, update.configuration))
         if update.status == "done":
-            return self._result("changed", self._tagged(), accepted=True)
+            return self._result("changed", self._made(update), accepted=True)
         return self._not_made(update)
 
-    def _tagged(self) -> str:
-        """Set our tag, or remove it; return a detail where that failed."""
-        function, tag = self.run.function(self.intent), self.run.defender.tag
-        if self.intent.removes:
-            return remove_tag(function, tag if self.intent.untag else None)
-        return set_tag(function, tag)
+    def _made(self, update: UpdateResult) -> str:
+        """Set our tag, or remove it; return a detail where that failed, and of a removal what stays."""
+        intent, defender, function = self.intent, self.run.defender, self.run.function(self.intent)
+        if not intent.removes:
+            return set_tag(function, defender.tag)
+        ours = ours_on(defender, intent.region, intent.account_id, intent.function_name)
+        kept = other_values(state_of(update.configuration or {}), ours)
+        still_tagged = remove_tag(function, defender.tag if intent.untag else None)
+        return "; ".join(filter(None, (kept, still_tagged)))
 
     def _not_made(self, update: UpdateResult) -> ChangeResult:
         if update.error is not None:
