@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from remediator.execution.preflight import preflight
+from remediator.journal.functions import records
 from remediator.journal.history import changed_since
 from remediator.journal.selection import Selection, select
+from remediator.journal.store import STOP
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan_file import read_plan
 from scanner.organization.optouts import OptOut, OptOuts
@@ -222,6 +224,47 @@ def test_an_update_that_aws_could_not_carry_out_is_a_failure_and_sends_nothing_m
     row = one(harness.apply(run_id=REMOVAL))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert aws.calls["update_function_configuration"] == 2
+
+
+def test_the_kill_switch_stops_it(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
+    harness.store.write(STOP, b"incident 4711", "text/plain")
+    applied = harness.apply(run_id=REMOVAL)
+    assert applied.stopped_by is not None
+    assert (one(applied)["outcome"], aws.calls["update_function_configuration"]) == ("deferred", 1)
+    assert layer(4) in aws.layers(arn)
+
+
+def test_it_waits_for_the_quiet_time_of_its_owner_s_deployment(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
+    harness.rollout = harness.rollout.model_copy(update={"quiet_minutes": 10})
+    aws.functions[arn]["LastModified"] = datetime.now(UTC).isoformat()
+    row = one(harness.apply(run_id=REMOVAL))
+    assert (row["outcome"], row["attempts"]) == ("deferred", 0)
+    assert "rollout.quiet_minutes" in row["detail"]
+
+
+def test_a_variable_whose_value_the_owner_changed_stays_and_is_named(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
+    aws.owner_edits(arn, Environment={"Variables": OWNERS | OURS | {"TW_POLICY": "the owner's"}})
+    keeps = "keeps, not with the configured value: TW_POLICY"
+    (planned,) = preflight(harness.plan(REMOVAL), aws, harness.rules, harness.rollout)["detail"]
+    assert planned == f"removes {layer(4)}, {EXEC_WRAPPER}; {keeps}"
+    row = one(harness.apply(run_id=REMOVAL))
+    assert (row["outcome"], row["detail"]) == ("changed", keeps)
+    assert carried(aws, arn) == ([DATADOG], OWNERS | {"TW_POLICY": "the owner's"})
+    assert "the owner's" not in harness.everything_written()
+
+
+def test_it_counts_in_no_wave_and_as_no_protection(harness: Harness, aws: FakeLambda) -> None:
+    arn = protected(harness, aws)
+    before = records(harness.store)[arn]
+    harness.apply(run_id=REMOVAL)
+    after = records(harness.store)[arn]
+    assert (after.ended, after.release, after.wave) == (before.ended, before.release, before.wave)
+    assert after.protections is None
 
 
 def test_a_killed_one_is_finished_by_the_next_run(harness: Harness, aws: FakeLambda) -> None:

@@ -9,8 +9,8 @@ from remediator.journal.quarantine import quarantined
 from remediator.journal.selection import Selection, select
 from remediator.settings import RolloutSettings
 from scanner.core.errors import BadInput
-from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer
-from tests.unit.remediator.harness import Harness, settings
+from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, Killed, layer, refusal
+from tests.unit.remediator.harness import RUN, Harness, one, settings
 
 OTHER, LATER = "444455556666", "20261124T044232Z-later"
 
@@ -89,6 +89,34 @@ def test_what_was_rolled_back_already_is_not_selected_again(harness: Harness, aw
     assert aws.layers(kept) == []
 
 
+def test_a_change_of_which_nobody_knows_how_it_ended_is_selected(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add()
+
+    def kill(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise Killed
+
+    aws.after = kill
+    harness.apply()
+    aws.after = lambda method, on, n: None
+    assert (aws.layers(arn), harness.entries()[0].outcome) == ([layer(4)], None)
+    assert rows(harness, Selection(everything=True)) == {"f": "rolled_back"}
+    assert aws.layers(arn) == []
+
+
+def test_what_a_run_did_not_make_is_not_selected(harness: Harness, aws: FakeLambda) -> None:
+    aws.add()
+
+    def refuse(method: str, on: str, n: int) -> None:
+        if method == "update_function_configuration":
+            raise refusal("KMSAccessDeniedException", "no")
+
+    aws.before = refuse
+    assert one(harness.apply())["outcome"] == "failed"
+    for selection in (Selection(everything=True), Selection(accounts=[ACCOUNT]), Selection(runs=[RUN])):
+        assert select(harness.journals, selection) == []
+
+
 def test_without_a_change_all_is_nothing(harness: Harness) -> None:
     assert select(harness.journals, Selection(everything=True)) == []
 
@@ -98,6 +126,15 @@ def test_without_a_change_all_is_nothing(harness: Harness) -> None:
     [
         (Selection(accounts=["1234"]), "'1234' is no account id; expected its 12 digits"),
         (Selection(accounts=["111122223333\n"]), "is no account id"),
+        (Selection(accounts=["\uff11" * 12]), "is no account id"),
+        (Selection(accounts=["../../state"]), "is no account id"),
+        (
+            Selection(functions=["arn:aws:lambda:us-east-1:111122223333:function:f:live"]),
+            "is no function ARN",
+        ),
+        (Selection(functions=["arn:aws:lambda:us-east-1:111122223333:function:../f"]), "is no function ARN"),
+        (Selection(functions=["f; rm -rf /"]), "is no function ARN"),
+        (Selection(runs=["../../state"]), "run"),
         (Selection(accounts=[OTHER]), f"no run has changed a function of the account {OTHER}: check its id"),
         (
             Selection(waves=["pilto"]),

@@ -106,6 +106,20 @@ def test_each_part_is_ours_alone_and_what_has_another_value_stays(
     assert "the owner's" not in harness.everything_written()
 
 
+def test_a_variable_of_ours_with_another_value_stays_and_is_named(harness: Harness, aws: FakeLambda) -> None:
+    arn = attached(aws, layer(3), **OURS | {"TW_POLICY": "the owner's"})
+    keeps = "keeps, not with the configured value: TW_POLICY"
+    dry = harness.rollback([], [arn], write=False)
+    assert one(dry)["detail"] == f"removes {layer(3)}, {EXEC_WRAPPER}; {keeps}"
+    back = harness.rollback([], [arn])
+    assert one(back)["detail"] == f"removes {layer(3)}, {EXEC_WRAPPER}; {keeps}"
+    assert (one(back)["as_before"], code(back)) == ("false", 4)
+    assert aws.variables(arn) == OWNERS | {"TW_POLICY": "the owner's"}
+    again = harness.rollback([], [arn], run_id=AGAIN)
+    assert one(again)["detail"] == f"already rolled back by run {BACK}; {keeps}"
+    assert code(again) == 4
+
+
 def test_a_pinned_earlier_version_is_ours_and_others_of_that_layer_are_not(
     harness: Harness, aws: FakeLambda
 ) -> None:
