@@ -297,8 +297,13 @@ def test_what_is_refused_of_a_runs_journal_is_no_success(incident: Incident) -> 
         assert done.exit_code == 4, done.stderr[-2000:]
         assert f"journals/{incident.run_id}/00001.jsonl: not a segment of a journal" in done.stdout
     done = incident.command("--function", incident.arn)
+    assert done.exit_code == 0, "by what it carries"
+    assert f"journals/{incident.run_id}/00001.jsonl: not a segment of a journal" in done.stdout
+    done = incident.command("--function", f"{incident.arn}-typo")
     assert done.exit_code == 2
     assert "of journals is refused: " in done.stderr
+    done = incident.command("--all")
+    assert done.exit_code == 4, "which functions that run has changed is not known"
 
 
 def test_what_release_0_1_left_is_no_empty_history(incident: Incident) -> None:
