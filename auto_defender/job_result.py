@@ -10,7 +10,7 @@ import pandas as pd
 from remediator.change.records import UNKNOWN
 from reports.data.coverage import tags_unread
 from reports.data.rollout_status import VERDICTS, NoticeOutcome, RolloutStatus
-from reports.render.text import visible
+from reports.render.text import counted, visible
 from scanner.core.errors import GuardStop
 from scanner.inventory.ledger import UNREAD
 
@@ -153,7 +153,7 @@ def rollout_lines(rollout: RolloutStatus) -> list[str]:
     if rollout.drift:
         given_up = sum(one.given_up for one in rollout.drift)
         lines.append(f"drift          {len(rollout.drift):,} lost the Defender, {given_up:,} given up")
-    return lines + _notice_lines(rollout.counts()["notice"])
+    return lines + _notice_lines(rollout.notice_counts())
 
 
 def _notice_lines(notice: dict[str, Any]) -> list[str]:
@@ -161,7 +161,7 @@ def _notice_lines(notice: dict[str, Any]) -> list[str]:
     if not counts:
         return []
     until = f", until {notice['until']}" if notice["until"] else ""
-    lines = [f"notice         {_counted(counts)}, in {notice['accounts']:,} accounts{until}"]
+    lines = [f"notice         {_counted(counts)}, in {counted(notice['accounts'], 'account')}{until}"]
     return lines + ([f"not announced  {notice['error']}"] if notice["error"] else [])
 
 

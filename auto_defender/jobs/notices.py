@@ -25,6 +25,7 @@ from remediator.rollout.guards import Guards, check_kill_switch
 from remediator.rollout.lock import RunLock
 from reports.data.columns import NOTICES
 from reports.data.rollout_status import AccountNotice
+from reports.data.summary import utc
 from reports.render.csv import csv_text
 from reports.render.text import counted, visible
 from scanner.aws.errors import describe
@@ -75,7 +76,7 @@ def announce(context: Context, notices: Sequence[PlannedNotice], lock: RunLock |
 def waiting_notices(waiting: Mapping[str, Waiting]) -> tuple[AccountNotice, ...]:
     """Return a row for each account with functions that were announced and are not to be changed yet."""
     return tuple(
-        AccountNotice(account_id, "waiting", one.functions, _iso(one.not_before))
+        AccountNotice(account_id, "waiting", one.functions, utc(one.not_before))
         for account_id, one in sorted(waiting.items())
     )
 
@@ -156,7 +157,7 @@ class _Announcer:
             account_id,
             "announced",
             len(notices),
-            _iso(now + settings.rollout.notice),
+            utc(now + settings.rollout.notice),
             f"notices/{account_id}.csv",
         )
         path = f"{run_folder(context.run_id)}/{row.file}"
@@ -181,7 +182,7 @@ class _Announcer:
     def _kept(self, notices: Sequence[PlannedNotice], row: AccountNotice, now: datetime) -> Iterator[Notice]:
         release, run_id = self._context.configuration.release, self._context.run_id
         for notice in notices:
-            yield Notice(notice.function_arn, release, notice.action, _iso(now), row.not_before, run_id)
+            yield Notice(notice.function_arn, release, notice.action, utc(now), row.not_before, run_id)
 
     def _csv(self, notices: Sequence[PlannedNotice], row: AccountNotice) -> Iterator[bytes]:
         frame = pd.DataFrame(map(asdict, notices)).assign(not_before=row.not_before, opt_out=self._opt_out())
@@ -208,10 +209,6 @@ class _Announcer:
         tag = self._context.configuration.rollout.optout_tag
         entry = "ask the operators of Auto-Defender for an entry in the opt-out file"
         return f"give the function the tag {tag.key} with the value {tag.value}, or {entry}" if tag else entry
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
 
 
 def _minute(moment: datetime) -> str:

@@ -102,18 +102,19 @@ def make_plan(
     guards: Mapping[str, str] | None = None,
     made_before: Mapping[str, int] | None = None,
     unannounced: Collection[str] = (),
+    max_notices: int = MAX_NOTICES,
 ) -> Plan:
     """Plan a change for each eligible function, up to the limits, round robin over the accounts.
 
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
     the run has made already, by account; the limits count them. unannounced: ARNs of functions that have to be announced;
-    guards names those of the current wave too.
+    guards names those of the current wave too. max_notices: announcements end with the account that reaches it.
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
     if "wave_waits" not in eligible:
         eligible = eligible.assign(wave_waits=False)
-    notices = _notices(eligible, defender, partition, unannounced) if unannounced else ()
+    notices = _notices(eligible, defender, partition, unannounced, max_notices) if unannounced else ()
     current = eligible[~eligible["wave_waits"]]
     current = current.assign(function_arn=function_arns(current, partition))
     held = current["function_arn"].map(guards or {})
@@ -129,11 +130,15 @@ def make_plan(
 
 
 def _notices(
-    eligible: pd.DataFrame, defender: DefenderSettings, partition: str, unannounced: Collection[str]
+    eligible: pd.DataFrame,
+    defender: DefenderSettings,
+    partition: str,
+    unannounced: Collection[str],
+    most: int,
 ) -> tuple[PlannedNotice, ...]:
     """Return the announcements, accounts with functions of the current wave first.
 
-    Whole accounts, up to MAX_NOTICES functions, and no function that would not be changed.
+    Whole accounts, until there are `most` functions or more, and no function that would not be changed.
     """
     rows = eligible.assign(function_arn=function_arns(eligible, partition))
     rows = rows[rows["function_arn"].isin(list(unannounced))]
@@ -141,7 +146,7 @@ def _notices(
         ["wave_waits", "account_id", "region", "function_name"]
     )
     sizes = ordered.groupby("account_id", sort=False).size()
-    chosen = sizes.index[sizes.cumsum() - sizes < MAX_NOTICES]
+    chosen = sizes.index[sizes.cumsum() - sizes < most]
     changes, _ = _changes(ordered[ordered["account_id"].isin(chosen)], defender)
     return tuple(map(PlannedNotice.of, changes))
 

@@ -83,10 +83,10 @@ class RolloutStatus:
                 "regressed_functions": regressed,
             },
             "drift": {"lost": len(self.drift), "given_up": sum(one.given_up for one in self.drift)},
-            "notice": self._notice_counts(),
         }
 
-    def _notice_counts(self) -> dict[str, Any]:
+    def notice_counts(self) -> dict[str, Any]:
+        """Return the key `notice` of summary.json: functions by outcome, their accounts, and until when they wait."""
         functions = Counter[str]()
         for notice in self.notices:
             functions[notice.outcome] += notice.functions
