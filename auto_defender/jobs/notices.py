@@ -1,12 +1,11 @@
 """Announces changes to the owners of functions: a file and a notification for each account, then the written state."""
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
@@ -85,7 +84,7 @@ def forget_changed(context: Context, changes: pd.DataFrame) -> None:
     """Drop the announcements of what was changed. Raise StoreFailed, or BadInput where such a file is malformed."""
     if context.configuration.rollout.notice_days:
         changed = changes.loc[changes["outcome"] == "changed", "function_arn"]
-        forget(context.store, frozenset(changed), datetime.now(UTC))
+        forget(context.store, frozenset(changed), context.clock.now())
 
 
 def within_notice(context: Context, plan: Plan) -> Due:
@@ -97,7 +96,7 @@ def within_notice(context: Context, plan: Plan) -> Due:
     if not rollout.notice_days:
         return Due(plan)
     planned = (*plan.notices, *map(PlannedNotice.of, plan.changes))
-    now, account_ids = datetime.now(UTC), {notice.account_id for notice in planned}
+    now, account_ids = context.clock.now(), {notice.account_id for notice in planned}
     check = read_notices(context.store, account_ids, release, rollout.notice, now)
     moments = {notice.function_arn: check.not_before(notice.function_arn) for notice in planned}
     kept, later = [], []
@@ -118,7 +117,9 @@ class _Announcer:
 
     def __init__(self, context: Context, lock: RunLock, topic_arn: str) -> None:
         self._context = context
-        self._guards = Guards((lock.check, lambda: check_kill_switch(context.store), *context.switches))
+        self._guards = Guards(
+            (lock.check, lambda: check_kill_switch(context.store), *context.switches), clock=context.clock
+        )
         self._topic = Topic(topic_arn, context.session)
 
     def announce(self, by_account: Mapping[str, Sequence[PlannedNotice]]) -> Announced:
@@ -145,14 +146,14 @@ class _Announcer:
         if self._context.stop.is_set():
             return "the run was told to stop"
         deadline = self._context.deadline
-        if deadline is not None and time.monotonic() >= deadline - SETTLE_SECONDS:
+        if deadline is not None and self._context.clock.monotonic() >= deadline - SETTLE_SECONDS:
             return "the run's time was up"
         return ""
 
     def _account(self, account_id: str, notices: Sequence[PlannedNotice]) -> AccountNotice:
         """Announce to one account. The state comes last: it alone makes the announcement count."""
         context, settings = self._context, self._context.configuration
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = context.clock.now().replace(microsecond=0)
         row = AccountNotice(
             account_id,
             "announced",

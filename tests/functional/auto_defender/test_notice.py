@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from auto_defender.demo.functions import SECRET
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.apply import apply_saved
-from auto_defender.jobs.explain import explain
+from auto_defender.jobs.explain import explain_function
 from auto_defender.jobs.notices import Announced, announce
 from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.run import run
@@ -34,6 +34,7 @@ from reports.data.run_result import Mode
 from scanner.core.errors import BadInput
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
+from tests.clocks import MovedClock
 from tests.functional.moto_server import Workspace, configurations, environment, workspace_with
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -56,6 +57,7 @@ class Runs:
             "rollout": {"notice_days": 7},
             "notifications": {"topic_arn": self.topic.arn},
         }
+        self.clock = MovedClock()
         self.optouts: list[dict[str, Any]] = []
         self.before = configurations([ACCOUNT])
 
@@ -70,24 +72,19 @@ class Runs:
         return open_context(
             read(text),
             boto3.Session(),
-            run_id=new_run_id(datetime.now(UTC)),
+            run_id=new_run_id(self.clock.now()),
             mode=mode,
             display=Display(Console(stderr=True)),
             stop=threading.Event(),
+            clock=self.clock,
         )
 
     def run(self, mode: Mode = "apply") -> JobResult:
         return run(self.context(mode))
 
     def days_later(self, days: float) -> None:
-        """Let what was announced have been announced so many days earlier."""
-        for path in self.out.glob("state/notices/*.json"):
-            document = json.loads(path.read_text())
-            for notice in document["notices"]:
-                for key in ("announced", "not_before"):
-                    moment = datetime.fromisoformat(notice[key]) - timedelta(days=days)
-                    notice[key] = moment.isoformat()
-            path.write_text(json.dumps(document))
+        """Let so many days pass."""
+        self.clock.ahead += timedelta(days=days)
 
     def changed(self) -> set[str]:
         now = configurations([ACCOUNT])
@@ -144,8 +141,7 @@ def test_functions_are_announced_today_and_changed_a_week_later(runs: Runs) -> N
     assert runs.changed() == set()
     some = rows[0]["function_arn"]
     assert (
-        "it was announced, and is not changed before"
-        in explain(runs.context("dry_run"), some, datetime.now(UTC).date()).text
+        "it was announced, and is not changed before" in explain_function(runs.context("dry_run"), some).text
     )
 
     runs.days_later(1)
@@ -278,8 +274,9 @@ def test_a_message_is_bounded_and_the_file_has_all(runs: Runs) -> None:
 
 
 def test_malformed_announcements_end_the_run_before_any_change(runs: Runs) -> None:
-    runs.run()
-    (runs.out / f"state/notices/{ACCOUNT}.json").write_text("[]")
+    path = runs.out / f"state/notices/{ACCOUNT}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[]")
     with pytest.raises(BadInput, match=rf"state/notices/{ACCOUNT}\.json: "):
         runs.run()
     assert runs.changed() == set()
