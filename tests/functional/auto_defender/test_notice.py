@@ -242,6 +242,26 @@ def test_an_approved_plan_announces_and_changes_only_what_was_announced(runs: Ru
     assert apply_saved(runs.context(), path).summary["changed"] == len(runs.changed()) > 0
 
 
+def test_the_next_wave_is_announced_while_it_waits_and_stays_open_until_it_is_changed(runs: Runs) -> None:
+    early = {"name": "early", "accounts": [ACCOUNT], "soak_hours": 0, "min_healthy": 0}
+    empty = {"name": "pilot", "accounts": ["999900001111"]}
+    runs.sections["rollout"]["waves"] = [empty, early]
+    first = runs.run()
+    assert first.summary["notice"]["announced"] == first.summary["eligible"]
+    runs.sections["rollout"]["waves"] = [early]
+    runs.days_later(6)
+    (wave,) = runs.run().summary["waves"]
+    assert (wave["stage"], wave["eligible"]) == ("open", first.summary["eligible"])
+    assert runs.changed() == set()
+    runs.sections["rollout"]["waves"] = [empty, early]
+    runs.days_later(1)
+    runs.run()
+    assert runs.changed() == set()
+    runs.sections["rollout"]["waves"] = [early]
+    (wave,) = runs.run().summary["waves"]
+    assert wave["changed"] == len(runs.changed()) == first.summary["eligible"]
+
+
 def planned(names: Sequence[str]) -> list[PlannedNotice]:
     prefix = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:"
     return [PlannedNotice(ACCOUNT, "us-east-1", name, f"{prefix}{name}", "protect") for name in names]
