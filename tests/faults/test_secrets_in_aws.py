@@ -26,6 +26,7 @@ from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS, wri
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
 from tests.functional import moto_server
+from tests.quick_clock import QuickClock
 
 BUCKET, TOPIC = "reports-of-the-org", "runs"
 
@@ -42,13 +43,14 @@ class Deployed:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
+        self._clock = QuickClock()
 
     def invoke(self, **event: Any) -> Any:
         """Return what the function returned, or None: a state machine is then given its error with the traceback."""
         name = f"{len(self.texts):03} {event['job']}"
         self.texts[f"{name}, event"] = json.dumps(event)
         try:
-            answer = handler(event, Invocation())
+            answer = handler(event, Invocation(), self._clock)
         except AutoDefenderError as error:
             self.texts[f"{name}, error"] = "".join(traceback.format_exception(error))
             return None

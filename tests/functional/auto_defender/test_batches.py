@@ -38,6 +38,7 @@ from storage.protocol import StoreFailed
 from storage.s3 import S3Store
 from tests.functional.moto_server import Workspace, configurations, environment, reset
 from tests.loaded_python import start
+from tests.quick_clock import QuickClock
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
@@ -87,11 +88,12 @@ class Steps:
         self.organization = workspace.organization
         self.workspace = workspace
         self.s3 = boto3.client("s3")
+        self._clock = QuickClock()
         self._started = 0
         self._last = ""
 
     def call(self, **event: Any) -> dict[str, Any]:
-        answer = handler(event, Invocation())
+        answer = handler(event, Invocation(), self._clock)
         self._last = answer.get("run_id", self._last)
         return answer
 
