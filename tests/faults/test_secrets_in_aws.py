@@ -21,12 +21,12 @@ from moto.sns.models import sns_backends
 from auto_defender import lambda_handler
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import AutoDefenderError
+from tests.clocks import QuickClock
 from tests.faults.campaign import Campaign, environment
 from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS, write_configuration
 from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
 from tests.functional import moto_server
-from tests.quick_clock import QuickClock
 
 BUCKET, TOPIC = "reports-of-the-org", "runs"
 

@@ -36,9 +36,9 @@ from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from storage.protocol import StoreFailed
 from storage.s3 import S3Store
+from tests.clocks import QuickClock
 from tests.functional.moto_server import Workspace, configurations, environment, reset
 from tests.loaded_python import start
-from tests.quick_clock import QuickClock
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")

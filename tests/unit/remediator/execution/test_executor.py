@@ -16,7 +16,7 @@ from remediator.execution.apply import ApplyResult
 from remediator.journal.journal import Journal
 from remediator.rollout.guards import BREAKER_FROM
 from scanner.aws.errors import ClockSkew, LostAnswer, Unreachable
-from tests.quick_clock import QuickClock
+from tests.clocks import QuickClock
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
 from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, wait_briefly
 
