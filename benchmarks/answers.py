@@ -48,21 +48,6 @@ def account_id(number: int) -> str:
     return str(FIRST_ACCOUNT + number)
 
 
-def access_key(account: str, generation: int = 0) -> str:
-    """A session's access key id, 20 characters as in AWS: it encodes the account and the number of renewals."""
-    return f"ASIA{account}{generation % 10_000:04d}"
-
-
-def secret_key(key: str) -> str:
-    """The secret that belongs to an access key id, so that a signature can be checked without a table."""
-    return f"secret-of-{key}"
-
-
-def session_token(key: str) -> str:
-    """The session token that belongs to an access key id; about as long as a real one."""
-    return f"{key}//" + "IQoJb3JpZ2luX2Vj" * 40
-
-
 def function_configuration(region: str, number: int, account: str = PLACEHOLDER) -> dict[str, Any]:
     """One FunctionConfiguration as ListFunctions returns it: about 1.2 kB of JSON."""
     dice = random.Random(f"{region}/{number}")

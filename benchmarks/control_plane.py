@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 import orjson
 
-from benchmarks.wire import CONTENT_LENGTH
+from simulator.wire import CONTENT_LENGTH
 
 # Lambda quotas: 15 control plane requests a second in an account and region.
 RATE = 15.0

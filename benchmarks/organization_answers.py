@@ -5,15 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.answers import (
-    CENTRAL_ACCOUNT,
-    Organization,
-    access_key,
-    account_id,
-    secret_key,
-    session_token,
-    to_json,
-)
+from benchmarks.answers import CENTRAL_ACCOUNT, Organization, account_id, to_json
+from simulator.organization import access_key, secret_key, session_token
 
 PAGE = 20  # Organizations gives at most 20 a page
 ORGANIZATION_ID = "o-benchmark0"

@@ -1,7 +1,6 @@
 """One campaign: an organization, a fault plan and a sequence of runs, kills, deployments and rollbacks, all from a seed."""
 
 import io
-import os
 import threading
 import time
 from collections import Counter
@@ -24,13 +23,14 @@ from auto_defender.job_result import JobResult
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
-from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
+from benchmarks.answers import CENTRAL_ACCOUNT
 from remediator.journal.functions import forget_failures, records
 from remediator.journal.journal import open_runs
 from remediator.rollout.lock import LOCK
 from reports.data.read_back import read_latest
 from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError
+from simulator.http import environment as client_environment
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults import random_organization
@@ -113,18 +113,7 @@ def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
 
 def variables(port: int) -> dict[str, str]:
     """Return the environment of the central account."""
-    key = access_key(CENTRAL_ACCOUNT)
-    return {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret_key(key),
-        "AWS_SESSION_TOKEN": session_token(key),
-        "AWS_DEFAULT_REGION": random_organization.REGIONS[0],
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "NO_PROXY": "127.0.0.1",
-    }
+    return client_environment(f"http://127.0.0.1:{port}", CENTRAL_ACCOUNT, random_organization.REGIONS[0])
 
 
 class Campaign:

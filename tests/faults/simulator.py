@@ -19,7 +19,7 @@ from benchmarks import organization_answers as organizations
 from benchmarks.answers import CENTRAL_ACCOUNT, Organization, to_json
 from benchmarks.control_plane import ControlPlane, _refusal, _shown
 from benchmarks.spoiled import spoiled
-from benchmarks.wire import Answer, Connection, Request
+from simulator.wire import Answer, Connection, Request
 from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan, Planned
 
@@ -62,11 +62,6 @@ class Kill:
         self.done = True
         os.kill(self.process, signal.SIGKILL)
         return not self.carried_out
-
-
-@dataclass
-class _Stats:
-    connections: int = 0
 
 
 class Plane(ControlPlane):
@@ -133,7 +128,6 @@ class Simulator:
         """Make an organization of so many member accounts, with so many functions in each account and region."""
         self.rng = Random(seed)
         self.faults = faults
-        self.stats = _Stats()
         self.plane = Plane(settles_in)
         self.accounts = random_organization.accounts_of(accounts)
         self.denied = set(self.rng.sample(self.accounts[:-1], 1)) if accounts > 2 else set()
@@ -157,6 +151,9 @@ class Simulator:
     def functions(self) -> dict[str, dict[str, Any]]:
         """Return every function there is, by ARN."""
         return {f["FunctionArn"]: f for unit in self.plane.units.values() for f in unit.functions.values()}
+
+    def connected(self) -> None:
+        """Count nothing."""
 
     def control(self, request: Request) -> Answer:
         """Nothing here is controlled over HTTP."""
