@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from remediator.rollout.comparison import Figures
 from scanner.aws.errors import LostAnswer
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from simulator.caller import Caller
 from simulator.calls import Call
 from simulator.clock import ManualClock
@@ -71,14 +72,14 @@ class FakeLambda(Caller):
     """
 
     def __init__(self, polls_to_settle: int = 0) -> None:
-        clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        super().__init__(Core(clock, home=PUBLISHER, rate=None), "AutoDefender-test", lost=LostAnswer)
-        self.clock = clock
+        long_ago = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        super().__init__(Core(long_ago, home=PUBLISHER, rate=None), "AutoDefender-test", lost=LostAnswer)
         self.polls_to_settle = polls_to_settle
         self.polls: dict[str, int] = {}
         self.tags = Tags(self.core)
         self.figures: dict[str, tuple[Figures, Figures]] = {}
         self.partition = "aws"
+        self.clock: Clock = SYSTEM_CLOCK
         self.stop = threading.Event()
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[str, str]] = []
@@ -131,7 +132,7 @@ class FakeLambda(Caller):
         return super().call(account_id, region, service, method, check=after_the_wait, **parameters)
 
     def _ask_before(self, call: Call) -> None:
-        self.clock.sleep(1)  # no two updates have the same LastModified
+        self.core.clock.sleep(1)  # no two updates have the same LastModified
         method, arn, _ = self._named(call)
         with self.core.lock:
             self.calls[method] += 1
