@@ -11,10 +11,11 @@ import pytest
 from auto_defender.jobs.run import run
 from benchmarks.server_process import ROOT
 from remediator.journal.journal import open_runs
+from simulator.http import serving
 from storage.folder import FolderStore
 from tests.faults import random_organization
 from tests.faults.campaign import Campaign, environment, variables
-from tests.faults.simulator import Kill, serving
+from tests.faults.simulator import Kill
 
 
 @pytest.mark.parametrize(("calls", "carried_out"), [(40, False), (50, True), (75, True)])
@@ -24,8 +25,8 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
     campaign = Campaign(7, tmp_path, accounts=2, functions=12, fault_rate=0.0)
     path = random_organization.write_configuration(tmp_path, campaign.version, tagged=campaign.tagged)
     command = [sys.executable, "-m", "auto_defender", "run", "--config", str(path), "--apply"]
-    with serving(campaign.simulator) as port:
-        env = {**os.environ, **variables(port), "PYTHONPATH": str(ROOT)}
+    with serving(campaign.simulator) as url:
+        env = {**os.environ, **variables(url), "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         campaign.simulator.kill = Kill(process.pid, calls, carried_out)
         assert process.wait(300) == -9
@@ -34,7 +35,7 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
         (killed,) = store.folders("journals/")
         assert open_runs(store) == [killed]
         taken = Counter(write.arn for write in campaign.simulator.writes)
-        with environment(port):
+        with environment(url):
             assert campaign.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
             assert campaign.do(run) == "exit 0"
             campaign.wait_for_updates()
