@@ -17,7 +17,7 @@ from simulator import sigv4
 from simulator.organization import secret_key
 
 _CREDENTIAL = re.compile(r"Credential=([A-Z]{4}(\d{12})\d{4})/(\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request)")
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SIGNED = re.compile(r"SignedHeaders=([^,]+), *Signature=([0-9a-f]{64})")
 _XML_SERVICES = ("sts", "ec2")
 _JSON_SERVICES = ("organizations", "tagging", "monitoring")
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        length = CONTENT_LENGTH.search(self._received, 0, end)
+        length = _CONTENT_LENGTH.search(self._received, 0, end)
         whole = end + 4 + (int(length[1]) if length else 0)
         if len(self._received) >= whole:
             request = Request(self._received[:end], self._received[end + 4 : whole])
