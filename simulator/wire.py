@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from time import time
 from typing import Protocol, cast
-from urllib.parse import parse_qs, quote, unquote_plus
+from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape
 
 from simulator import sigv4
@@ -45,10 +45,6 @@ class Request:
         """A query parameter, "" where it is absent."""
         found = re.search(rf"(?:^|&){name}=([^&]*)", self.query)
         return unquote_plus(found[1]) if found else ""
-
-    def form(self, name: str) -> str:
-        """A parameter of the query protocol's form body, "" where it is absent."""
-        return parse_qs(self.body.decode()).get(name, [""])[0]
 
     def content_type(self) -> str:
         """How this service answers."""
