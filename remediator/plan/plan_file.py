@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from remediator.change.records import PlannedNotice
+from remediator.change.records import Change, PlannedNotice
 from remediator.plan.plan import Plan
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
@@ -63,7 +63,11 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
 def _consistent(plan: Plan) -> bool:
     notices = [*plan.notices, *map(PlannedNotice.of, plan.changes)]
     named = all(FunctionArn.parse(one.function_arn) == _arn(one, plan) for one in notices)
-    return named and all(EXEC_WRAPPER in change.after.variables for change in plan.changes)
+    return named and all(map(_ends_as_its_action, plan.changes))
+
+
+def _ends_as_its_action(change: Change) -> bool:
+    return not change.layer if change.action == "remove" else EXEC_WRAPPER in change.after.variables
 
 
 def _arn(notice: PlannedNotice, plan: Plan) -> FunctionArn:
