@@ -1,17 +1,21 @@
 """The history of functions, by the journals: which changes are in effect, and which of them a rollback removes."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import takewhile
 
 from remediator.change.records import Intent, Undo
+from remediator.journal.functions import records
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
 from remediator.journal.store import started_at
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 
 def select(journals: Journals, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
@@ -25,11 +29,12 @@ def select(journals: Journals, runs: Collection[str], function_arns: Collection[
             raise BadInput(
                 f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME"
             )
-    first = _day_before(runs)
     for run_id in runs:
+        started_at(run_id)
         if not journals.exists(run_id):
             raise BadInput(f"run {run_id} has no journal: it changed nothing")
-    history = _by_function(journals.history(None if function_arns else first))
+    of_runs = {entry.intent.function_arn for entry in journals.of_runs(runs)}
+    history = _by_function(_entries_of(journals, {*function_arns, *of_runs}, runs))
     for arn in function_arns:
         if arn not in history:
             refused = f"; of journals is refused: {journals.refused[0]}" if journals.refused else ""
@@ -46,17 +51,26 @@ def select(journals: Journals, runs: Collection[str], function_arns: Collection[
 
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
     """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
-    history = _by_function(journals.history(_day_before(runs.values()))) if runs else {}
+    history = _by_function(_entries_of(journals, runs.keys(), runs.values()))
     return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
-def _day_before(runs: Collection[str]) -> date | None:
-    """Return the day before the oldest run: one that began before it may have changed things after it."""
-    return (
-        min((started_at(run_id).date() for run_id in runs), default=date.max) - timedelta(days=1)
-        if runs
-        else None
-    )
+def _entries_of(
+    journals: Journals, function_arns: Collection[str], runs: Collection[str] = ()
+) -> list[Entry]:
+    """Return the entries of the journals about some functions, oldest first. runs: whose journals are read in any case.
+
+    Read are the journals that the functions' records name, and those that are not folded yet; all of them where that
+    can't be known, for no broken state file may stop a rollback.
+    """
+    try:
+        known = records(journals.store, {arn.split(":")[4] for arn in function_arns})
+        named = {run_id for arn in function_arns if arn in known for run_id in known[arn].runs}
+        entries = journals.of_runs({*runs, *named, *journals.unfolded_runs()})
+    except BadInput as error:
+        log.warning("every journal is read, because %s", error)
+        entries = journals.history()
+    return [entry for entry in entries if entry.intent.function_arn in function_arns]
 
 
 def _by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
@@ -105,7 +119,7 @@ def _refusal(entries: Sequence[Entry], chosen: Sequence[Entry]) -> str:
 
 def entries_of(journals: Journals, function_arn: str) -> list[Entry]:
     """Return every entry of the journals about a function, rollbacks and what was not made included, oldest first."""
-    return [entry for entry in journals.history() if entry.intent.function_arn == function_arn]
+    return _entries_of(journals, {function_arn})
 
 
 @dataclass(frozen=True)

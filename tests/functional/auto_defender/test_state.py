@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from remediator.journal.functions import records
-from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.rollout.lock import RunLock
 from tests.functional.moto_server import Workspace, auto_defender, environment, workspace_with
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of, refusal
@@ -40,9 +40,8 @@ def left(workspace: Workspace) -> Harness:
     for hour in range(3):
         harness.apply(run_id=f"20261124T0{hour}4232Z-hourly")
         harness.aws.owner_edits(GIVEN_UP, Layers=[], Environment={"Variables": {}})
-    put_in_quarantine(
-        harness.store,
-        [Quarantined(arn, "2026-11-24T03:42:32+00:00", RUN, "rolled back") for arn in (WELL, AWAY)],
+    harness.quarantine(
+        *(Quarantined(arn, "2026-11-24T03:42:32+00:00", RUN, "rolled back") for arn in (AWAY, WELL))
     )
     return harness
 

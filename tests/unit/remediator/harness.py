@@ -17,6 +17,7 @@ from remediator.execution.rollback import rollback
 from remediator.journal.history import select
 from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
+from remediator.journal.quarantine import Quarantined
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import exclusions
@@ -67,6 +68,9 @@ class Harness:
             optout_tag=self.rollout.optout_tag,
             exclusion_list=exclusions(self.rollout),
         )
+
+    def quarantine(self, *entries: Quarantined) -> None:
+        self.journals.record("20261101T000000Z-earlier", entries)
 
     @property
     def digest(self) -> str:
