@@ -9,6 +9,7 @@ import pytest
 
 from remediator.journal.functions import records
 from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.upgrade import upgrade
 from remediator.rollout.lock import RunLock
 from tests.functional.moto_server import Workspace, auto_defender, environment, workspace_with
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of, refusal
@@ -28,6 +29,7 @@ def workspace(server: str, tmp_path: Path) -> Workspace:
 def left(workspace: Workspace) -> Harness:
     """What runs left: two failures, a function that lost the Defender three times, two in quarantine."""
     harness = Harness(FakeLambda(), workspace.folder / "out")
+    upgrade(harness.journals, RUN)
     for name in ("failed", "given-up", "well"):
         harness.aws.add(name)
     harness.aws.add("away", OTHER)
@@ -41,7 +43,7 @@ def left(workspace: Workspace) -> Harness:
         harness.apply(run_id=f"20261124T0{hour}4232Z-hourly")
         harness.aws.owner_edits(GIVEN_UP, Layers=[], Environment={"Variables": {}})
     harness.quarantine(
-        *(Quarantined(arn, "2026-11-24T03:42:32+00:00", RUN, "rolled back") for arn in (AWAY, WELL))
+        *(Quarantined(arn, "2026-11-24T03:42:32+00:00", RUN, "rolled back") for arn in (WELL, AWAY))
     )
     return harness
 
