@@ -14,6 +14,7 @@ from remediator.journal.journals import Journals
 from remediator.journal.store import started_at
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
+from storage.protocol import StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,13 @@ def _entries_of(
     """Return the entries of the journals about some functions, oldest first. runs: whose journals are read in any case.
 
     Read are the journals that the functions' records name, and those that are not folded yet; all of them where that
-    can't be known, for no broken state file may stop a rollback.
+    can't be known, for no state file that is broken or can't be read may stop a rollback.
     """
     try:
         known = records(journals.store, {arn.split(":")[4] for arn in function_arns})
         named = {run_id for arn in function_arns if arn in known for run_id in known[arn].runs}
         entries = journals.of_runs({*runs, *named, *journals.unfolded_runs()})
-    except BadInput as error:
+    except (BadInput, StoreFailed) as error:
         log.warning("every journal is read, because %s", error)
         entries = journals.history()
     return [entry for entry in entries if entry.intent.function_arn in function_arns]

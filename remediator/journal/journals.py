@@ -30,7 +30,6 @@ from remediator.journal.journal import (
 )
 from remediator.journal.order import (
     NEVER,
-    TERMS,
     UNMARKED,
     Event,
     Mark,
@@ -177,7 +176,7 @@ class Journals:
         """Yield the runs below the prefixes."""
         segments = read_segments(self.store, prefixes)
         for folder, group in groupby(segments, key=lambda segment: segment[0].rpartition("/")[0]):
-            if f"{folder}/" == TERMS:
+            if folder == FOLDER:
                 continue
             run = Run(folder.removeprefix(f"{FOLDER}/"))
             for path, lines in group:

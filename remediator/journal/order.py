@@ -1,6 +1,6 @@
 """The order of journals' segments, which no clock decides: clocks jump, and run ids begin with a clock's time.
 
-journals/terms/00000001.json, 00000002.json, …: a process that writes journals begins a term by creating the next of these
+journals/term-00000001.json, 00000002, …: a process that writes journals begins a term by creating the next of these
 files, under a condition, before its first segment. The file names the runs whose journals may get segments in the term.
 Each segment begins with its mark: its term, and a number that counts within it. Terms lie beside the journals, because
 like these they are never replaced nor deleted: no lost or restored state folder lets a mark be used twice, and whoever
@@ -21,7 +21,7 @@ from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
-TERMS = "journals/terms/"
+TERMS = "journals/term-"
 FORMAT = 1
 
 

@@ -267,4 +267,4 @@ def test_a_process_that_writes_on_two_journals_has_one_term(tmp_path: Path) -> N
     for run_id in RUNS[:2]:
         order.add(run_id)
     assert [order.next(run_id) for run_id in (*RUNS[:2], RUNS[0])] == [Mark(1, 1), Mark(1, 2), Mark(1, 3)]
-    assert b"aaaaaa" in (FolderStore(tmp_path).read("journals/terms/00000001.json") or b"")
+    assert b"aaaaaa" in (FolderStore(tmp_path).read("journals/term-00000001.json") or b"")
