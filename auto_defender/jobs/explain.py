@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from remediator.journal.functions import records
 from remediator.journal.upgrade import awaits_upgrade
 from remediator.journal.wave_states import states
 from remediator.plan.held_back import HeldBack, hold_back
+from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
@@ -85,7 +85,7 @@ def explain_function(context: Context, text: str) -> JobResult:
         return JobResult({**known, "function_unread": unread}, "\n".join([unread, *past.lines]), 3)
     context, quarantine_unread = _with_quarantine(context)
     assessed = _assessed(context, arn, configuration)
-    findings = explain(assessed, context.rules, datetime.now(UTC).date())
+    findings = explain(assessed, context.rules, context.clock.now().date())
     served = _aliases(context, assessed, configuration)
     prospect, state_unread = None, quarantine_unread
     accounts, accounts_unread = _or_why(
@@ -156,7 +156,7 @@ def _with_quarantine(context: Context) -> tuple[Context, str]:
 
 
 def _assessed(context: Context, arn: FunctionArn, configuration: dict[str, object]) -> pd.DataFrame:
-    settings, rules, today = context.configuration, context.rules, datetime.now(UTC).date()
+    settings, rules, today = context.configuration, context.rules, context.clock.now().date()
     functions = frame_of(
         [configuration], arn.partition, arn.account_id, arn.region, settings.defender.watched_variables
     )
@@ -172,7 +172,7 @@ def _prospect(
     context: Context, arn: FunctionArn, assessed: pd.DataFrame, accounts: pd.DataFrame, outside: str
 ) -> _Prospect:
     settings, text = context.configuration, str(arn)
-    digest, now = settings.digest, datetime.now(UTC).replace(microsecond=0)
+    digest, now = settings.digest, context.clock.now().replace(microsecond=0)
     held = hold_back(
         assessed,
         known=records(context.store, [arn.account_id]),
@@ -182,22 +182,33 @@ def _prospect(
         now=now,
     )
     guards = {**held.guards, text: "out_of_scope"} if outside else held.guards
+    marked = _in_waves(context, assessed, accounts)
+    noticed = check_notice(
+        marked,
+        store=context.store,
+        partition=arn.partition,
+        release=settings.release,
+        period=settings.rollout.notice,
+        held=guards.keys(),
+        known=held.known,
+        now=now,
+    )
     plan = make_plan(
-        _in_waves(context, assessed, accounts),
+        marked,
         settings.defender,
         settings.rollout,
         run_id=context.run_id,
         now=now,
         partition=arn.partition,
         config_digest=digest,
-        guards=guards,
+        guards={**guards, **noticed.guards},
     )
     held_back = guards.get(text) or next(iter(plan.held_back), None)
     drift = report_drift(held.lost, assessed, context.aws, settings.defender, settings.sweep)
     return _Prospect(
         asdict(plan.changes[0]) if plan.changes else None,
         held_back,
-        _held_back(held_back, outside, held, text) if held_back else "",
+        _held_back(held_back, outside, held, noticed, text) if held_back else "",
         next(iter(drift), None),
     )
 
@@ -222,11 +233,15 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
     kept = tuple(states(context.store, settings.release, waves))
-    return WaveProgress(settings.release, waves, kept, (), numbers, datetime.now(UTC)).marked(assessed)
+    return WaveProgress(settings.release, waves, kept, (), numbers, context.clock.now()).marked(assessed)
 
 
-def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:
+def _held_back(guard: str, outside: str, held: HeldBack, noticed: Noticed, arn: str) -> str:
+    moments = [one.not_before for one in noticed.waiting.values()]
     why = {
+        "notice": f"it was announced, and is not changed before {moments[0]:%Y-%m-%d %H:%M} UTC"
+        if moments
+        else "the next run that writes announces it first",
         "out_of_scope": f"out of scope: {outside}",
         "own_function": "Auto-Defender itself runs in it",
         "wave": "it waits for the waves before its own, or the tags that assign its wave could not be read",

@@ -93,6 +93,24 @@ class Change:
 
 
 @dataclass(frozen=True)
+class PlannedNotice:
+    """The announcement of a change that comes later."""
+
+    __pydantic_config__ = STRICT
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    action: PlannedAction
+
+    @classmethod
+    def of(cls, change: Change) -> "PlannedNotice":
+        """Return the announcement of a change."""
+        return cls(change.account_id, change.region, change.function_name, change.function_arn, change.action)
+
+
+@dataclass(frozen=True)
 class Intent:
     """One change that is about to be sent. delta: what it adds, or the newest of what a rollback removes.
 

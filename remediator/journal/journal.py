@@ -19,7 +19,7 @@ into the state files, state/open/RUN_ID.json says so.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 
@@ -29,6 +29,7 @@ from remediator.journal.order import Event, Mark, Order
 from remediator.journal.quarantine import Quarantined, Released
 from remediator.journal.store import OPEN, is_run_id
 from remediator.journal.wave_states import WaveObserved
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError
 from storage.protocol import JSON, Store
 from storage.segments import Segments
@@ -140,6 +141,7 @@ class Journal:
         written: Written | None = None,
         *,
         marked: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Take what the journal has already, and whether state/open/ names it.
 
@@ -148,6 +150,7 @@ class Journal:
         """
         written = written or Written()
         self.run_id = run_id
+        self._clock = clock
         self._store = store
         self._order = order
         self._segments = Segments(store, f"{FOLDER}/{run_id}", written.segments)
@@ -235,7 +238,7 @@ class Journal:
             self._announce()
         if self._basis and not self._basis_written:
             lines = [self._basis, *lines]
-        at = datetime.now(UTC)
+        at = self._clock.now()
         stamp = at.isoformat(timespec="milliseconds")
         mark = self._order.next(self.run_id)
         head = {"event": "segment", **mark._asdict()}

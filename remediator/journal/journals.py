@@ -40,6 +40,7 @@ from remediator.journal.order import (
 )
 from remediator.journal.store import started_at
 from remediator.journal.validation import refusal
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 from scanner.settings import DefenderSettings
 from storage.protocol import Store
@@ -82,9 +83,10 @@ class Journals:
     refused: a line for each segment and entry that was refused, in the order they were met.
     """
 
-    def __init__(self, store: Store, defender: DefenderSettings) -> None:
+    def __init__(self, store: Store, defender: DefenderSettings, clock: Clock = SYSTEM_CLOCK) -> None:
         """Take the store, and the settings that say which layers and wrappers are ours."""
         self.store = store
+        self.clock = clock
         self._defender = defender
         self._order = Order(store)
         self._opened: dict[str, Journal] = {}
@@ -101,7 +103,7 @@ class Journals:
             run = next(self._read([f"{FOLDER}/{run_id}/"]), Run(run_id))
             written = Written(run.segments, run.basis, tuple(run.entries.values()), run.events)
             self._order.add(run_id)
-            self._opened[run_id] = Journal(self.store, run_id, self._order, written)
+            self._opened[run_id] = Journal(self.store, run_id, self._order, written, clock=self.clock)
         journal = self._opened[run_id]
         if basis:
             journal.count_under(basis)
@@ -162,7 +164,7 @@ class Journals:
 
         since: None for all.
         """
-        return _entries(list(self._read([f"{FOLDER}/"] if since is None else _days_since(since))))
+        return _entries(list(self._read([f"{FOLDER}/"] if since is None else self._days_since(since))))
 
     def of_runs(self, run_ids: Collection[str]) -> list[Entry]:
         """Return the entries of some runs, oldest first, with what of these undid them."""
@@ -233,6 +235,11 @@ class Journals:
         run.entries[record.id] = Entry(record, None, None, at, None, mark)
         return "", record
 
+    def _days_since(self, first: date) -> list[str]:
+        """Return the prefixes of the folders of runs that started on a day or later; a clock may be a day ahead."""
+        days = range((self.clock.now().date() - first).days + 2)
+        return [f"{FOLDER}/{first + timedelta(day):%Y%m%d}" for day in days]
+
     def _refuse(self, problem: str) -> None:
         if problem not in self.refused:
             log.error("refused: %s; what that run changed is not known in full", problem)
@@ -281,9 +288,3 @@ def _undone(runs: Sequence[Run]) -> Iterator[tuple[tuple[str, str], str]]:
             undone = entries.get(key)
             if undone and undone.intent.function_arn == entry.intent.function_arn:
                 yield key, entry.intent.run_id
-
-
-def _days_since(first: date) -> list[str]:
-    """Return the prefixes of the folders of runs that started on a day or later; a clock may be a day ahead."""
-    days = range((datetime.now(UTC).date() - first).days + 2)
-    return [f"{FOLDER}/{first + timedelta(day):%Y%m%d}" for day in days]

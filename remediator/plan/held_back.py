@@ -20,12 +20,13 @@ class HeldBack:
     """guards: function ARN -> guard, for make_plan.
 
     lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
-    failures whose next try is still to come.
+    failures whose next try is still to come. known: by function ARN, what is known of eligible and of lost functions.
     """
 
     guards: Mapping[str, str]
     lost: Mapping[str, ProtectionCount]
     refused: Mapping[str, Failure]
+    known: Mapping[str, FunctionRecord]
 
 
 def hold_back(
@@ -58,7 +59,7 @@ def hold_back(
     guards |= dict.fromkeys(regressed, "regressed")
     if own_function:
         guards[own_function] = "own_function"
-    return HeldBack(guards, lost, refused)
+    return HeldBack(guards, lost, refused, known)
 
 
 def _lost(

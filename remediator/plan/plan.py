@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -12,7 +13,7 @@ import pandas as pd
 
 from remediator.change.delta import Delta, DeltaConflict, layers_with, plan_delta
 from remediator.change.desired_state import DesiredState, desired_state
-from remediator.change.records import STRICT, Change, FunctionState, PlannedAction
+from remediator.change.records import STRICT, Change, FunctionState, PlannedAction, PlannedNotice
 from remediator.settings import RolloutSettings
 from scanner.core.arns import function_arns
 from scanner.settings import DefenderSettings, Family
@@ -25,6 +26,8 @@ _ACTIONS: Mapping[str, PlannedAction] = {
 }
 # A change board meets weekly. Age alone does no harm: a function that has moved on is dropped anyway.
 VALID_FOR = timedelta(days=8)
+# Some 2 MB of a plan, which each run writes. Owners get one message for an account: what is left waits for the next run.
+MAX_NOTICES = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Plan:
     """Changes in the order in which they are made.
 
     held_back: how many more functions are eligible and wait, by the guard that holds them back
-    (max_changes_per_run, max_changes_per_account, failed_before, drift, regressed, wave, own_function, or a reason code).
+    (max_changes_per_run, max_changes_per_account, failed_before, drift, regressed, wave, own_function, notice, or a reason
+    code). notices: which functions are announced, before a later plan changes them.
     digest: SHA-256 over all the rest; config_digest: of the configuration that the plan was made under.
     """
 
@@ -47,6 +51,7 @@ class Plan:
     held_back: dict[str, int]
     changes: tuple[Change, ...]
     digest: str = ""
+    notices: tuple[PlannedNotice, ...] = ()
 
     @cached_property
     def computed_digest(self) -> str:
@@ -74,10 +79,15 @@ class Plan:
             f"plan {self.run_id}: {len(self.changes)} changes ({counts}) {where}",
             f"headroom: {full} would end at five layers, {tight} within 5 % of 4 KB of variables",
             *(f"held back by {guard}: {count}" for guard, count in sorted(self.held_back.items())),
+            *self._notices_summary(),
             f"made {self.created:%Y-%m-%d %H:%M} UTC, expires {self.expires:%Y-%m-%d %H:%M} UTC",
             f"digest {self.digest}",
         ]
         return "\n".join(lines)
+
+    def _notices_summary(self) -> Sequence[str]:
+        accounts = len({notice.account_id for notice in self.notices})
+        return [f"to be announced: {len(self.notices)} functions in {accounts} accounts"] if accounts else []
 
 
 def make_plan(
@@ -91,31 +101,65 @@ def make_plan(
     config_digest: str,
     guards: Mapping[str, str] | None = None,
     made_before: Mapping[str, int] | None = None,
+    unannounced: Collection[str] = (),
+    max_notices: int = MAX_NOTICES,
 ) -> Plan:
     """Plan a change for each eligible function, up to the limits, round robin over the accounts.
 
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
-    the run has made already, by account; the limits count them.
+    the run has made already, by account; the limits count them. unannounced: ARNs of functions that have to be announced;
+    guards names those of the current wave too. max_notices: announcements end with the account that reaches it.
     """
     eligible = assessed[assessed["verdict"] == "eligible"]
-    waiting = 0
-    if "wave_waits" in eligible:
-        waiting = int(eligible["wave_waits"].sum())
-        eligible = eligible[~eligible["wave_waits"]]
-    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
-    held = eligible["function_arn"].map(guards or {})
-    counts = {**held.value_counts().to_dict(), "wave": waiting}
-    chosen, limited = _within_limits(eligible[held.isna()], rollout, made_before or {})
-    changes = []
-    for row in chosen.to_dict("records"):
+    if "wave_waits" not in eligible:
+        eligible = eligible.assign(wave_waits=False)
+    notices = _notices(eligible, defender, partition, unannounced, max_notices) if unannounced else ()
+    current = eligible[~eligible["wave_waits"]]
+    current = current.assign(function_arn=function_arns(current, partition))
+    held = current["function_arn"].map(guards or {})
+    counts = Counter({**held.value_counts().to_dict(), "wave": int(eligible["wave_waits"].sum())})
+    chosen, limited = _within_limits(current[held.isna()], rollout, made_before or {})
+    changes, conflicts = _changes(chosen, defender)
+    counts.update(conflicts)
+    held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
+    plan = Plan(
+        1, run_id, now, now + VALID_FOR, partition, config_digest, held_back, tuple(changes), notices=notices
+    )
+    return replace(plan, digest=plan.computed_digest)
+
+
+def _notices(
+    eligible: pd.DataFrame,
+    defender: DefenderSettings,
+    partition: str,
+    unannounced: Collection[str],
+    most: int,
+) -> tuple[PlannedNotice, ...]:
+    """Return the announcements, accounts with functions of the current wave first.
+
+    Whole accounts, until there are `most` functions or more, and no function that would not be changed.
+    """
+    rows = eligible.assign(function_arn=function_arns(eligible, partition))
+    rows = rows[rows["function_arn"].isin(list(unannounced))]
+    ordered = rows.astype({"account_id": "str", "region": "str", "function_name": "str"}).sort_values(
+        ["wave_waits", "account_id", "region", "function_name"]
+    )
+    sizes = ordered.groupby("account_id", sort=False).size()
+    chosen = sizes.index[sizes.cumsum() - sizes < most]
+    changes, _ = _changes(ordered[ordered["account_id"].isin(chosen)], defender)
+    return tuple(map(PlannedNotice.of, changes))
+
+
+def _changes(rows: pd.DataFrame, defender: DefenderSettings) -> tuple[list[Change], Counter[str]]:
+    """Return the changes of these functions, and how many functions have none, by reason code."""
+    changes, conflicts = [], Counter[str]()
+    for row in rows.to_dict("records"):
         try:
             changes.append(_change(row, defender))
         except DeltaConflict as error:
-            counts[str(error)] = counts.get(str(error), 0) + 1
-    held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
-    plan = Plan(1, run_id, now, now + VALID_FOR, partition, config_digest, held_back, tuple(changes))
-    return replace(plan, digest=plan.computed_digest)
+            conflicts[str(error)] += 1
+    return changes, conflicts
 
 
 def _within_limits(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from remediator.change.records import Change
+from remediator.change.records import PlannedNotice
 from remediator.plan.plan import Plan
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
@@ -49,7 +49,7 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
         key = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{source}: {key + ': ' if key else ''}not a plan: {first['msg']}") from None
     again = "make a new one with: auto-defender plan"
-    if plan.digest != plan.computed_digest or not all(_consistent(change, plan) for change in plan.changes):
+    if plan.digest != plan.computed_digest or not _consistent(plan):
         raise BadInput(f"{source}: edited after it was made, its digest does not fit; {again}")
     if plan.created.tzinfo is None or plan.expires.tzinfo is None or now >= plan.expires:
         raise BadInput(f"{source}: expired on {plan.expires:%Y-%m-%d %H:%M} UTC; {again}")
@@ -60,6 +60,11 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
     return plan
 
 
-def _consistent(change: Change, plan: Plan) -> bool:
-    arn = FunctionArn(plan.partition, change.region, change.account_id, change.function_name)
-    return FunctionArn.parse(change.function_arn) == arn and EXEC_WRAPPER in change.after.variables
+def _consistent(plan: Plan) -> bool:
+    notices = [*plan.notices, *map(PlannedNotice.of, plan.changes)]
+    named = all(FunctionArn.parse(one.function_arn) == _arn(one, plan) for one in notices)
+    return named and all(EXEC_WRAPPER in change.after.variables for change in plan.changes)
+
+
+def _arn(notice: PlannedNotice, plan: Plan) -> FunctionArn:
+    return FunctionArn(plan.partition, notice.region, notice.account_id, notice.function_name)
