@@ -49,7 +49,6 @@ from storage.segments import read_segments
 log = logging.getLogger(__name__)
 
 _LINES: Mapping[str, TypeAdapter[Line]] = {name: TypeAdapter(kind) for name, kind in LINES.items()}
-_MARK = TypeAdapter(Mark)
 
 
 @dataclass
@@ -90,7 +89,9 @@ class Journals:
         self._defender = defender
         self._order = Order(store)
         self._opened: dict[str, Journal] = {}
+        # Terms that the state files know, and that there are; None before the first fold.
         self._term: int | None = None
+        self._newest = 0
         self.refused: list[str] = []
 
     def open(self, run_id: str, basis: Basis | None = None, *, marked: bool = False) -> Journal:

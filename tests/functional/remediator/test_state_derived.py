@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from auto_defender.doctor import state as doctor
 from remediator.journal.functions import Retried, Seen, records
 from remediator.journal.history import entries_of
 from remediator.journal.journal import open_runs
@@ -288,7 +291,7 @@ def test_reads_do_not_grow_with_the_number_of_past_runs(tmp_path: Path) -> None:
         arn = harness.aws.add()
         run(harness, HOURS[0])
         assert rebuild(harness.journals) == []
-        assert len(harness.store.folders("journals/")) == runs + 3
+        assert len(harness.store.folders("journals/")) == runs + 2
         harness.store = store = Counting(harness.store.root)
         read = {}
         harness.aws.add("another")
@@ -301,3 +304,14 @@ def test_reads_do_not_grow_with_the_number_of_past_runs(tmp_path: Path) -> None:
         read["rollback"] = store.reads
         counts.append(read)
     assert counts[0] == counts[1]
+
+
+def test_doctor_names_what_the_state_does_not_include(harness: Harness) -> None:
+    lived(harness)
+    settings: Any = SimpleNamespace(defender=harness.defender, rollout=harness.rollout)
+    (closed,) = doctor.journals(harness.store, settings)
+    assert (closed.level, closed.found) == ("ok", "all closed")
+    harness.store.delete("state/journals.json")
+    (older,) = doctor.journals(harness.store, settings)
+    assert older.level == "warning"
+    assert f"the state lacks what the journals of {HOURS[0]}" in older.found
