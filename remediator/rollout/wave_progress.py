@@ -11,7 +11,7 @@ import pandas as pd
 
 from remediator.change.records import Change
 from remediator.journal.journals import Journals
-from remediator.journal.wave_states import WaveObserved, WaveState, states
+from remediator.journal.wave_states import WaveObserved, WaveState, releases, states
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_membership import UNKNOWN, accounts_of, read_tags, wave_numbers
 from remediator.rollout.waves import (
@@ -96,10 +96,12 @@ class WaveProgress:
             )
             for counted, state in zip(before, self.states, strict=True)
         )
+        # What release 0.1 left becomes this release's by a line of it.
+        taken = any(one.release == self.release for one in releases(journals.store))
         observed = [
             WaveObserved(self.release, one.name, one.healthy, one.done, one.passed, one.regressed)
             for one, was in zip(kept, before, strict=True)
-            if one != was
+            if one != was or (not taken and one != WaveState(one.name))
         ]
         journals.record(run_id, observed)
         return replace(self, states=kept)
