@@ -1,7 +1,7 @@
 """A job's result: its summary, the text that is printed, and the exit code."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -123,8 +123,7 @@ def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ())
         lines.append(
             f"traffic        {covered:,} protected where it goes, {effective['left_behind']:,} on $LATEST alone{unknown}"
         )
-    if unread := summary["tags_unread"]["functions"]:
-        lines.append(f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units")
+    lines += _left_alone(summary)
     if summary["changes_by_outcome"]:
         lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
     lines += rollout
@@ -141,6 +140,13 @@ def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ())
     if "report.html" not in summary["files_missing"]:
         lines.append(f"report         {address}")
     return "\n".join(lines)
+
+
+def _left_alone(summary: dict[str, Any]) -> Iterator[str]:
+    if unread := summary["tags_unread"]["functions"]:
+        yield f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units"
+    if carrying := summary.get("optouts_protected"):  # a run that an earlier version began has none
+        yield f"opted out      {carrying:,} functions that still carry something of ours"
 
 
 def rollout_lines(rollout: RolloutStatus) -> list[str]:

@@ -16,11 +16,11 @@ from uuid import uuid4
 
 from remediator.change.delta import Delta
 from remediator.change.records import Intent, OutcomeRecord
-from remediator.journal.history import select
 from remediator.journal.journal import Basis
 from remediator.journal.journals import Journals
 from remediator.journal.order import Mark
 from remediator.journal.rebuild import rebuild
+from remediator.journal.selection import Selection, select
 from scanner.settings import DefenderSettings
 from storage.folder import FolderStore
 
@@ -121,7 +121,9 @@ def main() -> None:
             arn = intent(CHANGES_PER_RUN * (runs // 2), "").function_arn
             print(f"{runs:,} past runs")
             print(f"  begin of a run       {measured(folder, Journals.fold)}")
-            print(f"  rollback --function  {measured(folder, partial(select, runs=(), function_arns=[arn]))}")
+            print(
+                f"  rollback --function  {measured(folder, partial(select, selection=Selection(functions=[arn])))}"
+            )
             print(f"  every journal        {measured(folder, Journals.history)}")
 
 

@@ -63,7 +63,11 @@ class _Prospect:
     def lines(self) -> list[str]:
         """Return it as text."""
         change = self.change
-        would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
+        would = (
+            [f"would {change['action']}: layers {' '.join(change['after']['layers']) or 'none'}"]
+            if change
+            else []
+        )
         blocked = [self.blocked] if self.blocked else []
         return [*would, *blocked, *([_drift(self.drifted)] if self.drifted else [])]
 

@@ -88,20 +88,22 @@ def forget_changed(context: Context, changes: pd.DataFrame) -> None:
 
 
 def within_notice(context: Context, plan: Plan) -> Due:
-    """Ask the notice again for an approved plan, which may be days old.
+    """Ask the notice again for an approved plan, which may be days old. What an owner has asked to remove needs none.
 
     Raise BadInput where a file of the announcements is malformed.
     """
     rollout, release = context.configuration.rollout, context.configuration.release
     if not rollout.notice_days:
         return Due(plan)
-    planned = (*plan.notices, *map(PlannedNotice.of, plan.changes))
+    asked_for = {change.function_arn for change in plan.changes if change.action == "remove"}
+    changed = map(PlannedNotice.of, plan.changes)
+    planned = [*plan.notices, *(notice for notice in changed if notice.function_arn not in asked_for)]
     now, account_ids = context.clock.now(), {notice.account_id for notice in planned}
     check = read_notices(context.store, account_ids, release, rollout.notice, now)
     moments = {notice.function_arn: check.not_before(notice.function_arn) for notice in planned}
     kept, later = [], []
     for change in plan.changes:
-        moment = moments[change.function_arn]
+        moment = now if change.function_arn in asked_for else moments[change.function_arn]
         if moment and moment <= now:
             kept.append(change)
             continue

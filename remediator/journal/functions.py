@@ -197,7 +197,7 @@ def after_seen(known: Mapping[str, FunctionRecord], seen: Seen, at: str) -> list
 
 def _counted(record: FunctionRecord, one: Ended, event: Event) -> FunctionRecord:
     record = replace(record, at=event.at)
-    if one.outcome == "rolled_back":
+    if one.outcome == "rolled_back" or (one.outcome == "changed" and one.action == "remove"):
         # That it lacks the Defender is nobody's pipeline.
         return replace(record, protections=None, failure=None)
     if one.outcome == "changed":
@@ -205,7 +205,7 @@ def _counted(record: FunctionRecord, one: Ended, event: Event) -> FunctionRecord
         return replace(_in_wave(record, one), protections=protections, failure=None)
     if one.config_digest:
         record = replace(record, failure=_failed(record.failure, one, event))
-    return _in_wave(record, one) if one.outcome == "failed" else record
+    return _in_wave(record, one) if one.outcome == "failed" and one.action != "remove" else record
 
 
 def _in_wave(record: FunctionRecord, one: Ended) -> FunctionRecord:

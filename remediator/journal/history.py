@@ -1,4 +1,4 @@
-"""The history of functions, by the journals: which changes are in effect, and which of them a rollback removes."""
+"""The history of functions, by the journals: which changes are in effect, and what removes them."""
 
 import logging
 from collections import defaultdict
@@ -11,7 +11,6 @@ from remediator.change.records import Intent, Undo
 from remediator.journal.functions import records
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
-from remediator.journal.store import started_at
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
 from storage.protocol import StoreFailed
@@ -19,74 +18,55 @@ from storage.protocol import StoreFailed
 log = logging.getLogger(__name__)
 
 
-def select(journals: Journals, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
-    """Return what `rollback --run … --function …` is to remove, one Undo a function, by ARN.
-
-    Raises BadInput for what is no run id or no function's ARN, for a run without a journal, and for a function that no
-    run has changed.
-    """
-    for arn in function_arns:
-        if FunctionArn.parse(arn) is None:
-            raise BadInput(
-                f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME"
-            )
-    for run_id in runs:
-        started_at(run_id)
-        if not journals.exists(run_id):
-            raise BadInput(f"run {run_id} has no journal: it changed nothing")
-    of_runs = {entry.intent.function_arn for entry in journals.of_runs(runs)}
-    history = _by_function(_entries_of(journals, {*function_arns, *of_runs}, runs))
-    for arn in function_arns:
-        if arn not in history:
-            refused = f"; of journals is refused: {journals.refused[0]}" if journals.refused else ""
-            raise BadInput(
-                f"no run has changed {arn}: check its account, region and name; explain shows its history{refused}"
-            )
-    asked = set(function_arns) | {
-        arn
-        for arn, entries in history.items()
-        if any((entry.in_effect or entry.undone_by) and entry.intent.run_id in runs for entry in entries)
-    }
-    return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
-
-
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
     """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
-    history = _by_function(_entries_of(journals, runs.keys(), runs.values()))
-    return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
+    history = changes_by_function(entries_about(journals, runs.keys(), runs=runs.values()))
+    return [undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
-def _entries_of(
-    journals: Journals, function_arns: Collection[str], runs: Collection[str] = ()
+def entries_about(
+    journals: Journals,
+    function_arns: Collection[str],
+    *,
+    account_ids: Collection[str] = (),
+    runs: Collection[str] = (),
 ) -> list[Entry]:
-    """Return the entries of the journals about some functions, oldest first. runs: whose journals are read in any case.
+    """Return the entries of the journals about some functions, and all of some accounts, oldest first.
 
-    Read are the journals that the functions' records name, and those that are not folded yet; all of them where that
-    can't be known, for no state file that is broken or can't be read may stop a rollback.
+    Read are the journals that the functions' records name, those that are not folded yet, and those of `runs`; all of
+    them where that can't be known, for no state file that is broken or can't be read may stop a rollback.
     """
     try:
-        known = records(journals.store, {arn.split(":")[4] for arn in function_arns})
-        named = {run_id for arn in function_arns if arn in known for run_id in known[arn].runs}
+        known = records(journals.store, {*account_ids, *(arn.split(":")[4] for arn in function_arns)})
+        named = {
+            run_id
+            for arn, record in known.items()
+            if arn in function_arns or arn.split(":")[4] in account_ids
+            for run_id in record.runs
+        }
         entries = journals.of_runs({*runs, *named, *journals.unfolded_runs()})
     except (BadInput, StoreFailed) as error:
         log.warning("every journal is read, because %s", error)
         entries = journals.history()
-    return [entry for entry in entries if entry.intent.function_arn in function_arns]
+    return [
+        entry
+        for entry in entries
+        if entry.intent.function_arn in function_arns or entry.intent.account_id in account_ids
+    ]
 
 
-def _by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
-    """Return every function's changes, the newest first, without rollbacks."""
+def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
+    """Return every function's changes, the newest first, without removals and rollbacks."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in reversed(entries):
-        if entry.intent.action != "rollback":
+        if not entry.intent.removes:
             history[entry.intent.function_arn].append(entry)
     return history
 
 
-def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
-    function = FunctionArn.parse(arn)
-    if function is None:
-        raise BadInput(f"a journal names '{arn}', which is no function ARN")
+def undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
+    """Return what removes the changes of some runs from a function. entries: all its changes. whole: of every run."""
+    function = parsed_arn(arn)
     chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
     in_effect = [entry for entry in chosen if entry.in_effect]
     # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
@@ -105,6 +85,14 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
     )
 
 
+def parsed_arn(arn: str) -> FunctionArn:
+    """Return a function's ARN in its parts; raise BadInput for what is none."""
+    function = FunctionArn.parse(arn)
+    if function is None:
+        raise BadInput(f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME")
+    return function
+
+
 def _intents(entries: Sequence[Entry]) -> tuple[Intent, ...]:
     return tuple(entry.intent for entry in entries)
 
@@ -120,7 +108,7 @@ def _refusal(entries: Sequence[Entry], chosen: Sequence[Entry]) -> str:
 
 def entries_of(journals: Journals, function_arn: str) -> list[Entry]:
     """Return every entry of the journals about a function, rollbacks and what was not made included, oldest first."""
-    return _entries_of(journals, {function_arn})
+    return entries_about(journals, {function_arn})
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def _release_of(fact: object) -> str | None:
     """Return the release that a fact is counted under, None where it is under none."""
     if isinstance(fact, WaveObserved):
         return fact.release
-    if isinstance(fact, Ended) and fact.wave and fact.counts and fact.action != "rollback":
+    if isinstance(fact, Ended) and fact.wave and fact.counts and fact.action not in {"remove", "rollback"}:
         return fact.release or None
     return None
 

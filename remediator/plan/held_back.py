@@ -1,4 +1,4 @@
-"""Which eligible functions a plan leaves alone: Auto-Defender itself, regressions, recent failures, drift."""
+"""Which functions a plan leaves alone: Auto-Defender itself, regressions, recent failures, drift."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -43,7 +43,7 @@ def hold_back(
 
     regressed: ARNs of functions that the health watch has found to do worse since their last change.
     """
-    lacking, eligible = _lacking(assessed), assessed[assessed["verdict"] == "eligible"]
+    lacking, planned = _lacking(assessed), assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
     lost = _lost(known, lacking, partition)
     for arn, protected in lost.items():
         log.warning(
@@ -53,10 +53,12 @@ def hold_back(
             arn,
             extra={"function_arn": arn},
         )
-    refused = _refused(known, eligible, partition, config_digest, now)
+    refused = _refused(known, planned, partition, config_digest, now)
     guards = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
     guards |= dict.fromkeys(refused, "failed_before")
-    guards |= dict.fromkeys(regressed, "regressed")
+    # What regressed is not changed again; that its owner wants the Defender off is another matter.
+    removals = frozenset(function_arns(_named(assessed[assessed["remove"]], regressed), partition))
+    guards |= dict.fromkeys(frozenset(regressed) - removals, "regressed")
     if own_function:
         guards[own_function] = "own_function"
     return HeldBack(guards, lost, refused, known)
@@ -75,7 +77,7 @@ def _lost(
 
 def _refused(
     known: Mapping[str, FunctionRecord],
-    eligible: pd.DataFrame,
+    planned: pd.DataFrame,
     partition: str,
     config_digest: str,
     now: datetime,
@@ -85,12 +87,15 @@ def _refused(
         for arn, record in known.items()
         if record.failure and now < record.failure.next_try
     }
-    rows = _named(eligible, waiting)
-    found = zip(function_arns(rows, partition), rows["revision_id"], strict=True)
+    rows = _named(planned, waiting)
+    found = zip(function_arns(rows, partition), rows["revision_id"], rows["remove"], strict=True)
     return {
         arn: waiting[arn]
-        for arn, revision_id in found
-        if arn in waiting and waiting[arn].is_of(str(revision_id), config_digest)
+        for arn, revision_id, remove in found
+        if arn in waiting
+        # That it can't be protected does not keep it from being removed, nor the other way round.
+        and (waiting[arn].action == "remove") == remove
+        and waiting[arn].is_of(str(revision_id), config_digest)
     }
 
 

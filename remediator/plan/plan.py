@@ -11,12 +11,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from remediator.change.delta import Delta, DeltaConflict, layers_with, plan_delta
-from remediator.change.desired_state import DesiredState, desired_state
+from remediator.change.delta import (
+    Delta,
+    DeltaConflict,
+    State,
+    deltas_of_ours,
+    layers_with,
+    plan_delta,
+    remove_deltas,
+)
+from remediator.change.desired_state import DesiredState, desired_state, ours_on
 from remediator.change.records import STRICT, Change, FunctionState, PlannedAction, PlannedNotice
 from remediator.settings import RolloutSettings
 from scanner.core.arns import function_arns
-from scanner.settings import DefenderSettings, Family
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, Family
 
 _ACTIONS: Mapping[str, PlannedAction] = {
     "unprotected": "protect",
@@ -104,21 +112,23 @@ def make_plan(
     unannounced: Collection[str] = (),
     max_notices: int = MAX_NOTICES,
 ) -> Plan:
-    """Plan a change for each eligible function, up to the limits, round robin over the accounts.
+    """Plan a change for each eligible function and each removal, up to the limits, round robin over the accounts.
+
+    A removal, which an owner has asked for, waits for no wave.
 
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
     the run has made already, by account; the limits count them. unannounced: ARNs of functions that have to be announced;
     guards names those of the current wave too. max_notices: announcements end with the account that reaches it.
     """
-    eligible = assessed[assessed["verdict"] == "eligible"]
-    if "wave_waits" not in eligible:
-        eligible = eligible.assign(wave_waits=False)
-    notices = _notices(eligible, defender, partition, unannounced, max_notices) if unannounced else ()
-    current = eligible[~eligible["wave_waits"]]
+    planned = assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
+    waits = planned["wave_waits"] & ~planned["remove"] if "wave_waits" in planned else False
+    planned = planned.assign(wave_waits=waits)
+    notices = _notices(planned, defender, partition, unannounced, max_notices) if unannounced else ()
+    current = planned[~planned["wave_waits"]]
     current = current.assign(function_arn=function_arns(current, partition))
     held = current["function_arn"].map(guards or {})
-    counts = Counter({**held.value_counts().to_dict(), "wave": int(eligible["wave_waits"].sum())})
+    counts = Counter({**held.value_counts().to_dict(), "wave": int(planned["wave_waits"].sum())})
     chosen, limited = _within_limits(current[held.isna()], rollout, made_before or {})
     changes, conflicts = _changes(chosen, defender)
     counts.update(conflicts)
@@ -130,7 +140,7 @@ def make_plan(
 
 
 def _notices(
-    eligible: pd.DataFrame,
+    planned: pd.DataFrame,
     defender: DefenderSettings,
     partition: str,
     unannounced: Collection[str],
@@ -140,7 +150,7 @@ def _notices(
 
     Whole accounts, until there are `most` functions or more, and no function that would not be changed.
     """
-    rows = eligible.assign(function_arn=function_arns(eligible, partition))
+    rows = planned.assign(function_arn=function_arns(planned, partition))
     rows = rows[rows["function_arn"].isin(list(unannounced))]
     ordered = rows.astype({"account_id": "str", "region": "str", "function_name": "str"}).sort_values(
         ["wave_waits", "account_id", "region", "function_name"]
@@ -156,7 +166,7 @@ def _changes(rows: pd.DataFrame, defender: DefenderSettings) -> tuple[list[Chang
     changes, conflicts = [], Counter[str]()
     for row in rows.to_dict("records"):
         try:
-            changes.append(_change(row, defender))
+            changes.append(_removal(row, defender) if row["remove"] else _change(row, defender))
         except DeltaConflict as error:
             conflicts[str(error)] += 1
     return changes, conflicts
@@ -206,6 +216,36 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         wave=row.get("wave", ""),
         variables_changed=delta.variables_changed,
         env_tight=row["env_tight"],
+    )
+
+
+def _removal(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
+    ours = ours_on(defender, row["region"], row["account_id"], row["function_name"])
+    before = FunctionState(tuple(row["layers"].split()), row["exec_wrapper"], _names(row["env_names"]))
+    # The frame has names alone: a variable of ours that is not different has our value.
+    equal = set(before.variables).difference(_names(row["env_different"]))
+    variables = {name: value for name, value in ours.variables.items() if name in equal}
+    if EXEC_WRAPPER in before.variables:
+        variables[EXEC_WRAPPER] = before.wrapper
+    state = State(before.layers, variables)
+    after = remove_deltas(state, deltas_of_ours(state, ours), ours.variables)
+    left = after.variables or {}
+    return Change(
+        account_id=row["account_id"],
+        region=row["region"],
+        function_name=row["function_name"],
+        function_arn=row["function_arn"],
+        action="remove",
+        family=row["family"] or next(iter(defender.layers)),
+        layer="",
+        before=before,
+        after=FunctionState(
+            after.layers,
+            left.get(EXEC_WRAPPER, ""),
+            tuple(name for name in before.variables if name in left or name not in equal),
+        ),
+        revision_id=row["revision_id"],
+        why="an entry of the opt-out file says remove: true",
     )
 
 

@@ -28,6 +28,7 @@ from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_
 from remediator.journal.functions import Retried, records
 from remediator.journal.journal import open_runs
 from remediator.journal.journals import Journals
+from remediator.journal.selection import Selection
 from remediator.rollout.lock import LOCK
 from reports.data.read_back import read_latest
 from scanner.aws.caller import Aws
@@ -314,5 +315,5 @@ def _roll_back(campaign: Campaign, many: int) -> None:
     chosen = runs if rng.random() < 0.5 else runs[-1:]
     some = rng.sample(arns, min(len(arns), 3)) if rng.random() < 0.5 else []
     if chosen or some:
-        job = partial(roll_back, run_ids=chosen, function_arns=some, apply=True)
+        job = partial(roll_back, selection=Selection(chosen, some), apply=True)
         campaign.do(job, "rollback", countdown=rng.randint(0, many // 2) if rng.random() < 0.4 else None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
+from remediator.journal.selection import Selection
 from scanner.core.errors import AutoDefenderError, GuardStop
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
@@ -77,9 +78,7 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
             assert underway.wait(20)
             return run(during)
 
-        back, stopped = at_once(
-            lambda: roll_back(context, run_ids=runs, function_arns=[], apply=True), meanwhile
-        )
+        back, stopped = at_once(lambda: roll_back(context, Selection(runs=runs), apply=True), meanwhile)
         assert isinstance(stopped, GuardStop)
         assert isinstance(back, JobResult), back
         rows = back.summary["rollback"]

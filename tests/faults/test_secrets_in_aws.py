@@ -21,6 +21,7 @@ from moto.sns.models import sns_backends
 from auto_defender import lambda_handler
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import AutoDefenderError
+from tests.clocks import QuickClock
 from tests.faults.campaign import Campaign, environment
 from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS, write_configuration
 from tests.faults.simulator import serving
@@ -42,13 +43,14 @@ class Deployed:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
+        self._clock = QuickClock()
 
     def invoke(self, **event: Any) -> Any:
         """Return what the function returned, or None: a state machine is then given its error with the traceback."""
         name = f"{len(self.texts):03} {event['job']}"
         self.texts[f"{name}, event"] = json.dumps(event)
         try:
-            answer = handler(event, Invocation())
+            answer = handler(event, Invocation(), self._clock)
         except AutoDefenderError as error:
             self.texts[f"{name}, error"] = "".join(traceback.format_exception(error))
             return None

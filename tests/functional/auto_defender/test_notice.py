@@ -242,6 +242,18 @@ def test_an_approved_plan_announces_and_changes_only_what_was_announced(runs: Ru
     assert apply_saved(runs.context(), path).summary["changed"] == len(runs.changed()) > 0
 
 
+def test_a_removal_that_an_owner_asked_for_needs_no_notice(runs: Runs, tmp_path: Path) -> None:
+    runs.sections["rollout"] = {"notice_days": 0, "quiet_minutes": 0}
+    changed = runs.run().summary["changed"]
+    runs.sections["rollout"] = {"notice_days": 7, "quiet_minutes": 0}
+    runs.optouts = [{"account": ACCOUNT, "reason": "Sold", "owner": "legal@example.com", "remove": True}]
+    path = str(tmp_path / "plan.json")
+    write_plan(runs.context("dry_run"), path)
+    removed = apply_saved(runs.context(), path)
+    assert removed.summary["changes_by_action"]["remove"] >= changed > 0
+    assert removed.summary["changes_by_outcome"] == {"changed": removed.summary["changed"]}
+
+
 def test_the_next_wave_is_announced_while_it_waits_and_stays_open_until_it_is_changed(runs: Runs) -> None:
     early = {"name": "early", "accounts": [ACCOUNT], "soak_hours": 0, "min_healthy": 0}
     empty = {"name": "pilot", "accounts": ["999900001111"]}

@@ -15,8 +15,8 @@ from benchmarks.control_plane import ControlPlane, serve
 from benchmarks.remediate import DEFENDER, change
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.rollback import rollback
-from remediator.journal.history import select
 from remediator.journal.journals import Journals
+from remediator.journal.selection import Selection, select
 from remediator.plan.plan import Plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
@@ -138,7 +138,7 @@ def test_rolled_back_over_the_wire_everything_is_as_before(
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:
         journals = Journals(store, DEFENDER)
-        undos = select(journals, [RUN], [])
+        undos = select(journals, Selection(runs=[RUN]))
         changes = rollback(undos, aws, DEFENDER, journals=journals, run_id=run_id, lock=lock).changes
     assert changes["outcome"].tolist() == ["rolled_back"] * 8
     for function in functions(plane):

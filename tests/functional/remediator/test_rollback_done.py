@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
 from remediator.execution.rollback import rollback
-from remediator.journal.history import entries_of, select
+from remediator.journal.history import entries_of
 from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.selection import Selection, select
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import awaited_lock
 from scanner.core.errors import GuardStop
@@ -232,7 +233,7 @@ def test_without_the_lock_the_quarantine_is_not_written(harness: Harness, aws: F
             raise GuardStop("lock", "another run has taken it over", "Run again")
 
     with Lost(harness.store, BACK) as lock:
-        undos = select(harness.journals, [RUN], [])
+        undos = select(harness.journals, Selection(runs=[RUN]))
         back = rollback(undos, aws, harness.defender, journals=harness.journals, run_id=BACK, lock=lock)
     assert code(back) == 5
     assert in_quarantine(harness) == [arn]

@@ -12,10 +12,9 @@ from remediator.journal.quarantine import quarantined
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
-from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, one, settings
+from tests.unit.remediator.harness import LATER, OURS, RUN, WRAPPER, Harness, one, settings
 
 DATADOG, INSIGHTS = layer(7, "datadog"), layer(2, "insights")
-LATER = "20261124T044232Z-later"
 
 
 pytestmark = pytest.mark.usefixtures("short_waits")
