@@ -34,33 +34,10 @@ class Organization:
     page_size: int = LAMBDA_PAGE
     accounts_per_ou: int = 100
 
-    def account_ids(self) -> list[str]:
-        """Every member account's id, in order."""
-        return [account_id(number) for number in range(self.accounts)]
-
-    def ou_count(self) -> int:
-        """The number of organizational units under the root."""
-        return max(1, -(-self.accounts // self.accounts_per_ou))
-
 
 def account_id(number: int) -> str:
     """The id of the member account with this number."""
     return str(FIRST_ACCOUNT + number)
-
-
-def access_key(account: str, generation: int = 0) -> str:
-    """A session's access key id, 20 characters as in AWS: it encodes the account and the number of renewals."""
-    return f"ASIA{account}{generation % 10_000:04d}"
-
-
-def secret_key(key: str) -> str:
-    """The secret that belongs to an access key id, so that a signature can be checked without a table."""
-    return f"secret-of-{key}"
-
-
-def session_token(key: str) -> str:
-    """The session token that belongs to an access key id; about as long as a real one."""
-    return f"{key}//" + "IQoJb3JpZ2luX2Vj" * 40
 
 
 def function_configuration(region: str, number: int, account: str = PLACEHOLDER) -> dict[str, Any]:

@@ -22,18 +22,22 @@ from urllib.parse import unquote
 
 import typer
 
-from benchmarks import organization_answers as org
 from benchmarks.answers import (
+    CENTRAL_ACCOUNT,
     LAMBDA_PAGE,
     PLACEHOLDER,
     Organization,
+    account_id,
     function_configuration,
     functions_page,
     to_json,
 )
 from benchmarks.faults import FaultPlan, disabled_regions, find_fault, read_plan
 from benchmarks.spoiled import spoiled
-from benchmarks.wire import Answer, Connection, Request
+from simulator.calls import AwsError
+from simulator.core import Core
+from simulator.http import Front, parsed
+from simulator.wire import Answer, Connection, Request
 
 _LIST = re.compile(r"/2015-03-31/functions/?$")
 _ONE = re.compile(r"/2015-03-31/functions/(.+)/configuration$")
@@ -52,35 +56,48 @@ class Stats:
     bad_signatures: int = 0  # only counted when signatures are checked
 
 
-class AwsServer:
-    """Answers requests; has the organization, the fault plan and the counts."""
+class AwsServer(Front):
+    """Answers requests; has the organization, the fault plan and the counts.
+
+    Pages of functions are rendered once: a core would hold a million functions. The core answers all else.
+    """
 
     def __init__(self, organization: Organization, regions: list[str], latency: float, check: bool) -> None:
+        super().__init__(Core(home=CENTRAL_ACCOUNT), latency)
         self.organization = organization
         self.regions = regions
-        self.latency = latency
         self.check_signatures = check
         self._pages: dict[tuple[str, int, int], bytes] = {}
-        self._bodies: dict[str, Callable[[Request], bytes]] = {
-            "ListFunctions": self._functions,
+        self._functions: dict[str, Callable[[Request], bytes]] = {
+            "ListFunctions": self._page,
             "GetFunctionConfiguration": self._function,
             "ListTags": lambda _request: b'{"Tags":{}}',
-            "GetCallerIdentity": lambda request: org.caller_identity(request.account),
-            "listRegions": lambda request: org.listed_regions(self.regions, self._disabled(request)),
-            "DescribeRegions": lambda request: org.described_regions(self.regions, self._disabled(request)),
         }
         self.reset()
 
     def reset(self) -> None:
         """Reset every count, session and fault."""
         self.stats = Stats()
-        self.plan: FaultPlan = {}
-        self._sessions: Counter[str] = Counter()
+        self.core = Core(home=CENTRAL_ACCOUNT)
+        self.core.organization.regions = tuple(self.regions)
+        for number in range(self.organization.accounts):
+            path = f"Unit {number // self.organization.accounts_per_ou}"
+            self.core.organization.join(account_id(number), path, name=f"workload-{number}")
+        self._set_faults({})
+
+    def connected(self) -> None:
+        """Count a connection."""
+        self.stats.connections += 1
+
+    def _set_faults(self, plan: FaultPlan) -> None:
+        self.plan = plan
+        for account in self.core.organization.accounts.values():
+            account.disabled_regions = disabled_regions(plan, account.id)
 
     def control(self, request: Request) -> Answer:
         """The server's own paths."""
         if request.path == "/__faults__":
-            self.plan = read_plan(json.loads(request.body))
+            self._set_faults(read_plan(json.loads(request.body)))
         elif request.path == "/__reset__":
             self.reset()
         return Answer(json.dumps(vars(self.stats)).encode())
@@ -91,16 +108,35 @@ class AwsServer:
         trouble = self._credentials_trouble(request)
         if trouble is not None:
             return trouble
-        operation, subject = self._operation(request)
-        self.stats.operations[f"{request.service}.{operation}"] += 1
         if request.service == "lambda":
-            self.stats.signed[f"{request.account}/{request.region}"] += 1
-            self.stats.for_another_account += subject != request.account
+            return self._lambda(request)
+        try:
+            call = parsed(request, "benchmark")
+        except AwsError as error:
+            return Answer.error(request, error.status, error.code, error.message)
+        self.stats.operations[f"{request.service}.{call.operation}"] += 1
+        role = call.parameters.get("RoleArn")
+        return self._spoiled(
+            request, role.split(":")[4] if role else request.account, lambda: self.respond(request, call)
+        )
+
+    def _lambda(self, request: Request) -> Answer:
+        operation, subject = _lambda_operation(request)
+        self.stats.operations[f"lambda.{operation}"] += 1
+        self.stats.signed[f"{request.account}/{request.region}"] += 1
+        self.stats.for_another_account += subject != request.account
+        if operation not in self._functions:
+            return Answer.error(request, 404, "UnknownOperationException", f"not known here: {request.path}")
+        return self._spoiled(request, subject, lambda: Answer(self._functions[operation](request)))
+
+    def _spoiled(self, request: Request, subject: str, right: Callable[[], Answer]) -> Answer:
+        """The right answer, or what the plan has in its place; the plan is by account."""
         fault = find_fault(self.plan, subject, request.region, request.service) if self.plan else None
-        if fault is not None and fault.kind == "wrong_account":
+        if fault is None:
+            return right()
+        if fault.kind == "wrong_account":
             request.account = PLACEHOLDER
-        answer = self._right_answer(request, operation, subject)
-        return answer if fault is None else spoiled(fault, request, answer)
+        return spoiled(fault, request, right())
 
     def _credentials_trouble(self, request: Request) -> Answer | None:
         if not request.key_is_whole():
@@ -113,50 +149,12 @@ class AwsServer:
             )
         return None
 
-    def _operation(self, request: Request) -> tuple[str, str]:
-        """The operation's name, and the account that it is about: the fault plan is by account."""
-        if request.service == "lambda":
-            if _LIST.match(request.path):
-                return "ListFunctions", request.account
-            one = _ONE.match(unquote(request.path))
-            if one:
-                parts = one[1].split(":")
-                return "GetFunctionConfiguration", parts[4] if len(parts) > 4 else request.account
-            return ("ListTags" if request.path.startswith("/2017-03-31/tags/") else "?"), request.account
-        if request.service == "organizations":
-            return request.header("x-amz-target").rpartition(".")[2], request.account
-        if request.service == "account":
-            return request.path.strip("/"), request.account
-        operation = request.form("Action")
-        role = request.form("RoleArn")
-        return operation, role.split(":")[4] if role else request.account
-
-    def _right_answer(self, request: Request, operation: str, subject: str) -> Answer:
-        body: bytes | None
-        if request.service == "organizations":
-            body = org.organizations_answer(self.organization, operation, request.body)
-        elif operation == "AssumeRole":
-            body = self._assumed_role(request, subject)
-        else:
-            body = self._bodies[operation](request) if operation in self._bodies else None
-        if body is None:
-            return Answer.error(request, 404, "UnknownOperationException", f"not known here: {operation}")
-        return Answer(body, content_type=request.content_type())
-
-    def _assumed_role(self, request: Request, account: str) -> bytes:
-        self._sessions[account] += 1
-        seconds = int(request.form("DurationSeconds") or 3600)
-        return org.assumed_role(account, self._sessions[account], seconds)
-
     def _function(self, request: Request) -> bytes:
         name = unquote(request.path).split("/")[3].rpartition(":")[2]
         number = int(name.rsplit("-", 2)[1])
         return to_json(function_configuration(request.region, number, request.account))
 
-    def _disabled(self, request: Request) -> set[str]:
-        return disabled_regions(self.plan, request.account)
-
-    def _functions(self, request: Request) -> bytes:
+    def _page(self, request: Request) -> bytes:
         first = int(request.query_value("Marker") or 0)
         asked = int(request.query_value("MaxItems") or LAMBDA_PAGE)
         total = self.organization.functions
@@ -165,6 +163,17 @@ class AwsServer:
         if key not in self._pages:
             self._pages[key] = functions_page(request.region, first, count, total)
         return self._pages[key].replace(PLACEHOLDER.encode(), request.account.encode())
+
+
+def _lambda_operation(request: Request) -> tuple[str, str]:
+    """The operation's name, and the account that it is about."""
+    if _LIST.match(request.path):
+        return "ListFunctions", request.account
+    one = _ONE.match(unquote(request.path))
+    if one:
+        parts = one[1].split(":")
+        return "GetFunctionConfiguration", parts[4] if len(parts) > 4 else request.account
+    return ("ListTags" if request.path.startswith("/2017-03-31/tags/") else "?"), request.account
 
 
 async def serve(server: AwsServer, tls: ssl.SSLContext | None) -> None:

@@ -1,6 +1,5 @@
 """The faults that the loopback server can inject, each for one unit, and how each looks on the wire."""
 
-import json
 import time
 from calendar import timegm
 from dataclasses import dataclass
@@ -91,13 +90,6 @@ def disabled_regions(plan: FaultPlan, account: str) -> set[str]:
         for (owner, region), faults in plan.items()
         if owner in (account, "*") and any(fault.kind == "region_disabled" for fault in faults)
     }
-
-
-def error_body(code: str, message: str, as_xml: bool) -> bytes:
-    """AWS's error document, in the service's own format."""
-    if as_xml:
-        return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>".encode()
-    return json.dumps({"Type": "User", "message": message}).encode()
 
 
 def clock_is_off(amz_date: str) -> bool:

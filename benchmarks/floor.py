@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.sigv4 import Keys, signed_headers
 from benchmarks.task import ROLE, Found, Task
+from simulator.sigv4 import Keys, signed_headers
 
 _KEYS = re.compile(
     r"<AccessKeyId>(.*?)</AccessKeyId><SecretAccessKey>(.*?)</SecretAccessKey><SessionToken>(.*?)</SessionToken>"

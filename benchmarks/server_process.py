@@ -3,7 +3,6 @@
 import datetime
 import ipaddress
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
+from benchmarks.answers import CENTRAL_ACCOUNT
+from simulator.http import environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,19 +39,7 @@ class RunningServer:
 
     def environment(self) -> dict[str, str]:
         """Environment variables of a client in the central account."""
-        key = access_key(CENTRAL_ACCOUNT)
-        variables = {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": key,
-            "AWS_SECRET_ACCESS_KEY": secret_key(key),
-            "AWS_SESSION_TOKEN": session_token(key),
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": str(ROOT),
-        }
+        variables = environment(self.url, CENTRAL_ACCOUNT) | {"PYTHONPATH": str(ROOT)}
         return variables | ({"AWS_CA_BUNDLE": str(self.ca_bundle)} if self.ca_bundle else {})
 
     def stats(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from benchmarks import faults
 from benchmarks.faults import SKEW_SECONDS, Fault, Kind
-from benchmarks.wire import Answer, Request
+from simulator.wire import Answer, Request
 
 Spoil = Callable[[Fault, Request, Answer], Answer]
 

@@ -1,7 +1,6 @@
 """One campaign: an organization, a fault plan and a sequence of runs, kills, deployments and rollbacks, all from a seed."""
 
 import io
-import os
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from auto_defender.job_result import JobResult
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
-from benchmarks.answers import CENTRAL_ACCOUNT, access_key, secret_key, session_token
+from benchmarks.answers import CENTRAL_ACCOUNT
 from remediator.journal.functions import Retried, records
 from remediator.journal.journal import open_runs
 from remediator.journal.journals import Journals
@@ -33,12 +32,14 @@ from remediator.rollout.lock import LOCK
 from reports.data.read_back import read_latest
 from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError
+from simulator.http import environment as client_environment
+from simulator.http import serving
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan
 from tests.faults.files import check_files, check_secrets, journals_in, remember
-from tests.faults.simulator import Simulator, Write, serving
+from tests.faults.simulator import Simulator, Write
 from tests.faults.truth import Truth
 from tests.unit.remediator.fake_lambda import Killed
 from tests.unit.remediator.harness import journal_of, wait_briefly
@@ -96,7 +97,7 @@ class Result:
 
 
 @contextmanager
-def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
+def environment(url: str, *, read_timeout: float = 30.0) -> Iterator[None]:
     """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds.
 
     read_timeout: seconds; short only where faults leave calls without an answer, for on a busy machine a short one
@@ -108,25 +109,14 @@ def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
         patch.setattr("remediator.change.update.POLL_SECONDS", (0.01,) * 20)
         patch.setattr("scanner.aws.connection_pool.ATTEMPT_SECONDS", read_timeout)
         patch.delenv("AWS_PROFILE", raising=False)
-        for name, value in variables(port).items():
+        for name, value in variables(url).items():
             patch.setenv(name, value)
         yield
 
 
-def variables(port: int) -> dict[str, str]:
+def variables(url: str) -> dict[str, str]:
     """Return the environment of the central account."""
-    key = access_key(CENTRAL_ACCOUNT)
-    return {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret_key(key),
-        "AWS_SESSION_TOKEN": session_token(key),
-        "AWS_DEFAULT_REGION": random_organization.REGIONS[0],
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "NO_PROXY": "127.0.0.1",
-    }
+    return client_environment(url, CENTRAL_ACCOUNT, random_organization.REGIONS[0])
 
 
 class Campaign:
@@ -234,13 +224,13 @@ class Campaign:
 
     def owners_deploy(self, percent: int) -> None:
         """Deploy some functions between runs."""
-        for function in self.simulator.functions().values():
+        for arn in self.simulator.functions():
             if self.rng.random() * 100 < percent:
-                self.simulator.plane.owner_deploys(function, self.rng)
+                self.simulator.owner_deploys(arn, self.rng)
 
     def wait_for_updates(self) -> None:
         """Wait until every update that AWS took has settled: what a run gave up on, the next one can find out."""
-        last = max(function["settles_at"] for function in self.simulator.functions().values())
+        last = max(function.settles_at or 0.0 for function in self.simulator.core.functions.values())
         time.sleep(max(0.0, last - time.monotonic()))
 
     def check_the_end(self) -> None:
@@ -280,11 +270,11 @@ def run_campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int =
     """Run one campaign to its end."""
     campaign = Campaign(seed, folder, accounts=accounts, functions=functions)
     many = accounts * functions * 8
-    with serving(campaign.simulator) as port:
-        with environment(port, read_timeout=0.4):
+    with serving(campaign.simulator) as url:
+        with environment(url, read_timeout=0.4):
             _under_faults(campaign, many)
         campaign.store_percent, campaign.simulator.faults.fault_rate = 0.0, 0.0
-        with environment(port):
+        with environment(url):
             campaign.do(run)
             campaign.wait_for_updates()
             campaign.do(run)

@@ -8,10 +8,11 @@ import pytest
 
 from auto_defender.jobs.run import run
 from remediator.journal.journal import open_runs
+from simulator.http import serving
 from storage.folder import FolderStore
 from tests.faults import random_organization
 from tests.faults.campaign import Campaign, environment, variables
-from tests.faults.simulator import Kill, serving
+from tests.faults.simulator import Kill
 from tests.loaded_python import start
 
 
@@ -22,8 +23,8 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
     campaign = Campaign(7, tmp_path, accounts=2, functions=12, fault_rate=0.0)
     path = random_organization.write_configuration(tmp_path, campaign.version, tagged=campaign.tagged)
     command = ("-m", "auto_defender", "run", "--config", str(path), "--apply")
-    with serving(campaign.simulator) as port:
-        program = start(*command, env={**os.environ, **variables(port)})
+    with serving(campaign.simulator) as url:
+        program = start(*command, env={**os.environ, **variables(url)})
         campaign.simulator.kill = Kill(program.pid, calls, carried_out)
         assert program.wait(300).exit_code == -9
         campaign.simulator.kill = None
@@ -31,7 +32,7 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
         (killed,) = store.folders("journals/")
         assert open_runs(store) == [killed]
         taken = Counter(write.arn for write in campaign.simulator.writes)
-        with environment(port):
+        with environment(url):
             assert campaign.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
             assert campaign.do(run) == "exit 0"
             campaign.wait_for_updates()

@@ -220,7 +220,7 @@ def test_an_update_that_aws_could_not_carry_out_is_a_failure_and_sends_nothing_m
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     row = one(harness.apply(run_id=REMOVAL))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert aws.calls["update_function_configuration"] == 2
@@ -325,9 +325,8 @@ def test_neither_a_failed_protection_nor_a_regression_keeps_it_from_being_remove
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
-    aws.owner_edits(arn, Environment={"Variables": OWNERS | OURS | {EXEC_WRAPPER: "/opt/other"}})
     harness.optouts = OptOuts()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     aws.owner_edits(arn, Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
     assert one(harness.apply(run_id=AGAIN))["outcome"] == "failed"
     assert held(harness, regressed=[arn]).guards == {arn: "regressed"}

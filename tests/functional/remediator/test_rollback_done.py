@@ -90,7 +90,7 @@ def test_a_deployment_between_read_and_update_is_read_again_and_kept(
 def test_an_update_under_way_is_waited_for_once(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
-    aws._polls[arn] = 2  # settles at the second read
+    aws.polls[arn] = 2  # settles at the second read
     assert (one(harness.rollback([RUN]))["outcome"], aws.layers(arn)) == ("rolled_back", [])
 
 
@@ -99,7 +99,7 @@ def test_an_update_under_way_that_lasts_is_deferred_and_not_quarantined(
 ) -> None:
     arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
-    aws._polls[arn] = 1000
+    aws.polls[arn] = 1000
     back = harness.rollback([RUN])
     row = one(back)
     assert (row["outcome"], row["attempts"], code(back)) == ("deferred", 0, 4)
@@ -144,7 +144,7 @@ def test_what_carries_nothing_of_ours_any_more_is_done_and_nothing_else_is(
 
 def test_a_function_that_is_gone_is_done(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
-    del aws.functions[arn]
+    aws.delete(arn)
     back = harness.rollback([], [arn])
     row = one(back)
     assert (row["detail"], code(back)) == ("gone: the function no longer exists", 0)
@@ -154,7 +154,7 @@ def test_a_function_that_is_gone_is_done(harness: Harness, aws: FakeLambda) -> N
 
 def test_one_deleted_before_its_update_is_done_too(harness: Harness, aws: FakeLambda) -> None:
     protected(harness, aws)
-    before_update(aws, aws.functions.pop)
+    before_update(aws, aws.delete)
     back = harness.rollback([RUN])
     assert (one(back)["as_before"], code(back)) == ("true", 0)
 

@@ -110,7 +110,7 @@ def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert row["detail"] == "AWS took the update and could not carry it out (EniLimitExceeded)"
@@ -218,7 +218,7 @@ def test_a_second_attempt_of_a_run_overwrites_nothing_of_the_first(harness: Harn
 def test_a_function_that_is_being_updated_waits(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
-    aws._polls[arn] = 1000
+    aws.polls[arn] = 1000
     row = one(harness.rollback([RUN]))
     assert row["outcome"] == "deferred"
     assert row["detail"]

@@ -87,7 +87,7 @@ def test_it_refuses_and_says_why(harness: Harness, aws: FakeLambda, edit: dict[s
 def test_a_function_that_is_gone_is_reported(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
     harness.apply()
-    del aws.functions[arn]
+    aws.delete(arn)
     assert one(harness.rollback([RUN]))["detail"] == "gone: the function no longer exists"
 
 
@@ -196,10 +196,10 @@ def test_a_refusal_fails_that_function_alone_and_it_can_be_rolled_back_later(
 
 owner_layers = st.lists(st.sampled_from([DATADOG, INSIGHTS]), unique=True, max_size=2)
 first_variables = st.fixed_dictionaries(
-    {}, optional={"A": st.sampled_from(["1", "2"]), "TW_POLICY": st.just(OURS["TW_POLICY"])}
+    {}, optional={"A1": st.sampled_from(["1", "2"]), "TW_POLICY": st.just(OURS["TW_POLICY"])}
 )
 owner_variables = st.dictionaries(
-    st.sampled_from(["A", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2
+    st.sampled_from(["A1", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2
 )
 
 

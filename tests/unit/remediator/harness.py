@@ -92,13 +92,10 @@ class Harness:
 
     def assessed(self) -> pd.DataFrame:
         frame = FunctionsFrame()
-        for arn, configuration in self.aws.functions.items():
+        for arn, function in self.aws.core.functions.items():
             region, account = arn.split(":")[3:5]
-            frame.add(
-                account,
-                region,
-                facts([configuration], "aws", account, region, self.defender.watched_variables),
-            )
+            watched = self.defender.watched_variables
+            frame.add(account, region, facts([function.listed()], "aws", account, region, watched))
         functions = frame.finish()
         if self.rules.need_tags:
             functions = functions.assign(required_tag=True, optout_tag=False, tags_read=True)

@@ -1,23 +1,26 @@
-"""HTTP/1.1 for the loopback server: requests read with as little work as can be, and answers."""
+"""HTTP/1.1 on loopback: requests read with as little work as can be, and answers."""
 
 import asyncio
 import hashlib
+import json
 import re
 import socket
 import struct
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from time import time
-from typing import Any, Protocol
-from urllib.parse import parse_qs, quote, unquote_plus
+from typing import Protocol, cast
+from urllib.parse import quote, unquote_plus
+from xml.sax.saxutils import escape
 
-from benchmarks import faults, sigv4
-from benchmarks.answers import secret_key
+from simulator import sigv4
+from simulator.organization import secret_key
 
 _CREDENTIAL = re.compile(r"Credential=([A-Z]{4}(\d{12})\d{4})/(\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request)")
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SIGNED = re.compile(r"SignedHeaders=([^,]+), *Signature=([0-9a-f]{64})")
 _XML_SERVICES = ("sts", "ec2")
+_JSON_SERVICES = ("organizations", "tagging", "monitoring")
 
 
 class Request:
@@ -43,15 +46,11 @@ class Request:
         found = re.search(rf"(?:^|&){name}=([^&]*)", self.query)
         return unquote_plus(found[1]) if found else ""
 
-    def form(self, name: str) -> str:
-        """A parameter of the query protocol's form body, "" where it is absent."""
-        return parse_qs(self.body.decode()).get(name, [""])[0]
-
     def content_type(self) -> str:
         """How this service answers."""
         if self.service in _XML_SERVICES:
             return "text/xml"
-        return "application/x-amz-json-1.1" if self.service == "organizations" else "application/json"
+        return "application/x-amz-json-1.1" if self.service in _JSON_SERVICES else "application/json"
 
     def key_is_whole(self) -> bool:
         """Whether an account's key signed, and the session token is the same key's."""
@@ -86,7 +85,7 @@ class Answer:
     @classmethod
     def error(cls, request: Request, status: int, code: str, message: str) -> "Answer":
         """AWS's error answer, in the service's own format."""
-        body = faults.error_body(code, message, request.service in _XML_SERVICES)
+        body = _error_body(code, message, request.service in _XML_SERVICES)
         return cls(body, status, request.content_type(), {"x-amzn-ErrorType": code})
 
     @classmethod
@@ -104,12 +103,19 @@ class Answer:
         ).encode() + self.body
 
 
-class Answers(Protocol):
-    """What a connection asks: the server."""
+def _error_body(code: str, message: str, as_xml: bool) -> bytes:
+    if as_xml:
+        error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+        return f"<ErrorResponse>{error}</ErrorResponse>".encode()
+    return json.dumps({"Type": "User", "__type": code, "message": message}).encode()
 
-    stats: Any
+
+class Answers(Protocol):
+    """What a connection asks: the server. connected: a connection's first request has come."""
+
     latency: float
 
+    def connected(self) -> None: ...
     def answer(self, request: Request) -> Answer: ...
     def control(self, request: Request) -> Answer: ...
 
@@ -123,15 +129,14 @@ class Connection(asyncio.Protocol):
         self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        length = CONTENT_LENGTH.search(self._received, 0, end)
+        length = _CONTENT_LENGTH.search(self._received, 0, end)
         whole = end + 4 + (int(length[1]) if length else 0)
         if len(self._received) >= whole:
             request = Request(self._received[:end], self._received[end + 4 : whole])
@@ -144,7 +149,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._counted:
             self._counted = True
-            self._server.stats.connections += 1
+            self._server.connected()
         answer = self._server.answer(request)
         if self._server.latency:
             asyncio.get_running_loop().call_later(self._server.latency, self._send, answer)
