@@ -5,20 +5,11 @@ Whatever the cause: what AWS refuses for good by its message, an administrator m
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from remediator.change.records import Action
+from remediator.journal.fields import Moment
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = timedelta(hours=1), timedelta(days=7)
-
-
-def aware_moment(text: str) -> str:
-    """Return what is read back of a state file; raise ValueError where it is no moment."""
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError("a moment without its offset from UTC")
-    return text
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class Failure:
     revision_id: str
     config_digest: str
     run_id: str
-    at: Annotated[str, AfterValidator(aware_moment)]
+    at: Moment
     times: int = 1
 
     @property

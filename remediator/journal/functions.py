@@ -5,38 +5,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Annotated, Literal, TypeVar
-
-from pydantic import AfterValidator
+from typing import Literal, TypeVar
 
 from remediator.change.records import Action, Intent, Outcome
 from remediator.journal.drift import ProtectionCount
 from remediator.journal.failures import Failure
+from remediator.journal.fields import AccountId, Arn, DayOrNone
 from remediator.journal.order import NEVER, Event, Mark
 from remediator.journal.store import FUNCTIONS, load
-from scanner.core.arns import FunctionArn
 from storage.protocol import READERS, Store
 
+S = TypeVar("S")
 T = TypeVar("T")
 FORMAT = 2
 _FORGET_AFTER = timedelta(days=90)
-
-
-def checked_arn(text: str) -> str:
-    """Return a function's ARN; raise ValueError for anything else."""
-    if FunctionArn.parse(text) is None:
-        raise ValueError(f"'{text}' is no function ARN")
-    return text
-
-
-def checked_account(text: str) -> str:
-    """Return an account id; raise ValueError for anything else: it becomes a file's name."""
-    if len(text) != len("111122223333") or not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"'{text}' is no account id")
-    return text
-
-
-Arn = Annotated[str, AfterValidator(checked_arn)]
 
 
 @dataclass(frozen=True)
@@ -49,14 +31,14 @@ class FunctionRecord:
     have entries about it, in the order of their first one.
     """
 
-    function_arn: str
+    function_arn: Arn
     at: str = ""
     ended: Literal["", "changed", "failed"] = ""
     release: str = ""
     wave: str = ""
     protections: ProtectionCount | None = None
     failure: Failure | None = None
-    gone: str = ""
+    gone: DayOrNone = ""
     runs: tuple[str, ...] = ()
 
 
@@ -121,7 +103,7 @@ class Retried:
 class Seen:
     """A sweep that read their units no longer shows some functions of an account (gone), or shows some again (back)."""
 
-    account_id: Annotated[str, AfterValidator(checked_account)]
+    account_id: AccountId
     gone: tuple[str, ...] = ()
     back: tuple[str, ...] = ()
 
@@ -169,7 +151,7 @@ def fold_account(before: AccountFile, events: Iterable[Event]) -> AccountFile:
 
 def is_forgotten(gone: str, at: str) -> bool:
     """Return whether a function has been gone for so long at a moment that nothing about it is kept."""
-    return bool(gone) and date.fromisoformat(gone) < date.fromisoformat(at[:10]) - _FORGET_AFTER
+    return bool(gone) and date.fromisoformat(at[:10]) - date.fromisoformat(gone) > _FORGET_AFTER
 
 
 def _changed(known: Mapping[str, FunctionRecord], event: Event) -> list[FunctionRecord]:
@@ -292,7 +274,7 @@ def account_path(account_id: str) -> str:
     return f"{FUNCTIONS}{account_id}.json"
 
 
-def for_each(tasks: Sequence[str], work: Callable[[str], T]) -> list[T]:
+def for_each(tasks: Sequence[S], work: Callable[[S], T]) -> list[T]:
     """Do work for each task, many at once: a read of S3 takes some 30 ms, and there may be thousands."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(work, tasks))

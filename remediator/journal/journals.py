@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from remediator.change.records import Action, Intent, Outcome, OutcomeRecord
+from remediator.journal.fields import checked_moment
 from remediator.journal.fold import fold
 from remediator.journal.journal import (
     FOLDER,
@@ -135,9 +136,13 @@ class Journals:
 
         Raises BadInput where a state file can't be used, StoreFailed where one can't be read or written.
         """
-        earlier = self._open_unfolded()
-        events = {journal: journal.unfolded for journal in self._opened.values()}
-        fold(self.store, [event for of_journal in events.values() for event in of_journal])
+        earlier, limit = self._open_unfolded(), self._order.limit()
+        events = {
+            journal: [event for event in journal.unfolded if event.mark < limit]
+            for journal in self._opened.values()
+        }
+        newest = max(self._newest, self._order.term)
+        fold(self.store, [event for of_journal in events.values() for event in of_journal], newest)
         self._save_term(max((event.mark.term for of_one in events.values() for event in of_one), default=0))
         for journal, of_journal in events.items():
             journal.folded(of_journal)
@@ -195,12 +200,12 @@ class Journals:
             started_at(run.run_id)
             segment = _parsed(lines)
         except (BadInput, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError):
-            self._refuse(f"{self.store.url(path)}: not a segment of a journal")
+            self.refuse(f"{self.store.url(path)}: not a segment of a journal")
             return
         events = len(run.events)
         for line, at in segment.lines:
             if why := self._add_line(run, line, at, segment.mark):
-                self._refuse(f"{self.store.url(path)}: {why}")
+                self.refuse(f"{self.store.url(path)}: {why}")
         if segment.mark.term < run.mark.term:
             # Its writer had lost the lock, and a later holder had written here: the state files do without it.
             del run.events[events:]
@@ -243,9 +248,10 @@ class Journals:
         days = range((self.clock.now().date() - first).days + 2)
         return [f"{FOLDER}/{first + timedelta(day):%Y%m%d}" for day in days]
 
-    def _refuse(self, problem: str) -> None:
+    def refuse(self, problem: str) -> None:
+        """Report, once, what of the journals counts for nothing."""
         if problem not in self.refused:
-            log.error("refused: %s; what that run changed is not known in full", problem)
+            log.error("refused: %s; what was changed then is not known in full", problem)
             self.refused.append(problem)
 
 
@@ -259,7 +265,10 @@ def _parsed(lines: bytes) -> _Segment:
             mark = Mark(_positive(data["term"]), _positive(data["number"]))
             continue
         parsed.append(
-            (_LINES[event].validate_python(data), datetime.fromisoformat(data["at"]).astimezone(UTC))
+            (
+                _LINES[event].validate_python(data),
+                datetime.fromisoformat(checked_moment(data["at"])).astimezone(UTC),
+            )
         )
     return _Segment(mark, parsed)
 

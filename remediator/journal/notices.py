@@ -8,12 +8,9 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from remediator.change.records import PlannedAction
-from remediator.journal.failures import aware_moment
+from remediator.journal.fields import Moment
 from remediator.journal.store import load, save
 from storage.protocol import Store
 
@@ -23,8 +20,6 @@ _FORMAT = 1
 _AT_ONCE = 16
 # Nobody remembers an announcement for longer. It also bounds the files: notice_days is at most 60.
 LAPSES_AFTER = timedelta(days=30)
-
-_Moment = Annotated[str, AfterValidator(aware_moment)]
 
 
 @dataclass(frozen=True)
@@ -38,8 +33,8 @@ class Notice:
     function_arn: str
     release: str
     action: PlannedAction
-    announced: _Moment
-    not_before: _Moment
+    announced: Moment
+    not_before: Moment
     run_id: str
 
     def lapsed(self, now: datetime) -> bool:

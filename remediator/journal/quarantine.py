@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from remediator.journal.fields import Arn, DayOrNone, Moment
 from remediator.journal.functions import Seen, is_forgotten
 from remediator.journal.order import NEVER, Event, Mark
 from remediator.journal.store import QUARANTINE, load
@@ -21,12 +22,12 @@ class Quarantined:
     gone: the day since which no sweep shows it, "" where one does.
     """
 
-    function_arn: str
-    since: str
+    function_arn: Arn
+    since: Moment
     run_id: str
     reason: str
     regressed: bool = False
-    gone: str = ""
+    gone: DayOrNone = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from remediator.journal.fields import MomentOrNone
 from remediator.journal.functions import Ended, Tallies, Tally, account_of
 from remediator.journal.order import NEVER, Event, Mark
 from remediator.journal.store import WAVES, load
@@ -33,8 +34,8 @@ class WaveState:
     failed: int = 0
     regressed: int = 0
     healthy: int = 0
-    done: str = ""
-    passed: str = ""
+    done: MomentOrNone = ""
+    passed: MomentOrNone = ""
     accounts: Mapping[str, Tally] = field(default_factory=dict)
 
 
@@ -48,8 +49,8 @@ class WaveObserved:
     release: str
     name: str
     healthy: int
-    done: str
-    passed: str
+    done: MomentOrNone
+    passed: MomentOrNone
     regressed: int
     counted: Tally | None = None
 

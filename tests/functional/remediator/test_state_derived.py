@@ -61,10 +61,14 @@ def lived(harness: Harness) -> None:
         harness.aws.owner_edits(lost, Layers=[], Environment={"Variables": {}})
     harness.rollback([], [kept], run_id="20261124T050000Z-back")
     harness.journals.record(
-        HOURS[6], [Seen(ACCOUNT, (gone,)), WaveObserved(harness.release, "pilot", 3, "2026-11-24", "", 1)]
+        HOURS[6],
+        [
+            Seen(ACCOUNT, (gone,)),
+            WaveObserved(harness.release, "pilot", 3, "2026-11-24T06:00:00+00:00", "", 1),
+        ],
     )
     harness.journals.record(
-        HOURS[7], [Retried(refused), Quarantined(lost, "2026-11-24", HOURS[7], "slow", True)]
+        HOURS[7], [Retried(refused), Quarantined(lost, "2026-11-24T06:00:00+00:00", HOURS[7], "slow", True)]
     )
     harness.defender = settings(version=5)
     run(harness, HOURS[8])
@@ -190,7 +194,9 @@ def test_what_a_process_writes_after_it_lost_the_lock_is_no_state(harness: Harne
     harness.apply(plan, HOURS[0])
     (entry,) = harness.entries(HOURS[0])
     late._order._term = replace(late._order._term, number=0, runs=(HOURS[0],))
-    journal.record([Quarantined(entry.intent.function_arn, "2026-11-24", HOURS[0], "too late")])
+    journal.record(
+        [Quarantined(entry.intent.function_arn, "2026-11-24T06:00:00+00:00", HOURS[0], "too late")]
+    )
     assert rebuild(harness.journals)[0] == Rebuilt(f"state/open/{HOURS[0]}.json", "deleted")
     assert quarantined(harness.store) == ()
 

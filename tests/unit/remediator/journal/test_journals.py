@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from remediator.journal.functions import Seen, records
 from remediator.journal.journal import Journal, open_runs
 from remediator.journal.order import Order
+from remediator.journal.rebuild import rebuild
 from remediator.journal.selection import Selection, select
 from scanner.settings import PreviousSettings
 from storage.folder import FolderStore
-from tests.unit.remediator.fake_lambda import FakeLambda, layer
+from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer
 from tests.unit.remediator.harness import RUN, WRAPPER, Harness, journal_of, wait_briefly
 
 LATER = "20261124T054232Z-later"
 DATADOG = "arn:aws:lambda:us-east-1:464622532012:layer:Datadog-Extension:60"
+STAMP = "2026-11-24T00:00:00+00:00"
 EVIL = "arn:aws:lambda:us-east-1:111122223333:layer:evil:1"
 
 
@@ -195,3 +198,40 @@ def test_a_run_that_changes_nothing_writes_and_deletes_nothing(tmp_path: Path) -
     journal.record_intents([])
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "wave", "done": "soon", "passed": ""},
+        {"event": "wave", "done": "2026-11-24T00:00:00", "passed": ""},
+        {"event": "wave", "done": "", "passed": "9999-12-31T23:59:59+00:00"},
+        {"event": "quarantine", "since": "2026-11-24"},
+        {"event": "quarantine", "since": STAMP, "function_arn": "payments"},
+        {"event": "quarantine", "since": STAMP, "gone": "long ago"},
+        {"event": "quarantine", "since": STAMP, "at": "9999-12-31T23:59:59+00:00"},
+    ],
+)
+def test_a_line_that_no_run_could_use_later_is_refused(harness: Harness, line: dict[str, Any]) -> None:
+    more = {"at": STAMP, "release": "r", "name": "w", "healthy": 1, "regressed": 0}
+    more |= {
+        "function_arn": min(harness.aws.functions),
+        "run_id": LATER,
+        "reason": "slow",
+        "regressed": True,
+    }
+    harness.store.write(f"journals/{LATER}/00001.jsonl", json.dumps(more | line).encode(), "")
+    journals = harness.journals
+    journals.open(LATER)
+    (problem,) = journals.refused
+    assert "not a segment of a journal" in problem
+
+
+def test_functions_that_are_gone_are_no_obstacle_to_a_clock_of_another_age(harness: Harness) -> None:
+    gone = Seen(ACCOUNT, tuple(harness.aws.functions))
+    harness.journals.record(LATER, [gone])
+    body = b'{"event": "retry", "at": "0001-01-02T00:00:00+00:00", "function_arn": "%s"}'
+    arn = min(harness.aws.functions)
+    harness.store.write("journals/20261124T064232Z-last/00001.jsonl", body % arn.encode(), "")
+    rebuild(harness.journals)
+    assert set(records(harness.store)) == set(gone.gone)
