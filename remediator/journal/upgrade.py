@@ -2,12 +2,12 @@
 
 state/format.json has its number; without the file it is 1, that of release 0.1, whose journals are
 runs/YYYY/MM/DD/RUN_ID/journal.jsonl, and whose failures and protections are state/failures.json and
-state/drift/ACCOUNT.json. Format 2 had journals without marks, and state files that could not be rebuilt.
+state/drift/ACCOUNT.json. Format 2 had journals without marks, and state/functions/ that had more than these.
 """
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,9 +15,9 @@ from functools import partial
 from remediator.change.records import PlannedAction
 from remediator.journal.drift import ProtectionCount
 from remediator.journal.failures import Failure
-from remediator.journal.functions import Taken, Tally
+from remediator.journal.functions import Ended, Taken, Tally, records
 from remediator.journal.journal import FOLDER
-from remediator.journal.journals import Journals
+from remediator.journal.journals import Journals, Run
 from remediator.journal.order import UNMARKED
 from remediator.journal.quarantine import quarantined
 from remediator.journal.rebuild import rebuild
@@ -53,7 +53,8 @@ def upgrade(journals: Journals, run_id: str) -> None:
     are written from the journals.
     """
     store = journals.store
-    if check_format(store) == FORMAT:
+    former = check_format(store)
+    if former == FORMAT:
         return
     _shut_out_former(store)
     present = set(store.folders(f"{FOLDER}/"))
@@ -61,8 +62,10 @@ def upgrade(journals: Journals, run_id: str) -> None:
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(partial(_take_over, store), missing))
     journal = journals.open(run_id)
-    if not any(run.mark > UNMARKED for run in journals.all_runs()):
-        journal.record([*_records(store), *_waves(store), *quarantined(store)])
+    runs = journals.all_runs()
+    if not any(run.mark > UNMARKED for run in runs):
+        taken = _of_format_1(store) if former == 1 else _of_format_2(store, runs)
+        journal.record([*taken, *_waves(store), *quarantined(store)])
     rebuild(journals)
     journals.fold()
     journal.close()
@@ -92,7 +95,18 @@ class _Refusal:
     action: PlannedAction = "protect"
 
 
-def _records(store: Store) -> Iterator[Taken]:
+def _of_format_2(store: Store, runs: Sequence[Run]) -> Iterator[Taken]:
+    """Yield the records, but none of a function whose journals go on after it: its run was killed before it counted."""
+    newest: dict[str, str] = {}
+    for event in (event for run in runs for event in run.events):
+        if isinstance(event.fact, Ended) and event.fact.counts:
+            newest[event.fact.function_arn] = max(event.at, newest.get(event.fact.function_arn, ""))
+    for arn, record in records(store).items():
+        if record.at >= newest.get(arn, ""):
+            yield Taken(arn, record.at, record.protections, record.failure)
+
+
+def _of_format_1(store: Store) -> Iterator[Taken]:
     known: dict[str, Taken] = {}
     for path in store.list("state/drift/"):
         for one in load(store, path, tuple[_Protection, ...], ()):

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from remediator.journal.functions import records
+from remediator.journal.failures import Failure
+from remediator.journal.functions import FunctionRecord, records
 from remediator.journal.journal import open_runs
 from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
+from remediator.journal.rebuild import rebuild
 from remediator.journal.upgrade import check_format, upgrade
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from storage.folder import FolderStore
 from storage.protocol import JSON
-from tests.unit.remediator.fake_lambda import FakeLambda, layer
+from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of, layer
 from tests.unit.remediator.harness import LATER, RUN, WRAPPER, Harness, settings, wait_briefly
 
 BACK, KILLED = "20261125T000000Z-back", "20261124T234232Z-killed"
@@ -106,6 +108,44 @@ def test_what_a_newer_release_left_is_refused(tmp_path: Path, text: str, why: st
             use()
         assert str(tmp_path / "state/format.json") in str(refused.value)
     assert store.list("") == ["state/format.json"]
+
+
+def test_what_format_2_had_counted_counts_and_no_longer_what_it_had_taken_over(tmp_path: Path) -> None:
+    """Format 2 left the files of release 0.1 where they were; its own have refusals that no journal has."""
+    store, arn = FolderStore(tmp_path), arn_of("f")
+    failure = Failure("kms_denied", "protect", "r", "c", RUN, "2026-11-24T04:00:00+00:00", 3)
+    record = {"function_arn": arn, "at": failure.at, "seen": "2026-11-24", "failure": vars(failure)}
+    former = {"function_arn": arn, "times": 3, "run_id": RUN, "at": "2026-01-01T00:00:00+00:00"}
+    for path, content in {
+        "state/format.json": {"format": 2},
+        f"state/functions/{ACCOUNT}.json": {"format": 1, "functions": [record]},
+        f"state/drift/{ACCOUNT}.json": [former],
+    }.items():
+        store.write(path, json.dumps(content).encode(), JSON)
+    for _ in range(2):
+        upgrade(Journals(store, settings()), LATER)
+        assert records(store) == {arn: FunctionRecord(arn, failure.at, failure=failure)}
+    assert rebuild(Journals(store, settings())) == []
+
+
+def test_what_a_killed_run_of_format_2_had_not_counted_is_counted(tmp_path: Path) -> None:
+    harness = Harness(FakeLambda(), tmp_path)
+    arn = harness.aws.add("f")
+    harness.apply()
+    for path in (tmp_path / "journals").glob("2*/*"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    for path in (tmp_path / "journals").glob("term*"):
+        path.unlink()
+    shutil.rmtree(tmp_path / "state")
+    record = {"function_arn": arn, "at": "2026-11-24T03:00:00.000+00:00", "protections": None}
+    for name, content in {
+        "format.json": {"format": 2},
+        f"functions/{ACCOUNT}.json": {"format": 1, "functions": [record]},
+    }.items():
+        harness.store.write(f"state/{name}", json.dumps(content).encode(), JSON)
+    upgrade(harness.journals, LATER)
+    assert (count := records(harness.store)[arn].protections)
+    assert (count.times, count.run_id) == (1, RUN)
 
 
 def test_a_new_bucket_has_todays_format_from_its_first_run(tmp_path: Path) -> None:
