@@ -17,6 +17,7 @@ into the state files, state/open/RUN_ID.json says so.
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -158,6 +159,7 @@ class Journal:
         self._announced = False
         self._marked = marked
         self._entries = {entry.intent.id: entry for entry in written.entries}
+        self._adding = threading.Lock()
         self._unfolded = list(written.events)
 
     @property
@@ -173,7 +175,8 @@ class Journal:
     @property
     def unfolded(self) -> Sequence[Event]:
         """Return the events that may not be in the state files yet."""
-        return tuple(self._unfolded)
+        with self._adding:
+            return tuple(self._unfolded)
 
     def count_under(self, basis: Basis) -> None:
         """Count what follows under a basis, where the journal has none yet."""
@@ -196,10 +199,10 @@ class Journal:
         if not outcomes:
             return
         mark, at = self._append(outcomes)
-        for outcome in outcomes:
-            if entry := self._entries.get(outcome.id):
-                self._entries[outcome.id] = replace(entry, outcome=outcome, ended=at)
-                self._add(mark, at, [ended(entry.intent, outcome, self._basis)])
+        known = [(outcome, self._entries[outcome.id]) for outcome in outcomes if outcome.id in self._entries]
+        for outcome, entry in known:
+            self._entries[outcome.id] = replace(entry, outcome=outcome, ended=at)
+        self._add(mark, at, [ended(entry.intent, outcome, self._basis) for outcome, entry in known])
 
     def record(self, facts: Sequence[Fact]) -> None:
         """Write what else outlives the run; on return it is durable."""
@@ -211,11 +214,15 @@ class Journal:
     def folded(self, events: Sequence[Event]) -> None:
         """Take which events are in the state files now."""
         done = set(map(id, events))
-        self._unfolded = [event for event in self._unfolded if id(event) not in done]
+        with self._adding:
+            self._unfolded = [event for event in self._unfolded if id(event) not in done]
 
     def close(self) -> None:
-        """Delete the marker if no entry is open and all is folded; otherwise the next run goes on from there."""
-        if self._unfolded or any(entry.outcome is None for entry in self._entries.values()):
+        """Delete the marker if no entry is open and all is folded; otherwise the next run goes on from there.
+
+        A segment may still be on its way: no thread is waited for once the run's time is up.
+        """
+        if self._order.is_writing or self._unfolded or any(one.outcome is None for one in self.entries):
             if not self._marked:
                 self._announce()
             return
@@ -249,7 +256,9 @@ class Journal:
 
     def _add(self, mark: Mark, at: datetime, facts: Sequence[object]) -> None:
         stamp = at.isoformat(timespec="milliseconds")
-        self._unfolded += [Event(mark, stamp, self.run_id, fact) for fact in facts]
+        with self._adding:
+            self._unfolded += [Event(mark, stamp, self.run_id, fact) for fact in facts]
+        self._order.written(mark)
 
 
 MARKER = b"{}\n"

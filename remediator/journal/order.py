@@ -8,6 +8,7 @@ knows the last term that state files have in full finds all that came later.
 """
 
 import logging
+import re
 import secrets
 import threading
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 TERMS = "journals/term-"
 FORMAT = 1
+_NAME = re.compile(TERMS + r"([0-9]{8})\.json", re.ASCII)
 
 
 class Mark(NamedTuple):
@@ -34,6 +36,8 @@ class Mark(NamedTuple):
 
 NEVER = Mark(-1, 0)
 UNMARKED = Mark(0, 0)
+# Above all: a term's number has eight digits.
+_LAST = Mark(10**8, 0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,23 @@ class Order:
         self._runs: set[str] = set()
         self._term = Term(0, ())
         self._number = 0
+        self._writing: set[Mark] = set()
+
+    @property
+    def term(self) -> int:
+        """Return the number of this process's newest term, 0 before its first."""
+        return self._term.number
+
+    @property
+    def is_writing(self) -> bool:
+        """Return whether segments are being written, or may be there although their writing has failed."""
+        return bool(self._writing)
+
+    def limit(self) -> Mark:
+        """Return the mark that no fold may reach: all segments below it are written, and no further one will be."""
+        with self._numbering:
+            following = Mark(self._term.number, self._number + 1) if self._term.number else _LAST
+            return min(self._writing, default=following)
 
     def add(self, run_id: str) -> None:
         """Take a run whose journal may get segments."""
@@ -90,29 +111,40 @@ class Order:
             self._runs.add(run_id)
 
     def next(self, run_id: str) -> Mark:
-        """Return the mark of the next segment of a run's journal: above all that were given before, by any process."""
+        """Return the mark of the next segment of a run's journal: above all that were given before, by any process.
+
+        The segment counts as being written until written() is called.
+        """
         with self._numbering:
             if run_id not in self._term.runs:
                 self._runs.add(run_id)
                 self._term, self._number = self._begun(), 0
             self._number += 1
-            return Mark(self._term.number, self._number)
+            mark = Mark(self._term.number, self._number)
+            self._writing.add(mark)
+            return mark
+
+    def written(self, mark: Mark) -> None:
+        """Take that a segment is written, and that its journal has it."""
+        with self._numbering:
+            self._writing.discard(mark)
 
     def _begun(self) -> Term:
         runs = tuple(sorted(self._runs))
         content = _TermFile(runs=runs, nonce=secrets.token_hex(8))
-        number = max(self._term.number, self._folded()) + 1
-        while not self._store.create(_path(number), encoded(asdict(content))):
+        number = (self._term.number or self._newest()) + 1
+        while not self._store.create(term_path(number), encoded(asdict(content))):
             number += 1
         return Term(number, runs)
 
-    def _folded(self) -> int:
+    def _newest(self) -> int:
         try:
-            return folded_term(self._store)
+            folded = folded_term(self._store)
         except BadInput as error:
-            # All terms are looked through instead: no broken state file may keep a rollback from its journal.
+            # All terms are listed instead: no broken state file may keep a rollback from its journal.
             log.warning("%s", error)
-            return 0
+            folded = 0
+        return folded or max(term_numbers(self._store), default=0)
 
 
 def folded_term(store: Store) -> int:
@@ -125,10 +157,19 @@ def save_folded_term(store: Store, term: int) -> None:
     save(store, FOLDED, asdict(Folded(term=term)))
 
 
+def term_numbers(store: Store) -> list[int]:
+    """Return the numbers of all terms there are, by a list of what only grows: for who has lost the last one alone."""
+    return [int(found[1]) for path in store.list(TERMS) if (found := _NAME.fullmatch(path))]
+
+
 def terms_since(store: Store, number: int) -> list[Term]:
-    """Return the terms after one, oldest first. Raises BadInput for one of a newer release."""
+    """Return the terms after one, oldest first; after 0, all from the oldest that has not expired.
+
+    Raises BadInput for one of a newer release.
+    """
     found: list[Term] = []
-    while (body := store.read(path := _path(number + len(found) + 1))) is not None:
+    number = number or min(term_numbers(store), default=1) - 1
+    while (body := store.read(path := term_path(number + len(found) + 1))) is not None:
         found.append(Term(number + len(found) + 1, _runs_of(body, store.url(path))))
     return found
 
@@ -143,5 +184,6 @@ def _runs_of(body: bytes, url: str) -> tuple[str, ...]:
         return ()
 
 
-def _path(number: int) -> str:
+def term_path(number: int) -> str:
+    """Return the path of a term's file."""
     return f"{TERMS}{number:08}.json"

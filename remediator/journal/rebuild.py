@@ -8,7 +8,7 @@ from remediator.journal.fold import folded
 from remediator.journal.functions import for_each
 from remediator.journal.journal import MARKER, open_marker
 from remediator.journal.journals import Journals
-from remediator.journal.order import Folded, terms_since
+from remediator.journal.order import Folded, term_numbers, term_path
 from remediator.journal.store import FOLDED, FUNCTIONS, OPEN, QUARANTINE, WAVES, check_number, encoded
 from storage.protocol import JSON, Store
 
@@ -40,8 +40,15 @@ def rebuild(journals: Journals) -> list[Rebuilt]:
     runs = journals.all_runs()
     files = folded(event for run in runs for event in run.events)
     files |= {open_marker(run.run_id): MARKER for run in runs if run.is_open}
-    if terms := terms_since(store, 0):
-        files[FOLDED] = encoded(asdict(Folded(term=terms[-1].number)))
+    terms = term_numbers(store)
+    newest = max([*terms, *(run.mark.term for run in runs)], default=0)
+    if newest > 0:
+        files[FOLDED] = encoded(asdict(Folded(term=newest)))
+    if lacking := sorted(set(range(1, newest + 1)).difference(terms)):
+        journals.refuse(
+            f"{store.url(term_path(lacking[0]))} has expired or was deleted, as {len(lacking)} of {newest} terms did: "
+            "what journals of that time said of quarantine, failures and waves is lost where these have gone too"
+        )
     differing = sorted(path for path, body in files.items() if present.get(path) != body)
     surplus = sorted(present.keys() - files.keys())
     for_each(differing, lambda path: store.write(path, files[path], JSON))

@@ -69,10 +69,12 @@ def load(store: Store, path: str, shape: type[T], empty: T, newest: int | None =
     return empty if text is None else _parsed(store, path, text, shape, newest)
 
 
-def load_tagged(store: Store, path: str, shape: type[T], empty: T) -> tuple[T, str]:
+def load_tagged(
+    store: Store, path: str, shape: type[T], empty: T, newest: int | None = None
+) -> tuple[T, str]:
     """Return what load() returns, and the tag for save_unchanged(); "" where there is no such file yet."""
     tagged = store.read_tagged(path)
-    return (empty, "") if tagged is None else (_parsed(store, path, tagged.body, shape), tagged.tag)
+    return (empty, "") if tagged is None else (_parsed(store, path, tagged.body, shape, newest), tagged.tag)
 
 
 def _parsed(store: Store, path: str, text: bytes, shape: type[T], newest: int | None = None) -> T:

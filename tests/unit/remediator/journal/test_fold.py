@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from remediator.change.delta import Delta
 from remediator.change.records import Intent
+from remediator.journal import fold as fold_module
 from remediator.journal.drift import ProtectionCount
 from remediator.journal.failures import Failure
-from remediator.journal.fold import fold, folded
+from remediator.journal.fold import folded
 from remediator.journal.functions import (
     Ended,
     FunctionRecord,
@@ -51,15 +52,27 @@ class Memory(FolderStore):
     def list(self, prefix: str) -> list[str]:
         return sorted(path for path in self.files if path.startswith(prefix))
 
-    def write(self, path: str, body: bytes, content_type: str) -> None:
+    def create(self, path: str, body: bytes, content_type: str = "") -> str | None:
+        return None if path in self.files else self._put(path, body)
+
+    def replace(self, path: str, body: bytes, tag: str) -> str | None:
+        tagged = self.read_tagged(path)
+        return self._put(path, body) if tagged and tagged.tag == tag else None
+
+    def _put(self, path: str, body: bytes) -> str:
         self.writes -= 1
         if self.writes < 0:
             raise StoreFailed("killed")
         self.files[path] = body
+        return "tag"
+
+
+def fold(store: FolderStore, events: Sequence[Event], newest: int = 9) -> None:
+    fold_module.fold(store, events, newest)
 
 
 def intent(arn: str, run_id: str) -> Intent:
-    delta = Delta(None, None, None, ("TW_POLICY",), None)
+    delta = Delta(variables_added=("TW_POLICY",))
     account_id, name = arn.split(":")[4], arn.rsplit(":", maxsplit=1)[-1]
     return Intent("0.0", run_id, "protect", account_id, "us-east-1", name, arn, "python", "r", delta, (), "")
 
