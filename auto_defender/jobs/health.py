@@ -60,6 +60,7 @@ def _rolled_back(context: Context, watched: HealthReport, lock: RunLock, now: da
             settings.defender,
             journals=context.journals,
             run_id=context.run_id,
+            release=settings.release,
             lock=lock,
             now=now,
             stop=context.stop,

@@ -66,7 +66,7 @@ class PlannedRun:
         waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
         saved: list[WaveProgress] = []
         failed = save_state(
-            lambda: saved.append(waves.keep(context.journals, context.run_id, self.watched.rolled_back)),
+            lambda: saved.append(waves.keep(context.journals, context.run_id)),
             lambda: forget_changed(context, made.changes),
         )
         return replace(self, waves=saved[0] if saved else waves), failed

@@ -11,7 +11,7 @@ from remediator.execution.results import changes_frame
 from remediator.execution.rollback import rollback
 from remediator.journal.history import undo_each
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined
+from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import RunLock
 from scanner.aws.caller import Aws
@@ -38,13 +38,6 @@ class HealthReport:
         """Return those that do worse since their change."""
         return [one for one in self.functions if one.verdict == "regressed"]
 
-    @property
-    def rolled_back(self) -> list[FunctionHealth]:
-        """Return those of them that no longer carry their change; no later run finds them regressed again."""
-        gone = self.changes[self.changes["outcome"].isin(["rolled_back", "dropped"])]
-        arns = set(gone["function_arn"])
-        return [one for one in self.regressed if one.function_arn in arns]
-
 
 def roll_back_regressed(
     functions: tuple[FunctionHealth, ...],
@@ -53,21 +46,35 @@ def roll_back_regressed(
     *,
     journals: Journals,
     run_id: str,
+    release: str,
     lock: RunLock,
     now: datetime,
     stop: threading.Event | None = None,
     deadline: float | None = None,
 ) -> HealthReport:
-    """Quarantine what regressed, with its figures, and roll back the change that it regressed by."""
+    """Quarantine what regressed, with its figures, and roll back the change that it regressed by.
+
+    release: under which it counts as regressed, by the line that puts it in quarantine; once, whatever comes after.
+    """
     report = HealthReport(functions)
     regressed = report.regressed
     if not regressed:
         return report
     at = now.isoformat(timespec="seconds")
+    known = {entry.function_arn for entry in quarantined(journals.store)}
     journals.open(run_id).record(
         [
-            Quarantined(one.function_arn, at, run_id, f"regressed since run {one.run_id}: {one.why}", True)
+            Quarantined(
+                one.function_arn,
+                at,
+                run_id,
+                f"regressed since run {one.run_id}: {one.why}",
+                regressed=True,
+                release=release,
+                wave=one.wave,
+            )
             for one in regressed
+            if one.function_arn not in known
         ]
     )
     journals.fold()

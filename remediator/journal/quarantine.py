@@ -19,7 +19,7 @@ FORMAT = 2
 class Quarantined:
     """One function: since when (ISO 8601, UTC), by which run, why; regressed: the health watch rolled it back.
 
-    gone: the day since which no sweep shows it, "" where one does.
+    gone: the day since which no sweep shows it, "" where one does. release, wave: where it counts as regressed, "" nowhere.
     """
 
     function_arn: Arn
@@ -28,6 +28,8 @@ class Quarantined:
     reason: str
     regressed: bool = False
     gone: DayOrNone = ""
+    release: str = ""
+    wave: str = ""
 
 
 @dataclass(frozen=True)

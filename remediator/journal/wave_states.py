@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from remediator.journal.fields import MomentOrNone
 from remediator.journal.functions import Ended, Tallies, Tally, account_of
 from remediator.journal.order import NEVER, Event, Mark
+from remediator.journal.quarantine import Quarantined
 from remediator.journal.store import WAVES, load
 from remediator.settings import WaveSettings
 from storage.protocol import Store
@@ -112,6 +113,8 @@ def fold_waves(before: WavesFile, events: Iterable[Event], by_account: Mapping[s
             known = _used(known, _release_of(event.fact))
             if isinstance(event.fact, WaveObserved):
                 known[event.fact.release].setdefault(event.fact.name, _Wave()).observed(event.fact)
+            elif isinstance(event.fact, Quarantined):
+                known[event.fact.release].setdefault(event.fact.wave, _Wave()).regressed()
             elif account_id := account_of(event.fact):
                 _contribute(known, account_id, by_account[account_id])
             mark = event.mark
@@ -139,6 +142,9 @@ class _Wave:
             regressed=fact.regressed,
         )
         self.before = fact.counted or self.before
+
+    def regressed(self) -> None:
+        self.state = replace(self.state, regressed=self.state.regressed + 1)
 
     def contribute(self, account_id: str, tally: Tally) -> None:
         self.accounts[account_id] = tally
@@ -168,6 +174,8 @@ def _release_of(fact: object) -> str | None:
     """Return the release that a fact is counted under, None where it is under none."""
     if isinstance(fact, WaveObserved):
         return fact.release
+    if isinstance(fact, Quarantined) and fact.regressed and fact.wave:
+        return fact.release or None
     if isinstance(fact, Ended) and fact.wave and fact.counts and fact.action not in {"remove", "rollback"}:
         return fact.release or None
     return None

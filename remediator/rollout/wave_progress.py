@@ -1,6 +1,5 @@
 """The waves in one run: their status, whose functions may be changed, and what the run has done to that."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +10,7 @@ import pandas as pd
 
 from remediator.change.records import Change
 from remediator.journal.journals import Journals
+from remediator.journal.quarantine import quarantined
 from remediator.journal.wave_states import WaveObserved, WaveState, releases, states
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_membership import UNKNOWN, accounts_of, read_tags, wave_numbers
@@ -82,9 +82,8 @@ class WaveProgress:
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))
 
-    def keep(self, journals: Journals, run_id: str, rolled_back: Sequence[FunctionHealth]) -> "WaveProgress":
+    def keep(self, journals: Journals, run_id: str) -> "WaveProgress":
         """Write what this run has observed, beside the changes that were counted meanwhile, and return the result."""
-        regressed = Counter(health.wave for health in rolled_back)
         before = states(journals.store, self.release, self.waves)
         kept = tuple(
             replace(
@@ -92,7 +91,6 @@ class WaveProgress:
                 healthy=state.healthy,
                 done=state.done,
                 passed=state.passed,
-                regressed=counted.regressed + regressed[state.name],
             )
             for counted, state in zip(before, self.states, strict=True)
         )
@@ -131,6 +129,9 @@ def observe_waves(
     if all(state.passed for state in before):
         nobody = np.full(len(assessed), len(waves), dtype=np.intp)
         return WaveProgress(release, waves, before, tuple(WaveObservation() for _ in waves), nobody, now)
+    # The line that puts one in quarantine has counted it.
+    counted = {entry.function_arn for entry in quarantined(store) if entry.regressed}
+    health = [one for one in health if one.verdict != "regressed" or one.function_arn not in counted]
     tagged = read_tags(assessed, waves, aws, sweep, deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
     free = (assessed["verdict"] == "eligible").to_numpy() & ~_named(assessed, held, aws.partition)

@@ -21,7 +21,7 @@ from reports.run_files import write_run
 from scanner.core.errors import GuardStop
 from simulator.http import serving
 from storage.folder import FolderStore
-from storage.protocol import StoreFailed
+from storage.protocol import JSON, StoreFailed
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_files, journals_in, remember
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
@@ -44,6 +44,10 @@ class FailsAt(FolderStore):
     def write(self, path: str, body: bytes, content_type: str) -> None:
         self._refuse("write", path)
         super().write(path, body, content_type)
+
+    def create(self, path: str, body: bytes, content_type: str = JSON) -> str | None:
+        self._refuse("create", path)
+        return super().create(path, body, content_type)
 
     def replace(self, path: str, body: bytes, tag: str) -> str | None:
         self._refuse("replace", path)
@@ -90,7 +94,7 @@ def failing(harness: Harness, operation: str, path: str) -> FailsAt:
     return store
 
 
-@pytest.mark.parametrize("operation", ["read", "write"])
+@pytest.mark.parametrize("operation", ["read", "create"])
 def test_what_a_run_has_learnt_can_not_be_kept(harness: Harness, operation: str) -> None:
     arn = harness.aws.add()
     failing(harness, operation, "state/functions/")
@@ -156,7 +160,7 @@ def test_what_an_open_run_came_to_is_reported_though_it_can_not_be_counted(harne
             break
         harness.resolve()
     assert harness.store.list("state/open/") != []
-    failing(harness, "write", "state/functions/")
+    failing(harness, "replace", "state/functions/")
     resolved = harness.resolve()
     assert resolved.changes[["function_arn", "outcome"]].to_numpy().tolist() == [[arn, "changed"]]
     assert resolved.stopped_by is not None
@@ -177,6 +181,7 @@ def test_a_function_that_the_health_watch_rolled_back_is_reported_when_state_can
             harness.defender,
             journals=harness.journals,
             run_id=NEXT,
+            release=harness.release,
             lock=lock,
             now=NOW,
         )

@@ -699,6 +699,7 @@ def roll_back(machine: Steps, run_id: str, regressed: FunctionHealth) -> None:
             context.configuration.defender,
             journals=context.journals,
             run_id=run_id,
+            release=context.configuration.release,
             lock=lock,
             now=datetime.now(UTC),
         )

@@ -111,7 +111,7 @@ class Hours:
         plan = self.plan(waves)
         applied = self.harness.apply(plan, plan.run_id)
         kept = waves.after(plan.changes, applied.changes, stopped=False).keep(
-            self.harness.journals, plan.run_id, ()
+            self.harness.journals, plan.run_id
         )
         done = applied.changes[applied.changes["outcome"] == "changed"]
         return done["account_id"].value_counts().to_dict(), kept.status, applied

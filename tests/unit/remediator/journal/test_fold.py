@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,8 @@ FACTS: list[object] = [
     ),
     *(fact for arn in ARNS for fact in (Retried(arn), quarantine(arn), Released(quarantine(arn)))),
     quarantine(ARNS[0], "another"),
+    replace(quarantine(ARNS[1]), regressed=True, release="r1", wave="w"),
+    replace(quarantine(ARNS[2]), regressed=True, release="r6", wave="v"),
     Seen(ACCOUNT, tuple(ARNS[:2])),
     Seen(ACCOUNT, (ARNS[0],)),
     Seen(ACCOUNT, (), tuple(ARNS[:2])),
