@@ -117,22 +117,25 @@ def deltas_of_ours(state: State, ours: Ours) -> tuple[Delta, ...]:
     """Return all of ours that a function carries, one delta a layer, as remove_deltas removes them; none where it carries
     nothing.
 
-    Raises DeltaUnreadable where its variables can't be read.
+    Without a layer of ours, a wrapper is another layer's where there is one, and a value is the owner's where there is no
+    wrapper of ours. Raises DeltaUnreadable where its variables can't be read.
     """  # noqa: D205
     variables = state.variables
     if variables is None:
         raise DeltaUnreadable(_UNREADABLE)
-    names = tuple(name for name, value in ours.variables.items() if variables.get(name) == value)
-    wrapper = variables.get(EXEC_WRAPPER)
-    wrapped = wrapper in ours.wrappers
     layers = [Delta(arn, position) for position, arn in enumerate(state.layers) if ours.has_layer(arn)]
+    wrapper = variables.get(EXEC_WRAPPER)
+    wrapped = wrapper in ours.wrappers and (bool(layers) or not state.layers)
+    if not layers and not wrapped:
+        return ()
+    names = tuple(name for name, value in ours.variables.items() if variables.get(name) == value)
     first, *others = layers or [Delta()]
     whole = replace(
         first,
         variables_added=(EXEC_WRAPPER, *names) if wrapped else names,
         wrapper=wrapper if wrapped else None,
     )
-    return (whole, *others) if whole else ()
+    return (whole, *others)
 
 
 def other_values(state: State, ours: Ours) -> str:

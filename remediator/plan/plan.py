@@ -228,7 +228,10 @@ def _removal(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     if EXEC_WRAPPER in before.variables:
         variables[EXEC_WRAPPER] = before.wrapper
     state = State(before.layers, variables)
-    after = remove_deltas(state, deltas_of_ours(state, ours), ours.variables)
+    deltas = deltas_of_ours(state, ours)
+    if not deltas:
+        raise DeltaConflict("wrapper_conflict")
+    after = remove_deltas(state, deltas, ours.variables)
     left = after.variables or {}
     return Change(
         account_id=row["account_id"],

@@ -15,7 +15,7 @@ from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan_file import read_plan
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.settings import EXEC_WRAPPER
-from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, Killed, layer, lose, refusal
+from tests.unit.remediator.fake_lambda import ACCOUNT, PUBLISHER, FakeLambda, Killed, layer, lose, refusal
 from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, journal_of, one
 
 REMOVAL, BACK, AGAIN = "20261124T044232Z-remove", "20261124T054232Z-back", "20261124T064232Z-again"
@@ -146,6 +146,25 @@ def test_what_carries_nothing_of_ours_is_not_planned(harness: Harness, aws: Fake
     assert harness.plan(REMOVAL).changes == ()
 
 
+def test_the_wrapper_of_a_defender_that_its_owner_attached_stays(harness: Harness, aws: FakeLambda) -> None:
+    own = layer(4).replace(PUBLISHER, "123456781234")
+    arn = aws.add(Layers=[{"Arn": own}], Environment={"Variables": OWNERS | OURS})
+    opted_out(harness)
+    plan = harness.plan(REMOVAL)
+    assert (plan.changes, plan.held_back) == ((), {"wrapper_conflict": 1})
+    assert carried(aws, arn) == ([own], OWNERS | OURS)
+
+
+def test_our_layer_replaced_by_the_owner_s_after_the_plan_leaves_the_wrapper(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
+    plan = harness.plan(REMOVAL)
+    aws.owner_edits(arn, Layers=[{"Arn": DATADOG}])
+    assert one(harness.apply(plan, REMOVAL))["outcome"] == "dropped"
+    assert carried(aws, arn) == ([DATADOG], OWNERS | OURS)
+
+
 def test_what_is_only_partly_there_and_a_manual_attachment_go_too(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add(
         Layers=[{"Arn": layer(3)}], Environment={"Variables": OWNERS | {"TW_POLICY": "the owner's"}}
@@ -220,7 +239,7 @@ def test_an_update_that_aws_could_not_carry_out_is_a_failure_and_sends_nothing_m
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     row = one(harness.apply(run_id=REMOVAL))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert aws.calls["update_function_configuration"] == 2
@@ -327,7 +346,7 @@ def test_neither_a_failed_protection_nor_a_regression_keeps_it_from_being_remove
     arn = protected(harness, aws)
     aws.owner_edits(arn, Environment={"Variables": OWNERS | OURS | {EXEC_WRAPPER: "/opt/other"}})
     harness.optouts = OptOuts()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     aws.owner_edits(arn, Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
     assert one(harness.apply(run_id=AGAIN))["outcome"] == "failed"
     assert held(harness, regressed=[arn]).guards == {arn: "regressed"}
