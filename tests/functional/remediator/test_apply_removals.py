@@ -4,8 +4,10 @@ import json
 from datetime import UTC, date, datetime
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from auto_defender.observation import Observation
 from remediator.execution.preflight import preflight
 from remediator.journal.functions import records
 from remediator.journal.history import changed_since
@@ -284,6 +286,20 @@ def test_it_counts_in_no_wave_and_as_no_protection(harness: Harness, aws: FakeLa
     after = records(harness.store)[arn]
     assert (after.ended, after.release, after.wave) == (before.ended, before.release, before.wave)
     assert after.protections is None
+
+
+def test_what_this_run_has_removed_or_rolled_back_it_does_not_plan_again(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
+    swept = Observation(pd.DataFrame(), pd.DataFrame(), harness.assessed())
+    removed = swept.after(harness.apply(run_id=REMOVAL).changes).functions
+    back = harness.rollback([], [arn], run_id=BACK).changes.assign(outcome="rolled_back")
+    rolled_back = swept.after_rollback(back, {arn: "unprotected"}).functions
+    partly = swept.after_rollback(back, {arn: "outdated"}).functions
+    assert [bool(frame["remove"].any()) for frame in (swept.functions, removed, rolled_back, partly)] == [
+        True, False, False, True,
+    ]  # fmt: skip
 
 
 def test_a_killed_one_is_finished_by_the_next_run(harness: Harness, aws: FakeLambda) -> None:
