@@ -64,14 +64,19 @@ def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry
     return history
 
 
-def undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
-    """Return what removes the changes of some runs from a function. entries: all its changes. whole: of every run."""
+def undo(
+    arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool, named: bool = False
+) -> Undo:
+    """Return what removes the changes of some runs from a function. entries: all its changes. whole: of every run.
+
+    named: the function is asked for by its ARN.
+    """
     function = parsed_arn(arn)
     chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
     in_effect = [entry for entry in chosen if entry.in_effect]
-    # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
-    # removes that, for its owner may have deployed it.
-    removed = chosen if whole else in_effect
+    # What was rolled back, and is there nevertheless: only who names the function removes that, for its owner may have
+    # deployed it. What was never made by what is known goes with the rest of a function.
+    removed = [entry for entry in chosen if named or not entry.undone_by] if whole else in_effect
     return Undo(
         function.account_id,
         function.region,
