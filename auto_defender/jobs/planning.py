@@ -13,6 +13,7 @@ from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
 from remediator.journal.functions import FunctionRecord, Seen, after_seen, records, transitions
+from remediator.journal.history import variables_given
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import Plan, make_plan
@@ -138,6 +139,7 @@ def plan_run(
             guards={**held_back.guards, **noticed.guards},
             made_before=made_before,
             unannounced=noticed.unannounced,
+            given=variables_given(context.journals, function_arns(marked[marked["remove"]], partition)),
         )
     return PlannedRun(plan, held_back, noticed, waves, watched, seen)
 

@@ -16,6 +16,8 @@ from scanner.settings import EXEC_WRAPPER
 
 # Lambda quotas: "Function layers: five layers", not adjustable.
 MAX_LAYERS = 5
+OTHER_VALUES = "keeps, not with the configured value: "
+THERE_BEFORE = "keeps, not given by a run: "
 _UNREADABLE = "its environment can't be read, and the wrapper must not stay without the layer"
 
 
@@ -142,7 +144,14 @@ def other_values(state: State, ours: Ours) -> str:
     """Return which of our variables stay when all of ours is removed, as a detail: their value is not the configured one."""
     variables = state.variables or {}
     names = [name for name, value in ours.variables.items() if variables.get(name, value) != value]
-    return f"keeps, not with the configured value: {', '.join(sorted(names))}" if names else ""
+    return f"{OTHER_VALUES}{', '.join(sorted(names))}" if names else ""
+
+
+def values_before(state: State, ours: Ours) -> str:
+    """Return which of our variables have the configured value after a removal, as a detail: no run gave it to them."""
+    variables = state.variables or {}
+    names = [name for name, value in ours.variables.items() if variables.get(name) == value]
+    return f"{THERE_BEFORE}{', '.join(sorted(names))}" if names else ""
 
 
 def _place(

@@ -55,6 +55,16 @@ def entries_about(
     ]
 
 
+def variables_given(journals: Journals, function_arns: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return the names of the variables that runs gave to functions, by ARN, of those that carry a change in effect."""
+    given: defaultdict[str, set[str]] = defaultdict(set)
+    for entry in entries_about(journals, set(function_arns)) if len(function_arns) else ():
+        if entry.in_effect:
+            delta = entry.intent.delta
+            given[entry.intent.function_arn].update(delta.variables_added, delta.variables_changed)
+    return given
+
+
 def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
     """Return every function's changes, the newest first, without removals and rollbacks."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)

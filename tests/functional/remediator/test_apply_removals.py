@@ -157,6 +157,30 @@ def test_the_wrapper_of_a_defender_that_its_owner_attached_stays(harness: Harnes
     assert carried(aws, arn) == ([own], OWNERS | OURS)
 
 
+def test_a_variable_that_was_there_before_any_run_stays(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add(Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
+    harness.apply()
+    opted_out(harness)
+    plan = harness.plan(REMOVAL)
+    (planned,) = preflight(plan, aws, harness.rules, harness.rollout)["detail"]
+    assert planned == f"removes {layer(4)}, {EXEC_WRAPPER}; keeps, not given by a run: TW_POLICY"
+    row = one(harness.apply(plan, REMOVAL))
+    assert (row["outcome"], row["detail"]) == ("changed", "keeps, not given by a run: TW_POLICY")
+    assert carried(aws, arn) == ([], OWNERS | {"TW_POLICY": POLICY})
+    assert harness.plan(AGAIN).changes == ()
+
+
+def test_a_variable_of_a_change_that_was_rolled_back_is_no_run_s(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add()
+    harness.apply()
+    harness.rollback([], [arn])
+    aws.owner_edits(arn, Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
+    harness.apply(run_id=AGAIN)
+    opted_out(harness)
+    assert one(harness.apply(run_id="20261126T000000Z-remove"))["outcome"] == "changed"
+    assert carried(aws, arn) == ([], OWNERS | {"TW_POLICY": POLICY})
+
+
 def test_our_layer_replaced_by_the_owner_s_after_the_plan_leaves_the_wrapper(
     harness: Harness, aws: FakeLambda
 ) -> None:
