@@ -64,7 +64,7 @@ class PlannedRun:
         waves, and a GuardStop where that failed.
         """  # noqa: D205
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
-        waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
+        waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped, late=self.noticed.late)
         saved: list[WaveProgress] = []
         failed = save_state(
             lambda: saved.append(waves.keep(context.journals, context.run_id, self.watched.rolled_back)),

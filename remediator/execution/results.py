@@ -76,8 +76,9 @@ def planned_detail(change: Change) -> str:
         names = [name for name in change.before.variables if name not in change.after.variables]
         other = change.variables_changed
         before = [name for name in change.after.variables if name not in (EXEC_WRAPPER, *other)]
-        parts = (("removes ", layers + names), (OTHER_VALUES, other), (THERE_BEFORE, before))
-        return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
+        stays = ((OTHER_VALUES, other), (THERE_BEFORE, before))
+        kept = [what + ", ".join(of) for what, of in stays if of]
+        return "; ".join([f"removes {', '.join(layers + names)}", *kept])
     added = [name for name in change.after.variables if name not in change.before.variables]
     parts = [f"layer {change.layer}"] if change.layer not in change.before.layers else []
     parts += [f"variables {', '.join(added)}"] if added else []
