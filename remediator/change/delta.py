@@ -274,16 +274,17 @@ def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool | 
     return _variables_without(variables, delta, values, {}) == variables
 
 
-def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> bool:
-    """Return whether nothing is left of deltas that went together, the newest first; False where that can't be known.
+def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> bool | None:
+    """Return whether nothing is left of deltas that went together, the newest first; None where that can't be known.
 
     Of each layer, the version that was there before the oldest of them is back.
     """
     first = {_layer_name(delta): delta.layer_before for delta in deltas if delta.layer is not None}
-    return all(
+    found = {
         is_without(state, replace(delta, layer_before=first.get(_layer_name(delta))), values)
         for delta in deltas
-    )
+    }
+    return False if False in found else None if None in found else True
 
 
 def kept_variables(state: State, deltas: Sequence[Delta]) -> tuple[list[str], list[str]]:

@@ -261,6 +261,28 @@ def test_a_lost_answer_is_found_out_and_nothing_is_sent_again(harness: Harness, 
     assert carried(aws, arn) == ([DATADOG], OWNERS)
 
 
+def test_a_lost_answer_and_variables_that_can_not_be_read_leave_it_open(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    protected(harness, aws)
+    updated: list[str] = []
+
+    def hide(method: str, answer: dict[str, Any]) -> None:
+        if method == "update_function_configuration":
+            updated.append(method)
+        elif method == "get_function_configuration" and updated:
+            answer["Environment"] = {"Error": {"ErrorCode": "AccessDenied", "Message": "no"}}
+
+    aws.before, aws.after = lose("update_function_configuration", done=True, times=2)
+    aws.edit_answer = hide
+    row = one(harness.apply(run_id=REMOVAL))
+    assert (row["outcome"], row["detail"]) == (
+        "deferred", "its variables can't be read; the next run finds out",
+    )  # fmt: skip
+    aws.edit_answer = lambda method, answer: None
+    assert one(harness.resolve())["outcome"] == "changed"
+
+
 def test_an_update_that_aws_could_not_carry_out_is_a_failure_and_sends_nothing_more(
     harness: Harness, aws: FakeLambda
 ) -> None:
