@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, NoReturn
 
 import boto3
@@ -25,6 +24,7 @@ from auto_defender.signals import Interrupted, StopSignals
 from auto_defender.sources import read_configuration_file
 from auto_defender.terminal import error_console, open_streams, print_error, print_result
 from reports.data.run_result import Mode
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import AutoDefenderError, BadInput
 
 log = logging.getLogger(__name__)
@@ -374,7 +374,7 @@ def _run(
 def _opened(verbose: bool) -> Iterator[tuple[str, Display, StopSignals]]:
     """Set up the log, the progress and the signals; report the project's errors in one line with their exit code."""
     console = error_console()
-    run_id = new_run_id(datetime.now(UTC))
+    run_id = new_run_id(SYSTEM_CLOCK.now())
     logs.set_up(run_id, verbose=verbose, console=console)
     signals = StopSignals()
     try:

@@ -2,7 +2,6 @@
 
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from remediator.rollout.guards import exclusions
 from remediator.rollout.kill_switch import parameter_switch
 from reports.data.run_result import Mode, Trigger
 from scanner.aws.caller import Aws
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 from scanner.organization.optouts import OptOuts, read_optouts
 from scanner.risk.rules import Rules
@@ -54,7 +54,7 @@ def trigger_of(environ: Mapping[str, str]) -> Trigger:
 class Context:
     """The settings, clients and state of one run.
 
-    deadline: a time.monotonic() moment. switches: kill switches besides state/stop, each raises GuardStop.
+    deadline: a Clock.monotonic() moment. switches: kill switches besides state/stop, each raises GuardStop.
     """
 
     run_id: str
@@ -73,6 +73,11 @@ class Context:
     switches: tuple[Callable[[], None], ...] = ()
     stages: dict[str, float] = field(default_factory=dict)
     trigger: Trigger = "command"
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock that the run goes by."""
+        return self.aws.clock
 
     @property
     def rules(self) -> Rules:
@@ -110,11 +115,11 @@ class Context:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage of the run, for summary.json."""
-        begun = time.monotonic()
+        begun = self.clock.monotonic()
         try:
             yield
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + time.monotonic() - begun
+            self.stages[name] = self.stages.get(name, 0.0) + self.clock.monotonic() - begun
 
 
 def open_context(
@@ -130,22 +135,29 @@ def open_context(
     writable: bool = True,
     trigger: Trigger = "command",
     memory: bool = True,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Context:
     """Open everything a run needs, or raise BadInput before the run reads or writes anything.
 
-    output: overrides the configuration's. deadline: the time.monotonic() moment at which the run's time ends (AWS
+    output: overrides the configuration's. deadline: the Clock.monotonic() moment at which the run's time ends (AWS
     Lambda's remaining time); sweep.run_timeout_sec counts from this call on, so that what opening takes is part of it.
     writable: the output is checked, by a write, and the quarantine read; otherwise nothing is written, and the job
     reads what it can. memory: opt-outs and quarantine are read; a rollback does without, for neither may keep it from
     what it is for. trigger: what started the run.
     """
     sweep = configuration.sweep
-    timeout = None if sweep.run_timeout_sec is None else time.monotonic() + sweep.run_timeout_sec
+    timeout = None if sweep.run_timeout_sec is None else clock.monotonic() + sweep.run_timeout_sec
     optouts = read_configured_optouts(configuration, session) if memory else OptOuts()
     check_regions(configuration, session)
     switch = configuration.rollout.kill_switch
     aws = Aws(
-        session, configuration.organization, sweep, run_id, writes=mode in ("apply", "rollback"), stop=stop
+        session,
+        configuration.organization,
+        sweep,
+        run_id,
+        writes=mode in ("apply", "rollback"),
+        stop=stop,
+        clock=clock,
     )
     count_own_calls(session, aws.calls)
     store = open_output(configuration, session, output, writable=writable)
@@ -159,7 +171,7 @@ def open_context(
         session=session,
         aws=aws,
         store=store,
-        journals=Journals(store, configuration.defender),
+        journals=Journals(store, configuration.defender, clock),
         optouts=optouts,
         quarantine=quarantined(store) if writable and memory else (),
         display=display,

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -31,6 +30,7 @@ from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_configuration_file
 from reports.data.run_result import Mode
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import AutoDefenderError, BadInput
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
 
     Raise AutoDefenderError where the job has no result, so that the invocation counts as failed.
     """
-    ends = time.monotonic() + context.get_remaining_time_in_millis() / 1000
+    ends = SYSTEM_CLOCK.monotonic() + context.get_remaining_time_in_millis() / 1000
     run_id = _run_id(event)
     console = Console(stderr=True, force_terminal=False)
     logs.set_up(run_id, verbose=False, console=console)
@@ -86,7 +86,7 @@ def _run_id(event: Event) -> str:
             return str(event["run_id"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"the event of job {event['job']!r} can't be used: {error!r}") from None
-    return new_run_id(datetime.now(UTC))
+    return new_run_id(SYSTEM_CLOCK.now())
 
 
 def _job(event: Event, run_id: str, display: Display, ends: float) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _run_job(
     display: Display,
     ends: float,
 ) -> dict[str, Any]:
-    """Do one job. ends: the time.monotonic() moment at which Lambda ends the invocation."""
+    """Do one job. ends: the Clock.monotonic() moment at which Lambda ends the invocation."""
 
     def open_for(mode: Mode, reserve: float) -> Context:
         return open_context(
@@ -151,7 +151,7 @@ def _concluded(context: Context, stopped: str) -> dict[str, Any]:
 
 def _with_metrics(result: JobResult) -> dict[str, Any]:
     """Write a run's metrics to the log and return its summary."""
-    sys.stdout.write(embedded_metrics(result.summary, datetime.now(UTC)) + "\n")
+    sys.stdout.write(embedded_metrics(result.summary, SYSTEM_CLOCK.now()) + "\n")
     return result.summary
 
 

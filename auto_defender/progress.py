@@ -1,7 +1,6 @@
 """Progress on stderr: a bar on a terminal, a line every few seconds elsewhere and without escape codes."""
 
 import logging
-import time
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +15,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from auto_defender.terminal import has_escape_codes
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.inventory.sweep import Progress
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Display:
             disable=not has_escape_codes(console),
         )
         self._lines = not has_escape_codes(console)
-        self._last_line = time.monotonic()
+        self._last_line = SYSTEM_CLOCK.monotonic()
         self._tasks: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class Display:
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total, note="")
         self._bars.update(self._tasks[what], completed=done, total=total, note=note)  # type: ignore[arg-type]
-        now = time.monotonic()
+        now = SYSTEM_CLOCK.monotonic()
         if self._lines and (done == total or now - self._last_line >= _LINE_EVERY_SECONDS):
             self._last_line = now
             log.info("%s: %d of %d %s", what, done, total, note)

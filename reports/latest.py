@@ -8,7 +8,7 @@ files for people and for readers that take one address; in S3 they are several o
 import json
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from remediator.journal.store import run_folder, started_at
@@ -35,7 +35,7 @@ _ATTEMPTS = 20
 _AHEAD = timedelta(days=1)
 
 
-def advance_latest(store: Store, summary: Mapping[str, Any]) -> str:
+def advance_latest(store: Store, summary: Mapping[str, Any], now: datetime) -> str:
     """Make latest.json name a run, unless it names a newer one; return the run that it names. Ids sort by start time.
 
     summary: the run's. Raise StoreFailed.
@@ -44,7 +44,7 @@ def advance_latest(store: Store, summary: Mapping[str, Any]) -> str:
     body = _pointer(summary)
     for _ in range(_ATTEMPTS):
         tagged = store.read_tagged(POINTER)
-        named = _named(store, tagged, run_id)
+        named = _named(store, tagged, max(now, started_at(run_id)))
         if named > run_id:
             return named
         tag = store.create(POINTER, body) if tagged is None else store.replace(POINTER, body, tagged.tag)
@@ -77,14 +77,14 @@ def _pointer(summary: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=2, ensure_ascii=True).encode() + b"\n"
 
 
-def _named(store: Store, tagged: Tagged | None, run_id: str) -> str:
+def _named(store: Store, tagged: Tagged | None, now: datetime) -> str:
     """Return the run that latest.json names for its readers; "" where it names none, or none that may stay."""
     try:
         named = newest_of_older_release(store) if tagged is None else newest_run(store, tagged.body)
     except ValueError as error:
         log.warning("%s is written anew: %s", POINTER, error)
         return ""
-    if named and started_at(named) > max(datetime.now(UTC), started_at(run_id)) + _AHEAD:
+    if named and started_at(named) > now + _AHEAD:
         log.warning("%s is written anew: run %s is more than a day ahead of the clock", POINTER, named)
         return ""
     return named or ""

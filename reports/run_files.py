@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -75,7 +76,7 @@ def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) 
     summary["files"] = dict(files.written)  # the others: without summary.json itself
     files.write_summary(summary)
     if _swept(result) and result.whole_scope and not files.missing:
-        _publish(store, summary, files)
+        _publish(store, summary, files, result.ended)
     return summary
 
 
@@ -106,7 +107,7 @@ def read_previous(store: Store, run_id: str) -> Previous | None:
     return None if summary is None or units is None else Previous(summary, units)
 
 
-def _publish(store: Store, summary: dict[str, Any], files: "_RunFiles") -> None:
+def _publish(store: Store, summary: dict[str, Any], files: "_RunFiles", ended: datetime) -> None:
     """Publish this run as `latest`, unless a newer one is. What went wrong is added to summary.json.
 
     Old copies in latest/ are a warning: readers have latest.json.
@@ -114,7 +115,7 @@ def _publish(store: Store, summary: dict[str, Any], files: "_RunFiles") -> None:
     warnings: list[str] = summary["warnings"]
     before = len(warnings)
     with files.reported(POINTER):
-        named = advance_latest(store, summary)
+        named = advance_latest(store, summary, ended)
         if named != summary["run_id"]:
             _warn(warnings, f"latest stays with run {named}, which is newer")
         else:

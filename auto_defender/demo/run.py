@@ -4,7 +4,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from mimetypes import guess_type
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from remediator.journal.store import run_folder
 from reports.data.read_back import LATEST
 from reports.data.run_result import Mode
 from reports.latest import advance_latest, copy_latest
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import AutoDefenderError
 from storage.destination import open_store
 from storage.protocol import Store
@@ -69,7 +70,7 @@ class _Demo:
     def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[JobResult], int | None]:
         """Do the dry run and the run; return their results, and how many functions a further run would change."""
         settings = self._configuration(organization)
-        since = (datetime.now(UTC) - timedelta(days=9)).isoformat(timespec="seconds")
+        since = (SYSTEM_CLOCK.now() - timedelta(days=9)).isoformat(timespec="seconds")
         reason = "Cold starts doubled with the Defender; INC-20931"
         put_in_quarantine(
             open_store(str(self.output)),
@@ -85,7 +86,7 @@ class _Demo:
     ) -> Iterator[Context]:
         for mode in modes:
             if not self.stop.is_set():
-                run_id = new_run_id(datetime.now(UTC))
+                run_id = new_run_id(SYSTEM_CLOCK.now())
                 set_run_id(run_id)
                 yield open_context(
                     settings,
@@ -138,7 +139,7 @@ def _tag(tag: dict[str, str]) -> dict[str, str]:
 
 def optouts_text(organization: Organization) -> str:
     """Return an opt-out file: whole accounts, functions in all accounts, one entry expired, one about to expire."""
-    today = datetime.now(UTC).date()
+    today = SYSTEM_CLOCK.now().date()
     accounts = [
         {
             "account": account.id,
@@ -175,7 +176,7 @@ def _copy_runs(folder: Path, store: Store, results: list[JobResult]) -> None:
             content_type = guess_type(path.name)[0] or "application/octet-stream"
             with path.open("rb") as file:
                 store.upload(path.relative_to(folder).as_posix(), file, content_type)
-    advance_latest(store, results[-1].summary)
+    advance_latest(store, results[-1].summary, SYSTEM_CLOCK.now())
     copy_latest(store)
 
 

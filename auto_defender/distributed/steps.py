@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -296,7 +295,7 @@ def _unread(context: Context, accounts: pd.DataFrame, failed: BatchFailure | Non
     expected = [ANY_REGION] if regions == "enabled" else list(regions)
     ledger = Ledger()
     regions_of = dict.fromkeys(accounts["account_id"], expected)
-    settle_without_calls(ledger, accounts, regions_of, context.optouts, datetime.now(UTC).date())
+    settle_without_calls(ledger, accounts, regions_of, context.optouts, context.clock.now().date())
     for unit in ledger.open_units():
         ledger.settle(UnitResult(unit, outcome, detail=detail))
     return ledger.frame()
@@ -311,7 +310,11 @@ def _batches(accounts: pd.DataFrame, size: int) -> dict[str, list[str]]:
 
 def _lock_of(context: Context, started: StartedRun, step: Step) -> AbstractContextManager[RunLock | None]:
     """Return the lock that the first step took, if it took one."""
-    return RunLock(context.store, context.run_id, step=step) if started.mode == "apply" else nullcontext()
+    return (
+        RunLock(context.store, context.run_id, step=step, clock=context.clock)
+        if started.mode == "apply"
+        else nullcontext()
+    )
 
 
 def _parts(context: Context) -> Parts:

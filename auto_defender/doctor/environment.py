@@ -1,6 +1,5 @@
 """Checks outside of the member accounts: identity, clock, opt-outs, rollout settings, topic."""
 
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import boto3
@@ -10,6 +9,7 @@ from auto_defender.context import read_configured_optouts
 from auto_defender.doctor.finding import CALL_FAILED, Finding
 from scanner.aws.caller import Aws
 from scanner.aws.errors import describe
+from scanner.core.clock import SYSTEM_CLOCK
 
 # Runs of several machines compare times: the lock is valid for minutes.
 WARNING_SKEW_SECONDS = 30
@@ -27,7 +27,7 @@ def clock(aws: Aws) -> Finding:
     if not header:
         remedy = "Compare this machine's clock by hand: a proxy removes the Date header."
         return Finding("warning", "clock", "the answer carried no Date to compare with", remedy)
-    skew = abs((datetime.now(UTC) - parsedate_to_datetime(header)).total_seconds())
+    skew = abs((SYSTEM_CLOCK.now() - parsedate_to_datetime(header)).total_seconds())
     if skew > WARNING_SKEW_SECONDS:
         found = (
             f"{skew:.0f} s off AWS's. Calls to the accounts are signed with AWS's time where that is needed; the lock, "
@@ -43,7 +43,7 @@ def optouts(settings: Configuration, session: boto3.Session) -> Finding:
         return Finding(
             "warning", "opt-outs", "no file configured", "Name one in optouts, even without entries."
         )
-    today = datetime.now(UTC).date()
+    today = SYSTEM_CLOCK.now().date()
     entries = read_configured_optouts(settings, session).entries
     expired = sum(not entry.in_force(today) for entry in entries)
     return Finding("ok", "opt-outs", f"{len(entries)} entries, {expired} of them expired")

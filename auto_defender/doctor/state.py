@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
@@ -17,6 +17,7 @@ from remediator.rollout.guards import check_kill_switch
 from remediator.rollout.kill_switch import parameter_switch
 from remediator.rollout.lock import RunLock
 from scanner.aws.caller import home_region
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import GuardStop
 from storage.protocol import Store
 
@@ -67,7 +68,7 @@ def lock(store: Store, run_id: str) -> Finding:
     if held is None:
         return Finding("ok", "lock", "free")
     holder, until = held
-    if until < datetime.now(UTC):
+    if until < SYSTEM_CLOCK.now():
         return Finding("ok", "lock", f"run {holder} ended without releasing it; the next run takes it over")
     return Finding("ok", "lock", f"run {holder} is under way; its lock is valid until {until:%H:%M:%S} UTC")
 
@@ -81,7 +82,7 @@ def journals(store: Store, settings: Configuration) -> Iterator[Finding]:
     else:
         yield Finding("ok", "journals", "all closed")
     read = Journals(store, settings.defender)
-    read.history((datetime.now(UTC) - timedelta(hours=settings.rollout.health.hours)).date())
+    read.history((SYSTEM_CLOCK.now() - timedelta(hours=settings.rollout.health.hours)).date())
     for problem in read.refused:
         remedy = "Restore an older version of it; what it says counts for nothing until then, all else does."
         yield Finding("problem", "refused entries", problem, remedy)

@@ -1,7 +1,5 @@
 """`apply`: makes the changes of an approved plan, and nothing else."""
 
-from datetime import UTC, datetime
-
 import pandas as pd
 
 from auto_defender.context import Context
@@ -34,10 +32,10 @@ def apply_saved(context: Context, source: str) -> JobResult:
             source, context.session, "plan", context.configuration.storage.bucket_owner, most=MAX_PLAN_BYTES
         ),
         source,
-        now=datetime.now(UTC),
+        now=context.clock.now(),
         config_digest=context.configuration.digest,
     )
-    with RunLock(context.store, context.run_id) as lock:
+    with RunLock(context.store, context.run_id, clock=context.clock) as lock:
         resolved, watched = resolve(context, lock), HealthReport()
         try:
             context = context.with_current_quarantine()

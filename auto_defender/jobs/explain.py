@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -84,7 +83,7 @@ def explain_function(context: Context, text: str) -> JobResult:
         return JobResult({**known, "function_unread": unread}, "\n".join([unread, *past.lines]), 3)
     context, quarantine_unread = _with_quarantine(context)
     assessed = _assessed(context, arn, configuration)
-    findings = explain(assessed, context.rules, datetime.now(UTC).date())
+    findings = explain(assessed, context.rules, context.clock.now().date())
     served = _aliases(context, assessed, configuration)
     prospect, state_unread = None, quarantine_unread
     accounts, accounts_unread = _or_why(
@@ -155,7 +154,7 @@ def _with_quarantine(context: Context) -> tuple[Context, str]:
 
 
 def _assessed(context: Context, arn: FunctionArn, configuration: dict[str, object]) -> pd.DataFrame:
-    settings, rules, today = context.configuration, context.rules, datetime.now(UTC).date()
+    settings, rules, today = context.configuration, context.rules, context.clock.now().date()
     functions = frame_of(
         [configuration], arn.partition, arn.account_id, arn.region, settings.defender.watched_variables
     )
@@ -171,7 +170,7 @@ def _prospect(
     context: Context, arn: FunctionArn, assessed: pd.DataFrame, accounts: pd.DataFrame, outside: str
 ) -> _Prospect:
     settings, text = context.configuration, str(arn)
-    digest, now = settings.digest, datetime.now(UTC).replace(microsecond=0)
+    digest, now = settings.digest, context.clock.now().replace(microsecond=0)
     held = hold_back(
         assessed,
         store=context.store,
@@ -221,7 +220,7 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     tagged = read_tags(assessed, waves, context.aws, settings.sweep, context.deadline)
     numbers = wave_numbers(assessed, accounts, waves, tagged)
     kept = tuple(states(context.store, settings.release, waves))
-    return WaveProgress(settings.release, waves, kept, (), numbers, datetime.now(UTC)).marked(assessed)
+    return WaveProgress(settings.release, waves, kept, (), numbers, context.clock.now()).marked(assessed)
 
 
 def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:

@@ -1,7 +1,7 @@
 """The health watch of a run: recently changed functions are checked before anything new is planned."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from auto_defender.context import Context
 from auto_defender.observation import Observation
@@ -15,7 +15,7 @@ from storage.protocol import StoreFailed
 
 def watch(context: Context, observed: Observation, lock: RunLock | None) -> HealthReport:
     """Check recently changed functions; under the lock, roll back what regressed, unless a kill switch is on."""
-    settings, now = context.configuration, datetime.now(UTC)
+    settings, now = context.configuration, context.clock.now()
     with context.stage("health"):
         functions = observe_health(
             context.aws,

@@ -1,8 +1,6 @@
 """The read-only part that jobs begin with: accounts, sweep, tags, verdicts."""
 
 import logging
-import time
-from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
@@ -42,12 +40,12 @@ def organization_accounts(context: Context) -> pd.DataFrame:
 
 def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
     """Sweep some accounts and assess every function that was read."""
-    settings, aws, today = context.configuration, context.aws, datetime.now(UTC).date()
+    settings, aws, today = context.configuration, context.aws, context.clock.now().date()
     watched = settings.defender.watched_variables
     with context.stage("sweep"):
         sweep = Sweep(aws, settings.organization, settings.sweep, watched, context.display.swept)
         swept = sweep.run(accounts, context.optouts, today, context.deadline)
-        cut_off = context.stop.is_set() or _is_past(context.deadline)
+        cut_off = context.stop.is_set() or _time_is_up(context)
     with context.stage("tags"):
         rules = context.rules
         functions = add_tags(
@@ -72,8 +70,8 @@ def observe_accounts(context: Context, accounts: pd.DataFrame) -> Observation:
     return Observation(accounts, swept.units, assessed, whole_scope)
 
 
-def _is_past(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
+def _time_is_up(context: Context) -> bool:
+    return context.deadline is not None and context.clock.monotonic() >= context.deadline
 
 
 def nothing_observed(context: Context) -> Observation:
@@ -82,7 +80,7 @@ def nothing_observed(context: Context) -> Observation:
     return Observation(
         accounts=pd.DataFrame(columns=list(ACCOUNT_COLUMNS)),
         units=Ledger().frame(),
-        functions=assess_risk(functions, context.rules, datetime.now(UTC).date()),
+        functions=assess_risk(functions, context.rules, context.clock.now().date()),
     )
 
 

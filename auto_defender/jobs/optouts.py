@@ -1,6 +1,6 @@
 """`optouts check`: whether the opt-out file is valid, what is in force, what expires soon, what has expired."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import boto3
@@ -8,6 +8,7 @@ import boto3
 from auto_defender.config import Configuration
 from auto_defender.job_result import JobResult
 from auto_defender.sources import read_source
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import BadInput
 from scanner.organization.optouts import OptOut, read_optouts
 
@@ -19,7 +20,7 @@ def check_optouts(settings: Configuration, session: boto3.Session) -> JobResult:
     if settings.optouts is None:
         raise BadInput("optouts: the configuration names no opt-out file")
     text = read_source(settings.optouts, session, "opt-out file", settings.storage.bucket_owner)
-    today = datetime.now(UTC).date()
+    today = SYSTEM_CLOCK.now().date()
     rows = [_row(entry, today) for entry in read_optouts(text, settings.optouts).entries]
     lines = [
         f"{row['status']:<14} {row['account']:<13} {row['functions']}  {row['reason']} ({row['owner']}, {row['expires']})"

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from auto_defender.context import Context
 from auto_defender.jobs.drift import report_drift
@@ -81,7 +81,7 @@ def plan_run(
 ) -> PlannedRun:
     """Plan a change for every eligible function that may be changed now. made_before: as make_plan takes it."""
     settings, partition = context.configuration, context.aws.partition
-    digest, now = settings.digest, datetime.now(UTC).replace(microsecond=0)
+    digest, now = settings.digest, context.clock.now().replace(microsecond=0)
     with context.stage("plan"):
         held_back = hold_back(
             observed.functions,

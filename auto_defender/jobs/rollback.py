@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -128,6 +127,7 @@ def _lock(context: Context, apply: bool, *, wait: bool, poll_seconds: float) -> 
                 stop=context.stop,
                 deadline=context.deadline,
                 poll_seconds=poll_seconds,
+                clock=context.clock,
             )
             yield stack.enter_context(awaited)
         else:
@@ -136,22 +136,22 @@ def _lock(context: Context, apply: bool, *, wait: bool, poll_seconds: float) -> 
 
 def _taken_now(context: Context, stack: ExitStack) -> RunLock:
     try:
-        return stack.enter_context(RunLock(context.store, context.run_id))
+        return stack.enter_context(RunLock(context.store, context.run_id, clock=context.clock))
     except GuardStop as held:
         options = "--wait waits until it has ended, --stop makes it stop first"
         raise GuardStop(held.guard, held.why, f"{held.how_to_go_on}. Or: {options}") from held
 
 
 def _say_who_runs(context: Context) -> None:
-    held = RunLock(context.store, context.run_id).held_by()
-    if held and datetime.now(UTC) < held[1]:
+    held = RunLock(context.store, context.run_id, clock=context.clock).held_by()
+    if held and context.clock.now() < held[1]:
         log.warning("run %s is under way: with --apply, add --wait or --stop", held[0])
 
 
 def _put_stop(context: Context) -> None:
     """Put state/stop where it is not there already; it stays, for its deletion is a human's decision."""
     if context.store.read(STOP) is None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = context.clock.now().isoformat(timespec="seconds")
         note = f"put by rollback --stop, run {context.run_id}, {now}\n"
         context.store.write(STOP, note.encode(), "text/plain")
     log.warning(

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -69,7 +68,11 @@ def run(context: Context) -> JobResult:
 
 def run_lock(context: Context, step: Step = "whole") -> AbstractContextManager[RunLock | None]:
     """Return the lock of a run, or of a step of it; a null context where the run writes nothing."""
-    return RunLock(context.store, context.run_id, step=step) if context.mode == "apply" else nullcontext()
+    return (
+        RunLock(context.store, context.run_id, step=step, clock=context.clock)
+        if context.mode == "apply"
+        else nullcontext()
+    )
 
 
 def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
@@ -272,7 +275,7 @@ def finish(
         run_id=context.run_id,
         mode=context.mode,
         started=context.started,
-        ended=datetime.now(UTC),
+        ended=context.clock.now(),
         partition=context.aws.partition,
         accounts=observed.accounts,
         units=observed.units,

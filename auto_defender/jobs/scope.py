@@ -1,6 +1,5 @@
 """The scope of a plan, asked again right before its changes: the plan may be hours or days old."""
 
-import time
 from dataclasses import replace
 
 import pandas as pd
@@ -51,5 +50,7 @@ def unlisted(context: Context, plan: Plan, error: BadInput) -> ApplyResult:
 
 def interrupted(context: Context) -> bool:
     """Return whether a stop or the deadline may have ended the listing: no wait for the next attempt goes beyond it."""
-    time_is_up = context.deadline is not None and time.monotonic() + MAX_BACKOFF_SECONDS >= context.deadline
+    time_is_up = (
+        context.deadline is not None and context.clock.monotonic() + MAX_BACKOFF_SECONDS >= context.deadline
+    )
     return context.stop.is_set() or time_is_up

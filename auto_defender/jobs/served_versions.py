@@ -3,7 +3,6 @@
 A rollback changes $LATEST alone. Callers of an alias get the versions that it names, as they were published.
 """
 
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -34,7 +33,7 @@ def served_versions(context: Context, undos: Sequence[Undo]) -> dict[str, str]:
     seconds, defender = context.configuration.sweep.unit_timeout_sec, context.configuration.defender
 
     def read(arn: str) -> str:
-        undo, until = by_arn[arn], time.monotonic() + seconds
+        undo, until = by_arn[arn], context.clock.monotonic() + seconds
         carry = partial(_carry, ours=our_layers(defender, undo))
         reader = AliasReader(context.aws, defender.watched_variables, carry)
         unit, found = Unit(undo.account_id, undo.region), dict[str, AliasTraffic]()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -17,6 +17,7 @@ from remediator.journal.upgrade import FORMAT, check_format, upgrade
 from remediator.rollout.lock import RunLock
 from remediator.rollout.waves import Release, WaveState, releases
 from scanner.core.arns import FunctionArn
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import BadInput
 from storage.protocol import Store
 
@@ -69,7 +70,7 @@ def show_state(settings: Configuration, session: boto3.Session, selection: Selec
     entries = [entry for entry in quarantined(store) if everything or selection.includes(entry.function_arn)]
     known = [one for arn, one in sorted(records(store).items()) if everything or selection.includes(arn)]
     kept = releases(store)
-    now = datetime.now(UTC)
+    now = SYSTEM_CLOCK.now()
     summary = {
         "quarantine": [asdict(entry) for entry in entries],
         "failures": [_failure(one.function_arn, one.failure, now) for one in known if one.failure],

@@ -1,7 +1,7 @@
 """`report weekly`: writes and publishes the report of an ISO week."""
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import boto3
 
@@ -10,12 +10,15 @@ from auto_defender.job_result import JobResult
 from auto_defender.notify.sns import notify_week
 from auto_defender.output import open_output
 from reports.weekly import write_weekly
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 
 
-def report_week(settings: Configuration, session: boto3.Session, week: str | None) -> JobResult:
+def report_week(
+    settings: Configuration, session: boto3.Session, week: str | None, clock: Clock = SYSTEM_CLOCK
+) -> JobResult:
     """Write the report of an ISO week (2026-W48; the last complete one if None) from the runs' files."""
-    now = datetime.now(UTC)
+    now = clock.now()
     chosen = _checked(week, now.date()) if week else _last_week(now.date())
     store = open_output(settings, session)
     summary = write_weekly(store, chosen, now)

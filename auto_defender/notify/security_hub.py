@@ -8,9 +8,8 @@ An error here does not fail the run: it is reported, and the next run retries.
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from botocore.config import Config
@@ -64,7 +63,7 @@ def update_security_hub(context: Context, observed: Observation) -> dict[str, An
 
 
 def _import(context: Context, observed: Observation, region: str | None, counts: dict[str, Any]) -> None:
-    now = datetime.now(UTC)
+    now = context.clock.now()
     state, tag = load_tagged(context.store, STATE, State, {})
     imported: dict[str, str] = {}
     counts["open"] = len(state)
@@ -75,10 +74,10 @@ def _import(context: Context, observed: Observation, region: str | None, counts:
     client = context.session.client("securityhub", region_name=region, config=_CONFIG)
     account_id, partition = context.aws.central_account_id, context.aws.partition
     product = f"arn:{partition}:securityhub:{region}:{account_id}:product/{account_id}/default"
-    until = _until(context.deadline)
+    until = _until(context)
     try:
         for start in range(0, len(work), BATCH):
-            if time.monotonic() >= until:
+            if context.clock.monotonic() >= until:
                 log.warning("Security Hub: %d findings wait for the next run", counts["waiting"])
                 break
             part = work[start : start + BATCH]
@@ -108,10 +107,10 @@ def _save(store: Store, state: State, tag: str, imported: Mapping[str, str]) -> 
     raise StoreFailed(f"can't write {store.url(STATE)}: it was changed {_ATTEMPTS} times meanwhile")
 
 
-def _until(deadline: float | None) -> float:
+def _until(context: Context) -> float:
     """Return until when calls may begin: the time after the run's deadline is for its report."""
-    until = time.monotonic() + SECONDS
-    return until if deadline is None else min(until, deadline - CALL_SECONDS)
+    until = context.clock.monotonic() + SECONDS
+    return until if context.deadline is None else min(until, context.deadline - CALL_SECONDS)
 
 
 def _work(state: State, observed: Observation, partition: str, old: str) -> list[tuple[str, bool]]:

@@ -13,7 +13,7 @@ from scanner.settings import DefenderSettings
 class ChangeContext:
     """Who calls AWS, what a protected function carries, and until when.
 
-    stopping: set once no further update may be sent. deadline: a time.monotonic() moment, None for none.
+    stopping: set once no further update may be sent. deadline: a Clock.monotonic() moment, None for none.
     on_accepted: called once for each update that AWS has accepted. may_add, may_remove: called right before an update is
     sent that adds something, or that removes what was added; each raises GuardStop where it may not be sent.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from remediator.change.batcher import Batches, Wait
@@ -10,6 +10,7 @@ from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
 from remediator.change.desired_state import desired_state
 from remediator.change.records import Change, Intent, Outcome
 from remediator.change.update import Configuration, busy, modified_within, revision_of, state_of
+from scanner.core.clock import Clock
 from scanner.core.settings import Tag
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.risk.engine import assess_risk
@@ -50,7 +51,7 @@ class ChangeValidator:
         rules: Rules,
         run_id: str,
         record_intents: Callable[[Sequence[Intent]], None],
-        today: date,
+        clock: Clock,
         *,
         approved: bool,
         quiet: timedelta,
@@ -63,7 +64,7 @@ class ChangeValidator:
         self._rules = rules.for_reread()
         self._run_id = run_id
         self._record_intents = record_intents
-        self._today = today
+        self._clock = clock
         self._approved = approved
         self._quiet = quiet
         self._batches = Batches(self._decide)
@@ -85,7 +86,7 @@ class ChangeValidator:
             return Refusal("deferred", why, lasting=configuration.get("State") == "Failed")
         if self._approved and revision_of(configuration) != change.revision_id:
             return Refusal("dropped", "the function has changed since the plan was made")
-        if why := modified_within(configuration, self._quiet):
+        if why := modified_within(configuration, self._quiet, self._clock.now()):
             return Refusal("deferred", why)
         read = facts(
             [configuration],
@@ -116,9 +117,9 @@ class ChangeValidator:
                 tags_read=True,
             )
         columns = ["verdict", "reasons", "family", "exec_wrapper", "env_names", "env_different"]
-        rows: list[dict[Any, Any]] = assess_risk(functions, self._rules, self._today)[columns].to_dict(
-            "records"
-        )
+        rows: list[dict[Any, Any]] = assess_risk(functions, self._rules, self._clock.now().date())[
+            columns
+        ].to_dict("records")
         return rows
 
     def _answer(self, request: _Request, row: Mapping[Any, Any]) -> Ready | Refusal:

@@ -6,12 +6,13 @@
 import logging
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from remediator.change.api_errors import CALL_ERRORS, ApiError, classify_error
 from remediator.change.delta import State
 from scanner.aws.errors import LostAnswer
+from scanner.core.clock import Clock
 from scanner.core.errors import GuardStop, WrongAccount
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ VERIFY_SECONDS = (1.0, 3.0, 6.0)
 
 class Aws(Protocol):
     """Calls AWS as a member account; scanner.aws.caller.Aws is the real one."""
+
+    clock: Clock
 
     def call(
         self,
@@ -44,7 +47,7 @@ class Aws(Protocol):
 
 @dataclass(frozen=True)
 class Function:
-    """A function, and how it is called. `deadline`: a time.monotonic() moment, None for none."""
+    """A function, and how it is called. `deadline`: a Clock.monotonic() moment, None for none."""
 
     aws: Aws
     account_id: str
@@ -98,7 +101,7 @@ def busy(configuration: Configuration) -> str | None:
     return None
 
 
-def modified_within(configuration: Configuration, quiet: timedelta) -> str | None:
+def modified_within(configuration: Configuration, quiet: timedelta, now: datetime) -> str | None:
     """Return why a function is left alone that was modified within the quiet time, None where nobody has.
 
     LastModified is AWS's time and held against this machine's clock: parsed answers have no Date header. AWS refuses
@@ -108,7 +111,7 @@ def modified_within(configuration: Configuration, quiet: timedelta) -> str | Non
         return None
     text = str(configuration.get("LastModified"))
     try:
-        quiet_for = datetime.now(UTC) - datetime.fromisoformat(text)
+        quiet_for = now - datetime.fromisoformat(text)
     except (ValueError, TypeError):
         return f"AWS's answer does not say when it was modified: LastModified is {text[:40]!r}"
     if quiet_for >= quiet:

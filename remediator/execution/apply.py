@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
@@ -61,7 +60,7 @@ def apply_plan(
     own_function: the ARN of the function that this runs in, which is left alone whatever the plan says.
     switches: kill switches besides state/stop; each raises GuardStop.
     stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
-    deadline: the time.monotonic() moment by which this returns; what is not settled then stays open in the
+    deadline: the Clock.monotonic() moment by which this returns; what is not settled then stays open in the
     journal. progress(done, total). Raises InternalError (WrongAccount) after what is in flight has settled.
     """
     stopping, store = threading.Event(), journals.store
@@ -71,13 +70,15 @@ def apply_plan(
         rules,
         run_id,
         journal.record_intents,
-        datetime.now(UTC).date(),
+        aws.clock,
         approved=approved,
         quiet=rollout.quiet_time,
     )
-    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct)
+    guards = Guards(
+        (lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct, aws.clock
+    )
     # What AWS could not carry out is removed while the kill switch is on, as in a rollback.
-    removing = Guards((lock.check,))
+    removing = Guards((lock.check,), clock=aws.clock)
     run = ChangeContext(
         aws,
         rules.defender,
@@ -92,7 +93,9 @@ def apply_plan(
     def begin(number: int) -> Steps:
         return attach(context, plan.changes[number], f"{journal.prefix}.{number}")
 
-    executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    executor = Executor(
+        {run_id: journal}, guards, stopping, aws.clock, stop=stop, deadline=deadline, progress=progress
+    )
     rows = executor.run(plan.changes, begin)
     unkept = save_state(lambda: count_results(store, journal, basis, rows), journal.close)
     limit = None if approved else limit_stop(plan)

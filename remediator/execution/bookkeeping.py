@@ -1,7 +1,6 @@
 """After the changes: what came of them is counted in the derived state, for each function and for the waves."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from remediator.change.records import Change, ChangeRow, Intent
 from remediator.journal.functions import Ended, count, ended_entry
@@ -15,7 +14,7 @@ def count_results(store: Store, journal: Journal, basis: Basis, rows: Iterable[C
 
     Nothing is counted twice, so that the next run can repeat what a killed one has counted in part.
     """
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = journal.clock.now().isoformat(timespec="milliseconds")
     entries = map(ended_entry, journal.entries)
     ended = [one for one in (*entries, *(_ended_unsent(row, journal.run_id, now) for row in rows)) if one]
     tallies = count(store, ended, basis)

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 import traceback
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from remediator.execution.results import log_end
 from remediator.execution.scheduler import Finished, Scheduler
 from remediator.journal.journal import Journal
 from remediator.rollout.guards import BREAKER_FROM, Guards
+from scanner.core.clock import Clock
 from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 from scanner.core.heap import frozen_heap
 
@@ -37,6 +37,7 @@ class Executor:
         journals: Mapping[str, Journal],
         guards: Guards,
         stopping: threading.Event,
+        clock: Clock,
         *,
         stop: threading.Event | None = None,
         deadline: float | None = None,
@@ -45,14 +46,15 @@ class Executor:
         """Initialize.
 
         journals: by run id, where outcomes are written. stopping: set here once nothing more may be sent; stop: set from
-        outside (SIGTERM). deadline: the time.monotonic() moment by which `run` returns.
+        outside (SIGTERM). deadline: the Clock.monotonic() moment by which `run` returns.
         """
         self._journals = journals
         self._guards = guards
         self._stopping = stopping
+        self._clock = clock
         self._stop = stop or threading.Event()
         self._deadline = deadline
-        self._start_until = _start_until(deadline)
+        self._start_until = _start_until(deadline, clock)
         self._progress = progress
         self._items: Sequence[Item] = ()
         self._waiting: dict[AccountRegion, deque[int]] = defaultdict(deque)
@@ -74,7 +76,7 @@ class Executor:
         for number, item in enumerate(items):
             self._waiting[_unit(item)].append(number)
         self._ready.extend(self._waiting)
-        with frozen_heap(), Scheduler[int, ChangeResult]() as scheduler:
+        with frozen_heap(), Scheduler[int, ChangeResult](self._clock) as scheduler:
             while self._goes_on():
                 while self._ready and self._may_begin():
                     number = self._next()
@@ -95,7 +97,7 @@ class Executor:
 
     def _goes_on(self) -> bool:
         """Check whether to stop, and return whether anything is left to begin or to wait for."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._stop.is_set():
             self._halt("the run was told to stop")
         if self._start_until is not None and now >= self._start_until:
@@ -204,10 +206,10 @@ def _unit(item: Item) -> AccountRegion:
     return item.account_id, item.region
 
 
-def _start_until(deadline: float | None) -> float | None:
+def _start_until(deadline: float | None, clock: Clock) -> float | None:
     if deadline is None:
         return None
-    return deadline - min(SETTLE_SECONDS, max(0.0, deadline - time.monotonic()) / 2)
+    return deadline - min(SETTLE_SECONDS, max(0.0, deadline - clock.monotonic()) / 2)
 
 
 def _journal_stop(error: AutoDefenderError) -> GuardStop:

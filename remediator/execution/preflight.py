@@ -4,7 +4,6 @@ import threading
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import starmap
 
 import pandas as pd
@@ -54,12 +53,12 @@ def preflight(
             rules,
             plan.run_id,
             lambda intents: None,
-            datetime.now(UTC).date(),
+            aws.clock,
             approved=False,
             quiet=rollout.quiet_time,
         ),
     )
-    executor = Executor({}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    executor = Executor({}, guards, stopping, aws.clock, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(plan.changes, lambda number: _check(checks, plan.changes[number]))
     return changes_frame([*rows, *starmap(_refused_before, (refused or {}).items())])
 

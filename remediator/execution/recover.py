@@ -2,10 +2,9 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from remediator.change.attach import resume_attach
@@ -21,6 +20,7 @@ from remediator.journal.journal import Basis, Entry, open_runs
 from remediator.journal.journals import Journals
 from remediator.rollout.guards import Guards, check_kill_switch, save_state
 from remediator.rollout.lock import RunLock
+from scanner.core.clock import Clock
 from scanner.settings import DefenderSettings
 
 log = logging.getLogger(__name__)
@@ -57,18 +57,18 @@ def resolve_open_runs(
         found = [entry for entry in journal.entries if entry.outcome is None]
         log.warning("run %s was killed or ran out of time: %d changes to find out about", run_id, len(found))
         entries += found
-    intents, now, until = [entry.intent for entry in entries], datetime.now(UTC), _share_of(deadline)
+    intents, now, until = [entry.intent for entry in entries], aws.clock.now(), _share_of(deadline, aws.clock)
     stopping = threading.Event()
-    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches))
+    guards = Guards((lock.check, lambda: check_kill_switch(store), *switches), clock=aws.clock)
     run = ChangeContext(
         aws,
         defender,
         stopping,
         until,
         partial(guards.count, tried=1),
-        may_remove=Guards((lock.check,)).check,
+        may_remove=Guards((lock.check,), clock=aws.clock).check,
     )
-    executor = Executor(opened, guards, stopping, stop=stop, deadline=until)
+    executor = Executor(opened, guards, stopping, aws.clock, stop=stop, deadline=until)
     rows = executor.run(intents, lambda number: _resume(run, entries[number], now))
     rows_of = {
         run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
@@ -96,8 +96,8 @@ def _resume(run: ChangeContext, entry: Entry, now: datetime) -> Steps:
     return replace(result, outcome="failed", detail=detail, left=True, unsettled=False)
 
 
-def _share_of(deadline: float | None) -> float | None:
+def _share_of(deadline: float | None, clock: Clock) -> float | None:
     if deadline is None:
         return None
-    now = time.monotonic()
+    now = clock.monotonic()
     return now + _SHARE * max(0.0, deadline - now)

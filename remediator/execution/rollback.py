@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 from remediator.change.context import ChangeContext
@@ -48,7 +48,7 @@ def rollback(
     """
     stopping, store = threading.Event(), journals.store
     journal = journals.open(run_id)
-    guards = Guards((lock.check,) if lock else ())
+    guards = Guards((lock.check,) if lock else (), clock=aws.clock)
     context = DetachContext(
         ChangeContext(
             aws, defender, stopping, deadline, partial(guards.count, tried=1), may_remove=guards.check
@@ -58,7 +58,7 @@ def rollback(
         journal.record_outcomes,
         dry_run=lock is None,
     )
-    entries = _quarantine_entries(undos, run_id)
+    entries = _quarantine_entries(undos, run_id, aws.clock.now())
     unquarantined = _put_in(store, entries) if lock else None
     begun: set[int] = set()
 
@@ -66,7 +66,9 @@ def rollback(
         begun.add(number)
         return detach(context, undos[number], f"{journal.prefix}.{number}")
 
-    executor = Executor({run_id: journal}, guards, stopping, stop=stop, deadline=deadline, progress=progress)
+    executor = Executor(
+        {run_id: journal}, guards, stopping, aws.clock, stop=stop, deadline=deadline, progress=progress
+    )
     rows = executor.run(undos, begin)
     untouched = [
         entries[row.item.function_arn]
@@ -82,9 +84,9 @@ def rollback(
     return ApplyResult(changes_frame(rows), stopped, executor.cut_short)
 
 
-def _quarantine_entries(undos: Sequence[Undo], run_id: str) -> dict[str, Quarantined]:
+def _quarantine_entries(undos: Sequence[Undo], run_id: str, now: datetime) -> dict[str, Quarantined]:
     """Return an entry for each function that something may be removed from, by ARN."""
-    since, why = datetime.now(UTC).isoformat(timespec="seconds"), f"rolled back by run {run_id}"
+    since, why = now.isoformat(timespec="seconds"), f"rolled back by run {run_id}"
     going = [undo.function_arn for undo in undos if undo.intents and not undo.refusal]
     return {arn: Quarantined(arn, since, run_id, why) for arn in going}
 

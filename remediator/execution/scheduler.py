@@ -11,10 +11,10 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import monotonic, sleep
 from typing import Generic, TypeVar
 
 from remediator.change.batcher import Wait
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -48,8 +48,9 @@ class Scheduler(Generic[K, R]):
     is to resolve: it yields it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         """Run nothing yet."""
+        self._clock = clock
         # The moment when it is due, a number that keeps the order of equal ones, and the task.
         self._due: list[tuple[float, int, _Task[K, R]]] = []
         self._running: Counter[Hashable] = Counter()
@@ -83,7 +84,7 @@ class Scheduler(Generic[K, R]):
         ended = []
         try:
             ended.append(self._finished.get(timeout=timeout))
-            sleep(timeout)
+            self._clock.sleep(timeout)
             while True:
                 ended.append(self._finished.get_nowait())
         except queue.Empty:
@@ -93,10 +94,13 @@ class Scheduler(Generic[K, R]):
         """Hand over what is due, the earliest first, until the scheduler is left."""
         with self._changed:
             while not self._closed:
-                now = monotonic()
+                now = self._clock.monotonic()
                 while self._due and self._due[0][0] <= now:
                     self._hand_over(heapq.heappop(self._due)[2])
-                self._changed.wait(self._due[0][0] - now if self._due else None)
+                if self._due:
+                    self._clock.wait(self._changed, self._due[0][0] - now)
+                else:
+                    self._changed.wait()
 
     def _resume(self, task: _Task[K, R]) -> None:
         with self._changed:
@@ -131,7 +135,7 @@ class Scheduler(Generic[K, R]):
 
     def _resume_in(self, seconds: float, task: _Task[K, R]) -> None:
         with self._changed:
-            entry = (monotonic() + seconds, next(self._numbers), task)
+            entry = (self._clock.monotonic() + seconds, next(self._numbers), task)
             heapq.heappush(self._due, entry)
             if self._due[0] is entry:
                 self._changed.notify()

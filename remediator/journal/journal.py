@@ -16,12 +16,13 @@ derived state, state/open/RUN_ID.json says so.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 
 from remediator.change.records import Intent, OutcomeRecord
 from remediator.journal.store import is_run_id
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError
 from storage.protocol import JSON, Store
 from storage.segments import Segments
@@ -73,6 +74,7 @@ class Journal:
         basis: Basis | None = None,
         *,
         marked: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Take what the journal has already: its entries, how many segments, and whether state/open/ names it.
 
@@ -80,6 +82,7 @@ class Journal:
         The run must have ended, or be this one. Nothing is written before the first intent.
         """
         self.run_id = run_id
+        self.clock = clock
         # No two processes that write on one journal give their intents the same ids.
         self.prefix = str(segments)
         self._store = store
@@ -126,7 +129,7 @@ class Journal:
 
     def _append(self, lines: Sequence[tuple[str, Mapping[str, object]]]) -> datetime:
         """Write lines, each an event and its fields, and return the moment that they have."""
-        at = datetime.now(UTC)
+        at = self.clock.now()
         stamp = at.isoformat(timespec="milliseconds")
         self._segments.append(
             b"".join(orjson.dumps({"event": event, "at": stamp, **record}) + b"\n" for event, record in lines)

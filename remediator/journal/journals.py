@@ -17,6 +17,7 @@ from remediator.change.records import Intent, OutcomeRecord
 from remediator.journal.journal import FOLDER, Basis, Entry, Journal
 from remediator.journal.store import started_at
 from remediator.journal.validation import refusal
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 from scanner.settings import DefenderSettings
 from storage.protocol import Store
@@ -45,9 +46,10 @@ class _Run:
 class Journals:
     """Reads journals. refused: a line for each segment and entry that was refused, in the order they were met."""
 
-    def __init__(self, store: Store, defender: DefenderSettings) -> None:
+    def __init__(self, store: Store, defender: DefenderSettings, clock: Clock = SYSTEM_CLOCK) -> None:
         """Take the store, and the settings that say which layers and wrappers are ours."""
         self.store = store
+        self.clock = clock
         self._defender = defender
         self.refused: list[str] = []
 
@@ -60,7 +62,8 @@ class Journals:
         runs = list(self._read([f"{FOLDER}/{run_id}/"]))
         entries = [entry for run in runs for entry in run.entries.values()]
         known = basis or next((run.basis for run in runs), None)
-        return Journal(self.store, run_id, entries, sum(run.segments for run in runs), known, marked=marked)
+        segments = sum(run.segments for run in runs)
+        return Journal(self.store, run_id, entries, segments, known, marked=marked, clock=self.clock)
 
     def exists(self, run_id: str) -> bool:
         """Return whether a run has a journal: whether it has changed anything."""
@@ -71,7 +74,7 @@ class Journals:
 
         since: None for all.
         """
-        runs = list(self._read([f"{FOLDER}/"] if since is None else _days_since(since)))
+        runs = list(self._read([f"{FOLDER}/"] if since is None else self._days_since(since)))
         undone = dict(_undone(runs))
         return [
             replace(entry, undone_by=undone.get((run.run_id, entry.intent.id)))
@@ -119,6 +122,11 @@ class Journals:
         run.entries[record.id] = Entry(record, None, None, at, None)
         return ""
 
+    def _days_since(self, first: date) -> list[str]:
+        """Return the prefixes of the folders of runs that started on a day or later; a clock may be a day ahead."""
+        days = range((self.clock.now().date() - first).days + 2)
+        return [f"{FOLDER}/{first + timedelta(day):%Y%m%d}" for day in days]
+
     def _refuse(self, problem: str) -> None:
         if problem not in self.refused:
             log.error("refused: %s; what that run changed is not known in full", problem)
@@ -142,9 +150,3 @@ def _undone(runs: Sequence[_Run]) -> Iterator[tuple[tuple[str, str], str]]:
             undone = entries.get(key)
             if undone and undone.intent.function_arn == entry.intent.function_arn:
                 yield key, entry.intent.run_id
-
-
-def _days_since(first: date) -> list[str]:
-    """Return the prefixes of the folders of runs that started on a day or later; a clock may be a day ahead."""
-    days = range((datetime.now(UTC).date() - first).days + 2)
-    return [f"{FOLDER}/{first + timedelta(day):%Y%m%d}" for day in days]

@@ -1,11 +1,12 @@
 """What stops a run before it does harm. Each stop is a GuardStop: which guard, why, and how to go on."""
 
+import math
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from remediator.journal.store import STOP
 from remediator.settings import RolloutSettings
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 from storage.protocol import Store
 
@@ -43,15 +44,21 @@ def own_function(environ: Mapping[str, str], partition: str, account_id: str) ->
 class Guards:
     """The checks before each change and each update, and the failure breaker; any thread may ask and count."""
 
-    def __init__(self, checks: Sequence[Callable[[], None]], stop_after_failure_pct: float = 100.0) -> None:
+    def __init__(
+        self,
+        checks: Sequence[Callable[[], None]],
+        stop_after_failure_pct: float = 100.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         """Initialize. checks: what is read, each raises GuardStop. stop_after_failure_pct: the breaker (100: none)."""
         self._checks = checks
+        self._clock = clock
         self._failure_pct = stop_after_failure_pct
         self._counting = threading.Lock()
         self.tried = 0
         self._failed = 0
         self._reading = threading.Lock()
-        self._fresh_until = 0.0
+        self._fresh_until = -math.inf
         self._stop: GuardStop | None = None
 
     def count(self, *, tried: int = 0, failed: int = 0) -> None:
@@ -73,9 +80,9 @@ class Guards:
         with self._reading:
             if self._stop:
                 raise self._stop
-            if time.monotonic() >= self._fresh_until:
+            if self._clock.monotonic() >= self._fresh_until:
                 self._read()
-                self._fresh_until = time.monotonic() + FRESH_SECONDS
+                self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
 
     def _read(self) -> None:
         try:

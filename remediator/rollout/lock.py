@@ -23,7 +23,7 @@ from typing import Literal, Self
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from remediator.journal.upgrade import FORMER_LOCK
-from scanner.core.clock import uptime
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError, BadInput, GuardStop
 from storage.protocol import Store
 
@@ -64,7 +64,13 @@ class RunLock:
     """A context manager; a daemon thread renews it. Entering raises GuardStop where another run holds it."""
 
     def __init__(
-        self, store: Store, run_id: str, *, expires: timedelta = EXPIRES, step: Step = "whole"
+        self,
+        store: Store,
+        run_id: str,
+        *,
+        expires: timedelta = EXPIRES,
+        step: Step = "whole",
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Initialize. expires: after how long without a renewal another run may take the lock over.
 
@@ -72,13 +78,14 @@ class RunLock:
         raises.
         """
         self._store = store
+        self._clock = clock
         self._run_id = run_id
         self._step = step
         self._expires = expires
         self._number = 0
         self._tag = ""
-        self._until = datetime.now(UTC)
-        self._renewed = uptime()
+        self._until = self._clock.now()
+        self._renewed = self._clock.uptime()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="run-lock", daemon=True)
 
@@ -96,7 +103,7 @@ class RunLock:
 
     def _take(self, found: _Found | None) -> None:
         if found:
-            _refuse_while_held(found.holder)
+            _refuse_while_held(found.holder, self._clock.now())
         self._number = (found.holder.number if found else 0) + 1
         self._tag = found.tag if found else ""
         if not self._write():
@@ -141,7 +148,10 @@ class RunLock:
 
     def _expired(self) -> bool:
         # By both clocks: a suspended virtual machine may stop the one, and a correction of the time moves the other.
-        return uptime() - self._renewed > self._expires.total_seconds() or datetime.now(UTC) >= self._until
+        return (
+            self._clock.uptime() - self._renewed > self._expires.total_seconds()
+            or self._clock.now() >= self._until
+        )
 
     def _keep(self) -> None:
         while not self._released.wait(self._expires.total_seconds() / 5):
@@ -165,7 +175,7 @@ class RunLock:
 
     def _write(self, *, released: bool = False) -> bool:
         """Write the file if it is the one last read or written, and return whether it was."""
-        started, until = uptime(), datetime.now(UTC) + self._expires
+        started, until = self._clock.uptime(), self._clock.now() + self._expires
         holder = _Holder(
             self._run_id,
             socket.gethostname(),
@@ -213,10 +223,10 @@ def _parsed(body: bytes, source: str) -> _Holder:
         ) from None
 
 
-def _refuse_while_held(holder: _Holder) -> None:
+def _refuse_while_held(holder: _Holder, now: datetime) -> None:
     if holder.released:
         return
-    if datetime.now(UTC) < holder.until:
+    if now < holder.until:
         raise GuardStop(
             "lock",
             f"run {holder.run_id} on {holder.host} (process {holder.pid}) is under way",

@@ -2,11 +2,11 @@
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from remediator.rollout.lock import RunLock
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import GuardStop
 from storage.protocol import Store
 
@@ -19,19 +19,25 @@ _LINE_EVERY_SECONDS = 30.0
 
 @contextmanager
 def awaited_lock(
-    store: Store, run_id: str, *, stop: threading.Event, deadline: float | None, poll_seconds: float
+    store: Store,
+    run_id: str,
+    *,
+    stop: threading.Event,
+    deadline: float | None,
+    poll_seconds: float,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[RunLock]:
     """Take the lock once it is free.
 
-    Raises GuardStop where `stop` is set, or the deadline (a time.monotonic() moment) comes, before that.
+    Raises GuardStop where `stop` is set, or the deadline (a Clock.monotonic() moment) comes, before that.
     """
     with ExitStack() as stack:
         shown = float("-inf")
-        while (taken := _try(stack, RunLock(store, run_id))) is None:
-            if time.monotonic() - shown >= _LINE_EVERY_SECONDS:
-                shown = time.monotonic()
+        while (taken := _try(stack, RunLock(store, run_id, clock=clock))) is None:
+            if clock.monotonic() - shown >= _LINE_EVERY_SECONDS:
+                shown = clock.monotonic()
                 log.info("waiting until the lock is free: %s", _holder(store, run_id))
-            if stop.wait(poll_seconds) or (deadline is not None and time.monotonic() >= deadline):
+            if clock.wait(stop, poll_seconds) or (deadline is not None and clock.monotonic() >= deadline):
                 raise GuardStop(
                     "lock",
                     f"it was not free before the wait ended; {_holder(store, run_id)}",

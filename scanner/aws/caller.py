@@ -3,7 +3,6 @@
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from scanner.aws.clients import Clients
-from scanner.aws.connections import ending_by
+from scanner.aws.connections import ending_within
 from scanner.aws.credentials import MemberCredentials, acting_as, session_policy
 from scanner.aws.errors import (
     EXPIRED,
@@ -28,6 +27,7 @@ from scanner.aws.errors import (
     may_retry,
 )
 from scanner.aws.rate_limits import Buckets, CallCounts
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError, BadInput, InternalError
 from scanner.settings import OrganizationSettings, SweepSettings
 
@@ -69,6 +69,7 @@ class Aws:
         run_id: str,
         writes: bool = False,
         stop: threading.Event | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Find out who runs this.
 
@@ -78,11 +79,12 @@ class Aws:
         """
         self.home_region = home_region(session, organization)
         self.run_id = run_id
+        self.clock = clock
         self.calls = CallCounts()
         self.stop = stop or threading.Event()
         self.clients = Clients(session, f"auto-defender/{run_id}")
         self._organization = organization
-        self._buckets = Buckets(sweep.calls_per_second)
+        self._buckets = Buckets(sweep.calls_per_second, clock)
         self._readers = self._sessions(writes=False)
         self._writers = self._sessions(writes=True) if writes else None
         self._central = _central_credentials(session)
@@ -92,7 +94,9 @@ class Aws:
 
     def _sessions(self, *, writes: bool) -> MemberCredentials:
         policy = session_policy(writes)
-        return MemberCredentials(lambda account_id, deadline: self._assume_role(account_id, policy, deadline))
+        return MemberCredentials(
+            lambda account_id, deadline: self._assume_role(account_id, policy, deadline), self.clock
+        )
 
     def _identity(self) -> tuple[str, str]:
         """Return the central account, and the ARN of who runs this."""
@@ -133,7 +137,7 @@ class Aws:
     ) -> dict[str, Any]:
         """Call a method of a boto3 client as an account, and return the answer.
 
-        `deadline` is a time.monotonic() moment. Throttling is retried always, faults of the server or the connection
+        `deadline` is a Clock.monotonic() moment. Throttling is retried always, faults of the server or the connection
         only where nothing was written. `check` is called right before each attempt, after all waits for the rate, the
         session and a retry; nothing is sent once it raises. Raises ClientError where AWS refused for good, Throttled, TimedOut,
         Unreachable, BrokenAnswer, and LostAnswer where a write's answer was lost.
@@ -150,7 +154,7 @@ class Aws:
                 check()
             self.calls.add(label, "calls")
             try:
-                with acting_as(credentials), ending_by(math.inf if deadline is None else deadline):
+                with acting_as(credentials), ending_within(self._left(deadline)):
                     return _whole(operation(**parameters), method)
             except ClientError as error:
                 if is_member and error_code(error) in EXPIRED:
@@ -181,7 +185,9 @@ class Aws:
         retrying = Retrying(
             retry=retry_if_exception(lambda error: may_retry(error, write)),
             wait=_wait_full_jitter,
-            stop=stop_after_attempt(MAX_ATTEMPTS) | stop_when_event_set(self.stop) | _out_of_time(deadline),
+            stop=stop_after_attempt(MAX_ATTEMPTS)
+            | stop_when_event_set(self.stop)
+            | self._out_of_time(deadline),
             sleep=lambda seconds: self._wait(seconds, deadline),
             before_sleep=lambda state: self._count_retry(label, state),
             reraise=True,
@@ -202,10 +208,17 @@ class Aws:
 
     def _wait(self, seconds: float, deadline: float | None) -> None:
         """Wait, but not past the deadline, and not once the run is stopped."""
-        if deadline is not None and time.monotonic() + seconds > deadline:
+        if seconds > self._left(deadline):
             raise TimedOut("the deadline came before AWS could be asked")
-        if self.stop.is_set() or (seconds > 0 and self.stop.wait(seconds)):
+        if self.stop.is_set() or (seconds > 0 and self.clock.wait(self.stop, seconds)):
             raise TimedOut("the run was stopped")
+
+    def _out_of_time(self, deadline: float | None) -> Any:
+        """Stop where the deadline comes before the next attempt: the last attempt's error says more than a timeout here."""
+        return lambda state: state.upcoming_sleep >= self._left(deadline)
+
+    def _left(self, deadline: float | None) -> float:
+        return math.inf if deadline is None else deadline - self.clock.monotonic()
 
     def _count_retry(self, label: str, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -254,8 +267,3 @@ def _wait_full_jitter(state: RetryCallState) -> float:
         header = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", "")
         asked = float(header) if header.isdigit() else 0.0
     return max(asked, float(_full_jitter(state)))
-
-
-def _out_of_time(deadline: float | None) -> Any:
-    """Stop where the deadline comes before the next attempt: the last attempt's error says more than a timeout here."""
-    return lambda state: deadline is not None and time.monotonic() + state.upcoming_sleep >= deadline

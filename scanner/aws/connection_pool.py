@@ -33,7 +33,7 @@ from urllib3.exceptions import ReadTimeoutError as PoolReadTimeoutError
 from urllib3.exceptions import SSLError as PoolSSLError
 from urllib3.util import Retry, Url
 
-from scanner.aws.connections import Connection, NotConnected, TlsConnection, ending_by
+from scanner.aws.connections import Connection, NotConnected, TlsConnection, ending_within
 from scanner.core.errors import BadInput
 
 # One attempt at a call, from its connection to the last byte of its answer.
@@ -86,7 +86,7 @@ class ConnectionPool:
         pool = self._pools.get(origin) or self._pool(origin)
         forwarded = pool.proxy is not None and parts.scheme == "http"
         try:
-            with ending_by(time.monotonic() + ATTEMPT_SECONDS):
+            with ending_within(ATTEMPT_SECONDS):
                 response = pool.urlopen(
                     request.method,
                     url if forwarded else url.removeprefix(origin),

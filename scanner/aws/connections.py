@@ -26,9 +26,9 @@ _received_only: ContextVar[bool] = ContextVar("received_only", default=False)
 
 
 @contextmanager
-def ending_by(deadline: float) -> Iterator[None]:
-    """Bound every wait of this context by a time.monotonic() moment, or by an earlier one that is set already."""
-    token = _deadline.set(min(deadline, _deadline.get()))
+def ending_within(seconds: float) -> Iterator[None]:
+    """Let every wait of this context end within so long, or by an earlier moment that is set already."""
+    token = _deadline.set(min(time.monotonic() + seconds, _deadline.get()))
     try:
         yield
     finally:

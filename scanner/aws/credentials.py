@@ -12,13 +12,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from scanner.aws.errors import TimedOut, Unreachable
+from scanner.core.clock import Clock
 from scanner.core.errors import InternalError
 
 _acting_as: ContextVar[Credentials | None] = ContextVar("acting_as", default=None)
@@ -61,16 +61,17 @@ class _Session:
 class MemberCredentials:
     """The member accounts' credentials: one AssumeRole an account, shared by its regions, renewed in time."""
 
-    def __init__(self, assume_role: Callable[[str, float], dict[str, Any]]) -> None:
+    def __init__(self, assume_role: Callable[[str, float], dict[str, Any]], clock: Clock) -> None:
         """Take the call that assumes an account's member role by a deadline and returns AssumeRole's answer."""
         self._assume_role = assume_role
+        self._clock = clock
         self._sessions: dict[str, Future[_Session]] = {}
         self._unanswered = 0
         self._silent_since = self._answered_at = -math.inf
         self._lock = threading.Lock()
 
     def of(self, account_id: str, deadline: float | None = None) -> Credentials:
-        """Return an account's credentials by a time.monotonic() moment.
+        """Return an account's credentials by a Clock.monotonic() moment.
 
         Raise what AssumeRole raised, and TimedOut where the deadline came first or STS is not asked any more. A
         refusal is remembered: the account's other regions do not ask again.
@@ -80,7 +81,9 @@ class MemberCredentials:
             if is_ours:
                 self._ask(account_id, session, deadline)
             try:
-                error = session.exception(None if deadline is None else max(0.0, deadline - monotonic()))
+                error = session.exception(
+                    None if deadline is None else max(0.0, deadline - self._clock.monotonic())
+                )
             except TimeoutError:
                 raise TimedOut("the deadline came before STS answered") from None
             if error is None:
@@ -99,25 +102,28 @@ class MemberCredentials:
     def _session(self, account_id: str) -> tuple[Future[_Session], bool]:
         """Return the account's session, and whether it is new and the caller has to ask for it."""
         known = self._sessions.get(account_id)
-        if known is not None and _is_usable(known):
+        if known is not None and self._is_usable(known):
             return known, False
         with self._lock:
             known = self._sessions.get(account_id)
-            if known is not None and _is_usable(known):
+            if known is not None and self._is_usable(known):
                 return known, False
             self._refuse_if_silent()
             self._sessions[account_id] = asked = Future[_Session]()
             return asked, True
 
     def _refuse_if_silent(self) -> None:
-        if self._unanswered >= SILENT_IN_A_ROW and monotonic() - self._silent_since >= SILENT_SECONDS:
+        if (
+            self._unanswered >= SILENT_IN_A_ROW
+            and self._clock.monotonic() - self._silent_since >= SILENT_SECONDS
+        ):
             raise TimedOut(
                 f"STS did not answer {self._unanswered} times in a row; not asked any more in this run"
             )
 
     def _ask(self, account_id: str, asked: Future[_Session], deadline: float | None) -> None:
         """Assume the role on this thread; the account's other regions wait for the result."""
-        asked_at = monotonic()
+        asked_at = self._clock.monotonic()
         until = min(asked_at + ASSUME_ROLE_SECONDS, math.inf if deadline is None else deadline)
         try:
             answer = self._assume_role(account_id, until)["Credentials"]
@@ -134,21 +140,20 @@ class MemberCredentials:
     def _count(self, asked_at: float, *, answered: bool) -> None:
         with self._lock:
             if answered:
-                self._unanswered, self._answered_at = 0, monotonic()
+                self._unanswered, self._answered_at = 0, self._clock.monotonic()
                 return
             if not self._unanswered:
                 self._silent_since = max(asked_at, self._answered_at)
             self._unanswered += 1
 
-
-def _is_usable(session: Future[_Session]) -> bool:
-    """Return whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
-    if not session.done():
-        return True
-    error = session.exception()
-    if error is not None:
-        return isinstance(error, ClientError)
-    return monotonic() < session.result().refresh_at
+    def _is_usable(self, session: Future[_Session]) -> bool:
+        """Return whether to wait for it or to take it: it is under way, refused for good, or not about to expire."""
+        if not session.done():
+            return True
+        error = session.exception()
+        if error is not None:
+            return isinstance(error, ClientError)
+        return self._clock.monotonic() < session.result().refresh_at
 
 
 def _is_silence(error: BaseException) -> bool:

@@ -1,9 +1,10 @@
 """Token buckets: we stay below AWS's request rates, which the accounts' owners share."""
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Mapping
+
+from scanner.core.clock import Clock
 
 # STS quotas: 600 requests a second in an account and region; half of it is left to others.
 STS_CALLS_PER_SECOND = 300.0
@@ -12,17 +13,18 @@ STS_CALLS_PER_SECOND = 300.0
 class TokenBucket:
     """Lets `rate` calls a second through, and up to one second's worth at once."""
 
-    __slots__ = ("_lock", "_next", "_rate")
+    __slots__ = ("_clock", "_lock", "_next", "_rate")
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, clock: Clock) -> None:
         """Start full."""
         self._rate = rate
+        self._clock = clock
         self._next = 0.0
         self._lock = threading.Lock()
 
     def reserve(self) -> float:
         """Take a token and say how many seconds to wait before it may be used."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             # `_next` is when the bucket would be full again; a full bucket has one second's worth.
             start = max(self._next, now - 1.0)
@@ -33,9 +35,10 @@ class TokenBucket:
 class Buckets:
     """One bucket per (account, region, service), made when first used."""
 
-    def __init__(self, calls_per_second: float) -> None:
+    def __init__(self, calls_per_second: float, clock: Clock) -> None:
         """Take the rate of every service but STS."""
         self._rate = calls_per_second
+        self._clock = clock
         self._buckets: dict[tuple[str, str, str], TokenBucket] = {}
         self._lock = threading.Lock()
 
@@ -46,7 +49,7 @@ class Buckets:
         if bucket is None:
             rate = STS_CALLS_PER_SECOND if service == "sts" else self._rate
             with self._lock:
-                bucket = self._buckets.setdefault(key, TokenBucket(rate))
+                bucket = self._buckets.setdefault(key, TokenBucket(rate, self._clock))
         return bucket.reserve()
 
 

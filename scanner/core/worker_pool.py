@@ -3,10 +3,11 @@
 import math
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,11 +28,14 @@ class TaskResult(Generic[T, R]):
 class WorkerPool(Generic[T, R]):
     """Runs tasks on daemon threads: the process exits although one of them hangs on a socket."""
 
-    def __init__(self, work: Callable[[T], R], count: int, task_seconds: float) -> None:
+    def __init__(
+        self, work: Callable[[T], R], count: int, task_seconds: float, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         """Take the work, the number of threads, and how long a task may take before it is given up."""
         self._work = work
         self._count = count
         self._task_seconds = task_seconds
+        self._clock = clock
         self._waiting: queue.SimpleQueue[tuple[int, T]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, TaskResult[T, R]]] = queue.SimpleQueue()
         self._begun: dict[int, float] = {}
@@ -42,7 +46,7 @@ class WorkerPool(Generic[T, R]):
     ) -> Iterator[TaskResult[T, R]]:
         """Yield each task's end as it comes.
 
-        At the deadline (time.monotonic()) or once `stop` is set, waiting tasks end in TimeoutError, and so do tasks
+        At the deadline (Clock.monotonic()) or once `stop` is set, waiting tasks end in TimeoutError, and so do tasks
         under way that take longer than a few seconds more.
         """
         open_tasks = dict(enumerate(tasks))
@@ -51,11 +55,11 @@ class WorkerPool(Generic[T, R]):
         for _ in range(min(self._count, len(tasks))):
             self._start_worker()
         until = math.inf
-        while open_tasks and time.monotonic() < until:
+        while open_tasks and self._clock.monotonic() < until:
             yield from self._next_end(open_tasks)
             yield from self._overdue(open_tasks)
-            if until == math.inf and (stop.is_set() or (deadline and time.monotonic() >= deadline)):
-                until = time.monotonic() + _GRACE_SECONDS
+            if until == math.inf and (stop.is_set() or (deadline and self._clock.monotonic() >= deadline)):
+                until = self._clock.monotonic() + _GRACE_SECONDS
                 yield from self._cancelled(open_tasks)
         for task in open_tasks.values():
             yield _not_read(task)
@@ -80,7 +84,7 @@ class WorkerPool(Generic[T, R]):
 
     def _overdue(self, open_tasks: dict[int, T]) -> Iterator[TaskResult[T, R]]:
         """Give up tasks that take too long, and replace the thread of each."""
-        oldest = time.monotonic() - self._task_seconds - _GRACE_SECONDS
+        oldest = self._clock.monotonic() - self._task_seconds - _GRACE_SECONDS
         with self._lock:
             overdue = [index for index, begun in self._begun.items() if begun < oldest]
         for index in overdue:
@@ -105,7 +109,7 @@ class WorkerPool(Generic[T, R]):
             except queue.Empty:
                 return
             with self._lock:
-                self._begun[index] = time.monotonic()
+                self._begun[index] = self._clock.monotonic()
             done = self._ended(task)
             # False: the collector gave the task up, and another thread has taken this one's place.
             under_way = self._forget(index)

@@ -67,7 +67,7 @@ class AliasReader:
     def read_unit(self, unit: Unit, found: dict[str, AliasTraffic], deadline: float) -> None:
         """Read what the functions of a unit serve into `found`, by function name.
 
-        deadline: a time.monotonic() moment. Raises as Aws.call; `found` then has what was read before. A function that
+        deadline: a Clock.monotonic() moment. Raises as Aws.call; `found` then has what was read before. A function that
         was deleted meanwhile, or whose answer is malformed, keeps qualifiers None, and the others are read.
         """
         listing = _Listing()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,10 @@ def highest(
 ) -> list[float | None]:
     """Return the maximum of each metric over the look-back, None where CloudWatch has no data.
 
-    deadline: a time.monotonic() moment. Raises what Aws.call raises, and AutoDefenderError where a result
+    deadline: a Clock.monotonic() moment. Raises what Aws.call raises, and AutoDefenderError where a result
     is not complete.
     """
-    end = datetime.now(UTC).replace(second=0, microsecond=0)
+    end = aws.clock.now().replace(second=0, microsecond=0)
     window = Window(end - timedelta(days=lookback_days), end, lookback_days * 86_400)
     answers = _results(aws, unit, metrics, window, "Maximum", QUERIES_A_CALL, deadline)
     return [max((value for part in parts for value in part["Values"]), default=None) for parts in answers]

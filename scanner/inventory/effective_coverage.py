@@ -60,7 +60,7 @@ def add_effective_coverage(
     """Return the frame with what each function serves; no row more.
 
     read: AliasReader.read_unit, or another that fills what it reads of a unit into a dictionary by function name.
-    deadline: a time.monotonic() moment. Raises InternalError.
+    deadline: a Clock.monotonic() moment. Raises InternalError.
 
     served, serves_latest: see alias_traffic.py. served_outcome (category): `read`, or the fault that left it unknown.
     aliases (category): what each alias serves, as format_aliases writes it. snap_start (category): SnapStart.ApplyOn.

@@ -1,6 +1,5 @@
 """The memory that functions used, from the REPORT lines of their logs, by Logs Insights, which bills by GB scanned."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ def memory_shares(
 ) -> dict[str, float]:
     """Return the highest share of its memory (0 to 1) that each function used; those without a report are left out.
 
-    Only a function's own log group (/aws/lambda/NAME) is read. deadline: a time.monotonic() moment.
+    Only a function's own log group (/aws/lambda/NAME) is read. deadline: a Clock.monotonic() moment.
     Raises what Aws.call raises, TimedOut, and AutoDefenderError where a query failed.
     """
     shares: dict[str, float] = {}
@@ -39,7 +38,7 @@ def _shares(
     aws: Aws, unit: Unit, names: Sequence[str], lookback_days: int, deadline: float
 ) -> dict[str, float]:
     """Query some log groups at once. Where one of them does not exist, AWS refuses all, and each half is queried."""
-    now = int(time.time())
+    now = int(aws.clock.now().timestamp())
     try:
         query = aws.call(
             unit.account_id, unit.region, "logs", "start_query", deadline=deadline,
@@ -68,7 +67,7 @@ def _results(aws: Aws, unit: Unit, query_id: str, deadline: float) -> list[dict[
             return [{cell["field"]: cell["value"] for cell in row} for row in answer["results"]]
         if answer["status"] not in ("Scheduled", "Running"):
             raise AutoDefenderError(f"get_query_results: the query is {answer['status']}")
-        if time.monotonic() + POLL_SECONDS > deadline or aws.stop.wait(POLL_SECONDS):
+        if aws.clock.monotonic() + POLL_SECONDS > deadline or aws.clock.wait(aws.stop, POLL_SECONDS):
             raise TimedOut("the logs were not read in time")
 
 

@@ -1,7 +1,6 @@
 """Reads in parallel on the sweep's worker threads: the one loop over units, accounts or functions."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -34,10 +33,10 @@ def in_parallel(
 ) -> Iterator[TaskResult[T, R]]:
     """Call `read` for each task and yield each end as it comes; a task has sweep.unit_timeout_sec seconds.
 
-    deadline: a time.monotonic() moment; what is missing then, or soon after aws.stop is set, ends in TimeoutError.
+    deadline: a Clock.monotonic() moment; what is missing then, or soon after aws.stop is set, ends in TimeoutError.
     Raises InternalError as soon as one call does, and sets aws.stop: nothing may be called after a defect.
     """
-    pool = WorkerPool(read, sweep.workers, sweep.unit_timeout_sec)
+    pool = WorkerPool(read, sweep.workers, sweep.unit_timeout_sec, aws.clock)
     with frozen_heap():
         for done in pool.run(tasks, deadline, aws.stop):
             if isinstance(done.error, InternalError):
@@ -56,11 +55,11 @@ def read_units(
 ) -> Iterator[UnitAnswer[R]]:
     """Yield an answer a unit, as in_parallel does, and log each unit that could not be read.
 
-    what: the log line's subject. read: takes a unit and its own deadline, a time.monotonic() moment.
+    what: the log line's subject. read: takes a unit and its own deadline, a Clock.monotonic() moment.
     """
 
     def read_unit(unit: Unit) -> R:
-        return read(unit, time.monotonic() + sweep.unit_timeout_sec)
+        return read(unit, aws.clock.monotonic() + sweep.unit_timeout_sec)
 
     for done in in_parallel(read_unit, units, aws, sweep, deadline):
         if done.error is None:

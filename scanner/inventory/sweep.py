@@ -60,7 +60,7 @@ class Sweep:
     ) -> SweepResult:
         """Read every account in scope in each of its regions.
 
-        deadline: a time.monotonic() moment; units not read by then, or when aws.stop is set, are timed_out.
+        deadline: a Clock.monotonic() moment; units not read by then, or when aws.stop is set, are timed_out.
         Raises InternalError, such as WrongAccount where AWS answers for another account; every other error is an
         outcome.
         """

@@ -1,7 +1,6 @@
 """Reads the functions of one unit, and stops calling a region that answers nobody."""
 
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -44,7 +43,7 @@ class UnitReader:
     def read(self, unit: Unit, deadline: float) -> Rows:
         """Return the facts of every function of a unit (functions_frame.facts).
 
-        deadline: a time.monotonic() moment. Raises RegionDisabled, RegionSilent, BrokenAnswer, and as Aws.call.
+        deadline: a Clock.monotonic() moment. Raises RegionDisabled, RegionSilent, BrokenAnswer, and as Aws.call.
         """
         silent = self._silent[unit.region]
         if silent >= SILENT_UNITS:
@@ -53,7 +52,7 @@ class UnitReader:
             )
         wait = max(FIRST_PAGE_SECONDS / 3**silent, SHORTEST_WAIT_SECONDS)
         try:
-            rows = self._read_or_explain(unit, min(deadline, time.monotonic() + wait), deadline)
+            rows = self._read_or_explain(unit, min(deadline, self._aws.clock.monotonic() + wait), deadline)
         except (AutoDefenderError, ClientError) as error:
             self._count(unit.region, error)
             raise

@@ -50,7 +50,7 @@ def add_utilization(
     sweep: SweepSettings,
     deadline: float | None = None,
 ) -> pd.DataFrame:
-    """Return an assessed frame with both percentages and outcomes. deadline: a time.monotonic() moment."""
+    """Return an assessed frame with both percentages and outcomes. deadline: a Clock.monotonic() moment."""
     measurements = _Measurements(len(assessed))
     if not settings.enabled:
         return assessed.assign(**measurements.columns())

@@ -41,7 +41,7 @@ def list_accounts(aws: Aws, settings: OrganizationSettings, deadline: float | No
     AccountState), in_scope (bool), detail (why an account is out of scope), ou_ids (ids from the root down, joined by
     one space).
 
-    deadline: a time.monotonic() moment. Raises BadInput where Organizations refuses, where no account is in scope, or where the configuration names an
+    deadline: a Clock.monotonic() moment. Raises BadInput where Organizations refuses, where no account is in scope, or where the configuration names an
     OU that the organization does not have: a misspelt exclusion must not mean that nothing is excluded.
     """
     try:

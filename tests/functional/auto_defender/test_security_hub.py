@@ -24,6 +24,7 @@ from auto_defender.observation import Observation
 from reports.data.run_result import Mode
 from reports.settings import SecurityHubSettings
 from scanner.core.arns import function_arns
+from scanner.core.clock import SYSTEM_CLOCK
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.functional.moto_server import Workspace, auto_defender, environment, serving
@@ -55,7 +56,7 @@ def context_with(
         started=datetime.now(UTC),
         configuration=cast("Any", configuration),
         session=session,
-        aws=cast("Any", SimpleNamespace(partition="aws", central_account_id=ACCOUNT)),
+        aws=cast("Any", SimpleNamespace(partition="aws", central_account_id=ACCOUNT, clock=SYSTEM_CLOCK)),
         store=FolderStore(folder),
         journals=cast("Any", None),
         optouts=cast("Any", None),

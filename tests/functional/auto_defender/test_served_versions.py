@@ -10,6 +10,7 @@ from auto_defender.context import Context
 from auto_defender.jobs.served_versions import served_versions
 from remediator.change.delta import Delta
 from remediator.change.records import Intent, Undo
+from scanner.core.clock import SYSTEM_CLOCK
 from tests.functional.members import MEMBERS, REGION, SWEEP, Faulty, members, refused
 from tests.unit.remediator.fake_lambda import arn_of, layer, refusal
 from tests.unit.remediator.harness import RUN, settings
@@ -32,7 +33,7 @@ def undo(name: str, account: str = MEMBERS[0]) -> Undo:
 
 def read(aws: Faulty, undos: list[Undo]) -> dict[str, str]:
     configuration = SimpleNamespace(sweep=SWEEP, defender=settings())
-    context = SimpleNamespace(aws=aws, configuration=configuration, deadline=None)
+    context = SimpleNamespace(aws=aws, configuration=configuration, deadline=None, clock=SYSTEM_CLOCK)
     return {
         arn.rpartition(":")[2]: text for arn, text in served_versions(cast(Context, context), undos).items()
     }

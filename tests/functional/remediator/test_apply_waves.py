@@ -34,6 +34,7 @@ from scanner.core.errors import BadInput
 from scanner.core.settings import Tag
 from scanner.settings import DefenderSettings, SweepSettings
 from storage.protocol import JSON, StoreFailed
+from tests.clocks import MovedClock
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
 from tests.unit.remediator.harness import WRAPPER, Harness, settings, wait_briefly
 
@@ -47,9 +48,6 @@ TAG = Tag(key="ring", value="0")
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_briefly(monkeypatch)
-    monkeypatch.setattr("remediator.journal.journal.datetime", Clock)
-    monkeypatch.setattr("remediator.execution.bookkeeping.datetime", Clock)
-    monkeypatch.setattr(Clock, "ahead", timedelta(0))
 
 
 def organization(tmp_path: Path, waves: list[dict[str, Any]], **rollout: Any) -> Harness:
@@ -65,21 +63,12 @@ TWO = [
 ]
 
 
-class Clock(datetime):
-    """The journal's clock, which the tests move on."""
-
-    ahead = timedelta(0)
-
-    @classmethod
-    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-        return datetime.now(tz) + cls.ahead
-
-
 class Hours:
     """Runs, one after the other, at a time of the test's own."""
 
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
+        self.clock = harness.aws.clock = MovedClock()
         self.unread: list[tuple[str, str, str]] = []
         self.guards: Mapping[str, str] = {}
 
@@ -92,8 +81,8 @@ class Hours:
         return accounts, units
 
     def see(self, after: timedelta) -> WaveProgress:
-        harness, now = self.harness, datetime.now(UTC) + after
-        Clock.ahead = after
+        harness, self.clock.ahead = self.harness, after
+        now = self.clock.now()
         accounts, units = self.frames()
         assessed = harness.assessed()
         aws: Any = harness.aws
@@ -111,7 +100,7 @@ class Hours:
         harness = self.harness
         harness.assessed, was = lambda: waves.marked(was()), harness.assessed  # type: ignore[method-assign]
         try:
-            return harness.plan(f"{Clock.now(UTC):%Y%m%dT%H%M%SZ}-hourly", guards=self.guards)
+            return harness.plan(f"{self.clock.now():%Y%m%dT%H%M%SZ}-hourly", guards=self.guards)
         finally:
             harness.assessed = was  # type: ignore[method-assign]
 

@@ -14,13 +14,14 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 
 from scanner.aws import caller
 from scanner.aws.errors import BrokenAnswer, Throttled, TimedOut, Unreachable
-from scanner.inventory import unit_reader
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.inventory.ledger import Unit
 from scanner.inventory.sweep import Sweep
 from scanner.inventory.unit_reader import SILENT_UNITS, RegionSilent, UnitReader
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.organization.regions import enabled_regions, is_disabled
 from scanner.settings import OrganizationSettings, SweepSettings
+from tests.clocks import StandingClock
 from tests.functional.members import MEMBERS, REGION, members
 
 DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetRegionOptStatus")
@@ -32,8 +33,9 @@ class Answers:
     home_region = "us-east-1"
     partition = "aws"
 
-    def __init__(self, **methods: Callable[..., dict[str, Any]]) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, **methods: Callable[..., dict[str, Any]]) -> None:
         self.methods = methods
+        self.clock = clock
         self.asked: list[tuple[str, str]] = []
         self.stop = threading.Event()
 
@@ -149,40 +151,34 @@ def test_a_region_that_throttles_or_fails_is_not_silent(fault: type[Exception], 
             reader.read(UNIT, math.inf)
 
 
-class Clock:
-    """Stands for the time module: moves only where a call waits for its deadline."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr(unit_reader, "time", self)
-
-    def monotonic(self) -> float:
-        return self.now
+class Silence(StandingClock):
+    """Moves only where a call waits for its deadline."""
 
     def never(self, *, deadline: float, **_: Any) -> dict[str, Any]:
-        self.now = deadline
+        self.advance(deadline - self.monotonic())
         raise silent()
 
 
-def test_a_silent_region_takes_little_of_a_run_even_from_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    aws = Answers(list_functions=clock.never)
+def test_a_silent_region_takes_little_of_a_run_even_from_one_worker() -> None:
+    clock = Silence()
+    aws = Answers(clock, list_functions=clock.never)
     reader = UnitReader(aws, ())
     for number in range(5_000):
         with pytest.raises((Unreachable, RegionSilent)):
-            reader.read(Unit(f"{number:012}", "eu-west-1"), clock.now + 3_600)
+            reader.read(Unit(f"{number:012}", "eu-west-1"), clock.monotonic() + 3_600)
     assert len(aws.asked) == SILENT_UNITS
-    assert clock.now <= 150
+    assert clock.advanced <= 150
 
 
-def test_an_answer_gives_the_next_account_as_long_as_the_first_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, aws, waits = Clock(monkeypatch), Answers(), []
+def test_an_answer_gives_the_next_account_as_long_as_the_first_had() -> None:
+    clock, waits = Silence(), []
+    aws = Answers(clock)
     reader = UnitReader(aws, ())
     for answer in (clock.never, clock.never, lambda **_: {"Functions": []}, clock.never):
-        aws.methods["list_functions"], begun = answer, clock.now
+        aws.methods["list_functions"], begun = answer, clock.monotonic()
         with contextlib.suppress(Unreachable):
             reader.read(UNIT, math.inf)
-        waits.append(clock.now - begun)
+        waits.append(clock.monotonic() - begun)
     assert waits[0] > waits[1] > waits[2] == 0
     assert waits[3] == waits[0]
 

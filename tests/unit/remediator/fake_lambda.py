@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from remediator.rollout.comparison import Figures
 from scanner.aws.errors import LostAnswer
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 
 ACCOUNT, REGION = "111122223333", "us-east-1"
 PUBLISHER = "999988887777"
@@ -50,6 +51,7 @@ class FakeLambda:
         self.settles_as: dict[str, str] = {}
         self.figures: dict[str, tuple[Figures, Figures]] = {}
         self.partition = "aws"
+        self.clock: Clock = SYSTEM_CLOCK
         self.stop = threading.Event()
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[str, str]] = []

@@ -81,7 +81,7 @@ class Harness:
 
     @property
     def journals(self) -> Journals:
-        return Journals(self.store, self.defender)
+        return Journals(self.store, self.defender, self.aws.clock)
 
     def assessed(self) -> pd.DataFrame:
         frame = FunctionsFrame()

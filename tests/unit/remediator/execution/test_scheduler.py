@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 
@@ -14,25 +14,20 @@ from botocore.credentials import Credentials
 from remediator.change.batcher import Batches, Wait
 from remediator.execution.scheduler import STEPS_PER_UNIT, THREADS, Finished, Scheduler
 from scanner.aws.credentials import acting_as, current_credentials
+from scanner.core.clock import SYSTEM_CLOCK, Clock
+from tests.clocks import StandingClock
 
 Steps = Generator[Wait, None, int]
-Clock = Callable[[float], None]
 Ends = list[Finished[int, int]]
 PATIENCE = 30.0  # seconds until a test that hangs fails
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The scheduler's clock: it stands until it is advanced by some seconds."""
-    now = [0.0]
-    monkeypatch.setattr("remediator.execution.scheduler.monotonic", lambda: now[0])
-    return lambda seconds: now.append(now.pop() + seconds)
-
-
 @contextmanager
-def scheduling(monkeypatch: pytest.MonkeyPatch, threads: int = THREADS) -> Iterator[Scheduler[int, int]]:
+def scheduling(
+    monkeypatch: pytest.MonkeyPatch, threads: int = THREADS, clock: Clock = SYSTEM_CLOCK
+) -> Iterator[Scheduler[int, int]]:
     monkeypatch.setattr("remediator.execution.scheduler.THREADS", threads)
-    with Scheduler[int, int]() as scheduler:
+    with Scheduler[int, int](clock) as scheduler:
         yield scheduler
 
 
@@ -88,7 +83,7 @@ def test_an_account_region_runs_few_steps_at_once_and_leaves_the_threads_to_othe
         assert {end.key for end in collect(scheduler, 20)} == set(range(20))
 
 
-def test_what_is_due_first_goes_first(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_what_is_due_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[int] = []
     gate, began = threading.Event(), threading.Event()
 
@@ -103,12 +98,13 @@ def test_what_is_due_first_goes_first(monkeypatch: pytest.MonkeyPatch, clock: Cl
         return 0
         yield
 
-    with scheduling(monkeypatch, threads=1) as scheduler:
+    clock = StandingClock()
+    with scheduling(monkeypatch, threads=1, clock=clock) as scheduler:
         for number, seconds in ((1, 0.03), (2, 0.01), (3, 0.02)):
             scheduler.start(number, number, noted(number, seconds))
         scheduler.start(4, 4, last())  # on the only thread: the others have yielded once it runs
         assert began.wait(PATIENCE)
-        clock(1.0)
+        clock.advance(1.0)
         gate.set()
         collect(scheduler, 4)
     assert order == [2, 3, 1]
@@ -257,23 +253,24 @@ def test_an_account_region_that_is_delayed_does_not_delay_a_batch(monkeypatch: p
         gate.set()
 
 
-def test_a_batch_that_is_late_occupies_one_thread(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_a_batch_that_is_late_occupies_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many wait for it as a run has in flight; others go on, and none of those that wait is lost."""
     gate = threading.Event()
     work = Works(gate)
     batches: Batches[int, int] = Batches(work)
-    with scheduling(monkeypatch, threads=2) as scheduler:
+    clock = StandingClock()
+    with scheduling(monkeypatch, threads=2, clock=clock) as scheduler:
         for number in range(3000):
             scheduler.start(number, number, batches.ask(number))
         scheduler.start(5000, 5000, waits(5000))
         assert answered(scheduler, 1) == {5000: 10000}  # two threads: all but one have asked by now
-        clock(1.0)
+        clock.advance(1.0)
         assert work.began.wait(PATIENCE)
         scheduler.start(5002, 5002, waits(5002, 0.0, 0.0))
         others = answered(scheduler, 1)
         assert 5002 in others
         gate.set()
-        clock(1.0)
+        clock.advance(1.0)
         others |= answered(scheduler, 3001 - len(others))
     assert others == {5002: 10004} | {number: number + 1 for number in range(3000)}
     assert work.sizes[0] >= 2999

@@ -7,17 +7,10 @@ import pytest
 
 from remediator.rollout.guards import BREAKER_FROM, FRESH_SECONDS, Guards
 from scanner.core.errors import GuardStop
+from tests.clocks import StandingClock
 
 ASKING = 32
 PATIENCE = 30.0  # seconds until a test that hangs fails
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The moment that the guards see."""
-    now = [1000.0]
-    monkeypatch.setattr("remediator.rollout.guards.time.monotonic", lambda: now[0])
-    return now
 
 
 class Switch:
@@ -45,10 +38,10 @@ def ask(guards: Guards) -> bool:
 
 
 @pytest.mark.parametrize("on", [False, True])
-def test_many_that_ask_at_once_share_one_reading(clock: list[float], on: bool) -> None:
+def test_many_that_ask_at_once_share_one_reading(on: bool) -> None:
     switch, together = Switch(), threading.Barrier(ASKING + 1)
     switch.on = on
-    guards = Guards([switch])
+    guards = Guards([switch], clock=StandingClock())
 
     def ask_together() -> bool:
         together.wait(PATIENCE)
@@ -62,23 +55,23 @@ def test_many_that_ask_at_once_share_one_reading(clock: list[float], on: bool) -
     assert switch.readings == 1
 
 
-def test_a_reading_is_used_for_a_quarter_of_a_second(clock: list[float]) -> None:
-    switch = Switch()
+def test_a_reading_is_used_for_a_quarter_of_a_second() -> None:
+    switch, clock = Switch(), StandingClock()
     switch.goes_on.set()
-    guards = Guards([switch])
+    guards = Guards([switch], clock=clock)
     assert ask(guards)
     switch.on = True
-    clock[0] += FRESH_SECONDS * 0.99
+    clock.advance(FRESH_SECONDS * 0.99)
     assert ask(guards)
-    clock[0] += FRESH_SECONDS * 0.02
+    clock.advance(FRESH_SECONDS * 0.02)
     assert not ask(guards)
     switch.on = False
-    clock[0] += 1
+    clock.advance(1)
     assert not ask(guards)
     assert switch.readings == 2
 
 
-def test_the_breaker_is_asked_each_time(clock: list[float]) -> None:
+def test_the_breaker_is_asked_each_time() -> None:
     guards = Guards([], stop_after_failure_pct=10)
     assert ask(guards)
     guards.count(tried=BREAKER_FROM, failed=BREAKER_FROM)

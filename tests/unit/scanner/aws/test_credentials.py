@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +11,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from scanner.aws import credentials as module
 from scanner.aws.credentials import ASSUME_ROLE_SECONDS, SILENT_IN_A_ROW, SILENT_SECONDS, MemberCredentials
 from scanner.aws.errors import Throttled, TimedOut, Unreachable
+from tests.clocks import StandingClock
 
 PATIENCE = 30.0  # seconds until a test that hangs fails
 REFUSED = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "AssumeRole")
@@ -25,7 +25,8 @@ class Sts:
         self.gates: dict[str, threading.Event] = {}
         self.asked: list[str] = []
         self.deadlines: list[float] = []
-        self.credentials = MemberCredentials(self._assume_role)
+        self.clock = StandingClock()
+        self.credentials = MemberCredentials(self._assume_role, self.clock)
 
     def _assume_role(self, account_id: str, deadline: float) -> dict[str, Any]:
         self.asked.append(account_id)
@@ -49,14 +50,6 @@ class Sts:
 @pytest.fixture
 def sts() -> Sts:
     return Sts()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that stands at 1000 until it is advanced by some seconds."""
-    now = [1000.0]
-    monkeypatch.setattr(module, "monotonic", lambda: now[0])
-    return lambda seconds: now.append(now.pop() + seconds)
 
 
 def no_answer() -> TimedOut:
@@ -87,7 +80,7 @@ def test_an_account_that_waits_delays_no_other(sts: Sts) -> None:
     sts.gates["a"] = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(sts.credentials.of, "a")
-        assert sts.credentials.of("b", deadline=module.monotonic() + PATIENCE)
+        assert sts.credentials.of("b", deadline=sts.clock.monotonic() + PATIENCE)
         assert not waiting.done()
         sts.gates["a"].set()
         assert waiting.result(PATIENCE)
@@ -100,7 +93,7 @@ def test_a_caller_waits_until_its_own_deadline_alone(sts: Sts) -> None:
         while not sts.asked:
             time.sleep(0.001)
         with pytest.raises(TimedOut, match="deadline came before STS answered"):
-            sts.credentials.of("a", deadline=module.monotonic())
+            sts.credentials.of("a", deadline=sts.clock.monotonic())
         sts.gates["a"].set()
         assert asking.result(PATIENCE)
     assert sts.asked == ["a"]
@@ -110,7 +103,7 @@ def test_who_asked_and_had_little_time_takes_nobody_else_with_it(sts: Sts) -> No
     sts.gates["a"] = threading.Event()
     sts.fault = no_answer()
     with ThreadPoolExecutor(2) as pool:
-        hurried = pool.submit(sts.credentials.of, "a", module.monotonic() + PATIENCE)
+        hurried = pool.submit(sts.credentials.of, "a", sts.clock.monotonic() + PATIENCE)
         while not sts.asked:
             time.sleep(0.001)
         patient = pool.submit(sts.credentials.of, "a")
@@ -122,19 +115,17 @@ def test_who_asked_and_had_little_time_takes_nobody_else_with_it(sts: Sts) -> No
     assert sts.asked == ["a", "a"], "the second asked for itself"
 
 
-def test_an_assume_role_has_a_deadline_of_its_own_and_its_callers(
-    sts: Sts, clock: Callable[[float], None]
-) -> None:
+def test_an_assume_role_has_a_deadline_of_its_own_and_its_callers(sts: Sts) -> None:
     sts.credentials.of("a")
     sts.credentials.of("b", deadline=1000.0 + PATIENCE)
     assert sts.deadlines == [1000.0 + ASSUME_ROLE_SECONDS, 1000.0 + PATIENCE]
 
 
-def test_credentials_are_renewed_before_they_expire(sts: Sts, clock: Callable[[float], None]) -> None:
+def test_credentials_are_renewed_before_they_expire(sts: Sts) -> None:
     first = sts.credentials.of("a")
-    clock(module.SESSION_SECONDS - module.REFRESH_BEFORE_SECONDS - 1)
+    sts.clock.advance(module.SESSION_SECONDS - module.REFRESH_BEFORE_SECONDS - 1)
     assert sts.credentials.of("a") is first
-    clock(1)
+    sts.clock.advance(1)
     assert sts.credentials.of("a") is not first
 
 
@@ -157,13 +148,11 @@ def test_a_refusal_is_remembered_and_a_fault_is_not(sts: Sts) -> None:
     assert sts.credentials.of("c")
 
 
-def test_after_some_without_an_answer_nobody_is_asked_any_more(
-    sts: Sts, clock: Callable[[float], None]
-) -> None:
+def test_after_some_without_an_answer_nobody_is_asked_any_more(sts: Sts) -> None:
     known = sts.credentials.of("known")
     for number in range(SILENT_IN_A_ROW):
         sts.fails(f"{number}", no_answer())
-        clock(SILENT_SECONDS)
+        sts.clock.advance(SILENT_SECONDS)
     for account_id in ("0", "new"):
         with pytest.raises(TimedOut, match="STS did not answer 5 times in a row; not asked any more"):
             sts.credentials.of(account_id)
@@ -171,10 +160,10 @@ def test_after_some_without_an_answer_nobody_is_asked_any_more(
     assert sts.credentials.of("known") is known
 
 
-def test_a_moment_without_connections_does_not_end_the_run(sts: Sts, clock: Callable[[float], None]) -> None:
+def test_a_moment_without_connections_does_not_end_the_run(sts: Sts) -> None:
     for number in range(10 * SILENT_IN_A_ROW):
         sts.fails(f"{number}", Unreachable("connection refused"))
-    clock(SILENT_SECONDS - 1)
+    sts.clock.advance(SILENT_SECONDS - 1)
     assert sts.credentials.of("new")
 
 
@@ -183,34 +172,30 @@ def test_a_moment_without_connections_does_not_end_the_run(sts: Sts, clock: Call
     [REFUSED, from_answer(Throttled), from_answer(Unreachable), None],
     ids=["403", "429", "500", "200"],
 )
-def test_an_answer_of_any_kind_begins_the_count_anew(
-    sts: Sts, clock: Callable[[float], None], answer: Exception | None
-) -> None:
+def test_an_answer_of_any_kind_begins_the_count_anew(sts: Sts, answer: Exception | None) -> None:
     for number in range(SILENT_IN_A_ROW - 1):
         sts.fails(f"{number}", no_answer())
-    clock(SILENT_SECONDS)
+    sts.clock.advance(SILENT_SECONDS)
     if answer is None:
         sts.credentials.of("answered")
     else:
         sts.fails("answered", answer)
     for number in range(SILENT_IN_A_ROW - 1):
         sts.fails(f"{number}", no_answer())
-    clock(SILENT_SECONDS)
+    sts.clock.advance(SILENT_SECONDS)
     assert sts.credentials.of("new")
 
 
-def test_what_was_asked_before_the_last_answer_and_fails_after_it_is_no_silence(
-    sts: Sts, clock: Callable[[float], None]
-) -> None:
+def test_what_was_asked_before_the_last_answer_and_fails_after_it_is_no_silence(sts: Sts) -> None:
     hanging = [f"{number}" for number in range(SILENT_IN_A_ROW)]
     sts.gates = {account_id: threading.Event() for account_id in hanging}
     with ThreadPoolExecutor(SILENT_IN_A_ROW) as pool:
         waiting = [pool.submit(sts.credentials.of, account_id) for account_id in hanging]
         while len(sts.asked) < SILENT_IN_A_ROW:
             time.sleep(0.01)
-        clock(SILENT_SECONDS - 1)
+        sts.clock.advance(SILENT_SECONDS - 1)
         sts.credentials.of("answered")
-        clock(1)
+        sts.clock.advance(1)
         sts.fault = no_answer()
         for gate in sts.gates.values():
             gate.set()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scanner.aws.errors import Throttled
+from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import InternalError
 from scanner.inventory.ledger import Unit
 from scanner.inventory.parallel import UnitAnswer, in_parallel, read_units
@@ -17,7 +18,7 @@ SWEEP = SweepSettings(workers=2)
 
 
 def aws() -> Any:
-    return SimpleNamespace(stop=threading.Event())
+    return SimpleNamespace(stop=threading.Event(), clock=SYSTEM_CLOCK)
 
 
 def test_each_unit_has_one_answer_and_what_was_not_read_is_logged(caplog: pytest.LogCaptureFixture) -> None:
