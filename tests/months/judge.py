@@ -53,11 +53,16 @@ class Violation:
 
 @dataclass
 class Wave:
-    """What is known of a wave under a release. ended: how each function's last change ended."""
+    """What is known of a wave under a release. ended: how each function's last change ended.
+
+    could_since: since when a run may have found nothing of it to change; passed: it may have. complete_since, fair_since:
+    since when, and in how many runs since it has soaked, it must have.
+    """
 
     changed_at: datetime | None = None
     ended: dict[str, str] = field(default_factory=dict)
     regressed: set[str] = field(default_factory=set)
+    could_since: datetime | None = None
     passed: bool = False
     complete_since: datetime | None = None
     fair_since: int = 0
@@ -130,6 +135,8 @@ class Judge:
             self._release = run.release
             self.tries.clear()
             self.due.clear()
+        if run.kind == "run":
+            self._pass(run)
 
     def _called(self, call: Call) -> None:
         run = self.runs.get(call.session)
@@ -237,25 +244,31 @@ class Judge:
 
     def _too_early(self, run: Run, write: Write) -> Iterator[str]:
         """A wave begins when all before it have soaked, and are within their limits."""
-        number = wave_of(self.core, write.arn.split(":")[4])
-        for earlier in range(number):
-            wave = self.waves[run.release][earlier]
-            if wave.passed:
-                continue
-            yield from (f"wave {WAVES[earlier]}: {why}" for why in self._keeps(wave, earlier))
-            wave.passed = True
+        for number, wave in enumerate(self.waves[run.release][: self._wave(write.arn)]):
+            if not wave.passed:
+                yield from (
+                    f"wave {WAVES[number]} has not passed: {why}" for why in self._keeps(wave, number)
+                )
+                return
+
+    def _pass(self, run: Run) -> None:
+        """Let the waves pass that may have, in their order."""
+        for number, wave in enumerate(self.waves[run.release]):
+            wave.passed = wave.passed or not any(self._keeps(wave, number))
+            if not wave.passed:
+                return
 
     def _keeps(self, wave: Wave, number: int) -> Iterator[str]:
-        now = self.life.time.now()
-        if wave.changed_at and now - wave.changed_at < timedelta(hours=SOAK_HOURS) - timedelta(hours=1.6):
-            yield f"changed at {wave.changed_at:%d. %H:%M}, it soaks"
+        """Why a wave can't have passed by now."""
+        now, soak = self.life.time.now(), timedelta(hours=SOAK_HOURS, minutes=-5)
+        if wave.could_since is None:
+            yield "some of it is to be changed"
+        elif now - wave.could_since < soak:
+            yield f"nothing is to be changed since {wave.could_since:%d. %H:%M}, it soaks"
         if wave.failed_too_often(_FAILED_PCT[number]):
             yield f"{Counter(wave.ended.values())}: more than {_FAILED_PCT[number]:g} % failed"
         if wave.regressed:
             yield f"{len(wave.regressed)} regressed"
-        waiting = [arn for arn, runs in self.due.items() if runs >= _RUNS and self._wave(arn) == number]
-        if waiting:
-            yield f"{len(waiting)} of it wait: {waiting[0]}"
 
     def _wave(self, arn: str) -> int:
         return wave_of(self.core, arn.split(":")[4])
@@ -311,14 +324,16 @@ class Judge:
 
     def _converge(self, run: Run) -> None:
         """What can carry the desired state carries it soon, as soon as nothing is in its way."""
-        if not run.fair or run.release != self.life.release or not self._went_on(run):
-            self.due.clear()
-            self._soak(run, went_on=False)
-            return
         pending = [one for one in self.core.functions.values() if self._may_carry(run, one)]
-        self._soak(run, went_on=True, pending={one.arn for one in pending})
+        due = {one.arn for one in pending if self._is_due(run, one)}
+        went_on = run.fair and self._went_on(run)
+        self._complete(run, due)
+        self._soak(run, {one.arn for one in pending}, went_on=went_on)
+        if not went_on:
+            self.due.clear()
+            return
         allowed = self._allowed(run)
-        waiting = {one.arn for one in pending if self._wave(one.arn) <= allowed and self._is_due(run, one)}
+        waiting = {arn for arn in due if self._wave(arn) <= allowed}
         for arn in [arn for arn in self.due if arn not in waiting]:
             del self.due[arn]
         for arn in waiting:
@@ -331,6 +346,13 @@ class Judge:
                     run, arn, "convergence", f"it could be changed in {self.due[arn]} runs, and was not"
                 )
                 self.due[arn] = -50
+
+    def _complete(self, run: Run, due: set[str]) -> None:
+        """Note since when a run may have found nothing of a wave to change."""
+        for number, wave in enumerate(self.waves[run.release]):
+            if wave.changed_at == run.started or wave.could_since is None:
+                waits = any(self._wave(arn) == number for arn in due)
+                wave.could_since = None if waits else run.started
 
     def _failing(self, account: str) -> int:
         return sum(arn.split(":")[4] == account for arn in self.tries)
@@ -366,14 +388,13 @@ class Judge:
         found = self.operations.store.read("state/quarantine.json")
         return {entry["function_arn"] for entry in json.loads(found)} if found else set()
 
-    def _soak(self, run: Run, *, went_on: bool, pending: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-        """Follow the first wave that has not passed: since when it is complete, and for how many runs it should pass."""
+    def _soak(self, run: Run, pending: set[str], *, went_on: bool) -> None:
+        """Follow the first wave that may not have passed: since when it is complete, for how many runs it should pass."""
         for number, wave in enumerate(self.waves[run.release]):
-            if wave.passed:
+            if wave.fair_since > _RUNS:
                 continue
-            changed = wave.changed_at == run.started
             waits = any(self._wave(arn) == number and arn not in self.tries for arn in pending)
-            if changed or waits or not self._all_read(number):
+            if wave.changed_at == run.started or waits or not self._all_read(number):
                 wave.complete_since, wave.fair_since = None, 0
             elif went_on:
                 wave.complete_since = wave.complete_since or run.started
@@ -394,10 +415,8 @@ class Judge:
 
     def _allowed(self, run: Run) -> int:
         """Return the number of the last wave whose functions must be changed by now."""
-        for number, wave in enumerate(self.waves[run.release]):
-            if not wave.passed:
-                return number + 1 if wave.fair_since > _RUNS else number
-        return len(WAVES)
+        passed = [wave.fair_since > _RUNS for wave in self.waves[run.release]]
+        return passed.index(False) if False in passed else len(WAVES)
 
     def _see(self, run: Run) -> None:
         functions = {
