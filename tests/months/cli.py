@@ -13,7 +13,7 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,17 +45,24 @@ class Lived:
         return sum(count for end, count in self.ends.items() if end.startswith(("run:", "rollback:")))
 
 
-def live(seed: int, days: int, *, accounts: int = 12, functions: int = 9) -> Lived:
-    """Live so many days."""
+def live(
+    seed: int,
+    days: int,
+    *,
+    accounts: int = 12,
+    functions: int = 9,
+    found: Callable[[Violation], None] = lambda violation: None,
+) -> Lived:
+    """Live so many days. found: called with each violation when it is found."""
     life = Life(seed, accounts=accounts, functions=functions, start=START)
     faults: Counter[str] = Counter()
     where = _MEMORY if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="months-", dir=where) as folder:
         operations = Operations(life, Path(folder))
-        judge = Judge(life, operations)
+        judge = Judge(life, operations, found)
         for hour in range(days * 24):
             life.hour()
-            _hour(life, operations, hour)
+            _hour(life, operations, judge, hour)
         judge.finish()
     for run in operations.runs:
         faults.update(run.faults)
@@ -65,7 +72,7 @@ def live(seed: int, days: int, *, accounts: int = 12, functions: int = 9) -> Liv
     return Lived(seed, days, judge.changes, operations.ends, life.counts, faults, judge.violations, life.log)
 
 
-def _hour(life: Life, operations: Operations, hour: int) -> None:
+def _hour(life: Life, operations: Operations, judge: Judge, hour: int) -> None:
     if not life.misses_a_run():
         operations.hourly(life.weather())
     for asked in life.asked.rollbacks:
@@ -74,8 +81,12 @@ def _hour(life: Life, operations: Operations, hour: int) -> None:
         operations.retry()
     if life.asked.release:
         operations.release()
+    if life.asked.restore:
+        operations.restore(rebuild=hour % 2 == 0)
     if hour % 24 == 6:
         operations.tidy()
+        operations.back_up()
+        judge.rebuilt(operations.rebuild())
     if hour > 168 and hour % 168 == 6:
         operations.report_week()
 
@@ -95,7 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     violations = 0
     for seed in range(options.seed, options.seed + options.seeds):
         began = time.monotonic()
-        lived = live(seed, options.days, accounts=options.accounts, functions=options.functions)
+        lived = live(
+            seed,
+            options.days,
+            accounts=options.accounts,
+            functions=options.functions,
+            found=lambda violation, seed=seed: print(f"seed {seed}: {violation}", flush=True),
+        )
         seconds = timedelta(seconds=round(time.monotonic() - began))
         print(
             f"seed {seed}: {lived.days} days, {lived.runs} runs, {lived.changes} changes, "
@@ -107,8 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         for line in lived.log if options.log else ():
             print(f"  {line}")
-        for violation in lived.violations:
-            print(f"seed {seed}: {violation}")
         violations += len(lived.violations)
     print(
         f"seeds {options.seed} to {options.seed + options.seeds - 1}, {options.days} days each: {violations} violations"

@@ -31,6 +31,7 @@ _SPREAD = ("max_changes_per_run", "max_changes_per_account")
 _FAILED_PCT = (5.0, 10.0, 10.0)
 _LONGEST_BACKOFF_HOURS = 168
 _GIVEN_UP = 3
+_FIRST_TRIES = 3  # of a function in vain within its first hours; each takes a place of its account's limit
 _RUNS = 3  # within which a function without an obstacle is changed
 _KEPT_RELEASES = 5
 _OF_A_CHANGE = ("GetFunctionConfiguration", "UpdateFunctionConfiguration")
@@ -97,7 +98,10 @@ class Seen:
 class Judge:
     """Holds what it has seen of a life, and every rule that was broken."""
 
-    def __init__(self, life: Life, operations: Operations) -> None:
+    def __init__(
+        self, life: Life, operations: Operations, found: Callable[[Violation], None] = lambda violation: None
+    ) -> None:
+        self.found = found
         self.life = life
         self.core = life.core
         self.operations = operations
@@ -140,6 +144,8 @@ class Judge:
 
     def _called(self, call: Call) -> None:
         run = self.runs.get(call.session)
+        if run and self.life.meddles(call):
+            run.faults["owner deploys"] += 1
         if run is None or run.kind != "run" or call.operation not in _OF_A_CHANGE:
             return
         self._touched[run.run_id].add(call.function)
@@ -148,6 +154,9 @@ class Judge:
 
     def _wave_ended(self, run: Run, arn: str, end: str) -> None:
         number = wave_of(self.core, arn.split(":")[4])
+        for waves in self.waves.values():
+            for wave in waves:
+                wave.ended.pop(arn, None)
         if number < len(WAVES):
             self.waves[run.release][number].ended[arn] = end
 
@@ -276,14 +285,7 @@ class Judge:
     # Rules of a run
 
     def _ended(self, run: Run) -> None:
-        for rule in (
-            _ends_well,
-            _has_a_cause,
-            _journal_agrees,
-            _changes_agree,
-            _coverage_agrees,
-            _keeps_secrets,
-        ):
+        for rule in _RULES_OF_A_RUN:
             self._report(run, "", rule.__name__.strip("_"), rule(self, run))
         self._count_installs(run)
         if run.kind == "run":
@@ -324,7 +326,9 @@ class Judge:
 
     def _converge(self, run: Run) -> None:
         """What can carry the desired state carries it soon, as soon as nothing is in its way."""
-        pending = [one for one in self.core.functions.values() if self._may_carry(run, one)]
+        quarantined = self._in_quarantine()
+        candidates = [one for arn, one in self.core.functions.items() if arn not in quarantined]
+        pending = [one for one in candidates if self._may_carry(run, one)]
         due = {one.arn for one in pending if self._is_due(run, one)}
         went_on = run.fair and self._went_on(run)
         self._complete(run, due)
@@ -339,7 +343,9 @@ class Judge:
         for arn in waiting:
             self.due[arn] += 1
             account = arn.split(":")[4]
-            beside = sum(other.split(":")[4] == account for other in waiting) + self._failing(account)
+            beside = sum(other.split(":")[4] == account for other in waiting) + _FIRST_TRIES * self._failing(
+                account
+            )
             patience = _RUNS + beside // ACCOUNT_LIMIT + len(waiting) // RUN_LIMIT
             if self.due[arn] > patience:
                 self._say(
@@ -371,7 +377,6 @@ class Judge:
             or (self.installs_at_most[arn] >= _GIVEN_UP and lacks(configuration))
             or not self.reach.unit(account, region)
             or not self.reach.change(arn)
-            or arn in self._in_quarantine()
         )
 
     def _is_due(self, run: Run, function: Function) -> bool:
@@ -385,8 +390,9 @@ class Judge:
         return not waits and run.started - modified >= QUIET
 
     def _in_quarantine(self) -> set[str]:
-        found = self.operations.store.read("state/quarantine.json")
-        return {entry["function_arn"] for entry in json.loads(found)} if found else set()
+        found = json.loads(self.operations.store.read("state/quarantine.json") or b"[]")
+        entries = found if isinstance(found, list) else found["functions"]
+        return {entry["function_arn"] for entry in entries}
 
     def _soak(self, run: Run, pending: set[str], *, went_on: bool) -> None:
         """Follow the first wave that may not have passed: since when it is complete, for how many runs it should pass."""
@@ -445,6 +451,12 @@ class Judge:
         if first is not None:
             self._report(last.run, "", "week", _week_differs(summary, first, last))
 
+    def rebuilt(self, files: list[str]) -> None:
+        """After a run that nothing has disturbed, the state is what the journals say, to the byte."""
+        last = self.operations.runs[-1]
+        for path in files if last.fair else ():
+            self._say(last, "", "rebuild", f"{path} was not what the journals say")
+
     def finish(self) -> None:
         """Judge what only a whole life shows: that runs cost the same at its end as at its beginning."""
         quiet = [
@@ -464,7 +476,9 @@ class Judge:
             self._say(run, arn, rule, text)
 
     def _say(self, run: Run, arn: str, rule: str, text: str) -> None:
-        self.violations.append(Violation(rule, self.life.time.now(), run.run_id, arn, text))
+        violation = Violation(rule, self.life.time.now(), run.run_id, arn, text)
+        self.violations.append(violation)
+        self.found(violation)
 
 
 def _tags(write: Write) -> Iterator[str]:
@@ -604,6 +618,17 @@ def _coverage_agrees(judge: Judge, run: Run) -> Iterator[str]:
             yield f"{arn} is reported as {row['protection']}"
 
 
+def _waves_agree(judge: Judge, run: Run) -> Iterator[str]:
+    """The counts of a wave that has not passed are how the last change of each of its functions ended."""
+    if not run.fair or run.kind != "run" or run.summary is None:
+        return
+    for status, wave in zip(run.summary["waves"], judge.waves[run.release], strict=True):
+        so = Counter(wave.ended.values())
+        told = Counter({"changed": status["changed"], "failed": status["failed"]})
+        if status["stage"] != "passed" and +told != +so:
+            yield f"wave {status['name']}: {dict(told)} is reported, and {dict(so)} is so"
+
+
 def _keeps_secrets(judge: Judge, run: Run) -> Iterator[str]:
     """No value of a variable is in a file."""
     root = judge.operations.store.root
@@ -620,4 +645,12 @@ def _week_differs(summary: Mapping[str, Any], first: Seen, last: Seen) -> Iterat
         yield f"reports {summary['newly_protected']} newly protected, there were {gained}"
 
 
-Rule = Callable[[Judge, Run], Iterator[str]]
+_RULES_OF_A_RUN: tuple[Callable[[Judge, Run], Iterator[str]], ...] = (
+    _ends_well,
+    _has_a_cause,
+    _journal_agrees,
+    _changes_agree,
+    _coverage_agrees,
+    _waves_agree,
+    _keeps_secrets,
+)

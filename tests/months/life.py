@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from random import Random
 from typing import Any
 
+from simulator.calls import Call
 from simulator.core import HOME, Core, Denial
 from simulator.observability import Datapoints, MetricQuery
 from simulator.state import Function
@@ -20,7 +21,7 @@ WAVES = ("pilot", "dev", "prod")
 SOAK_HOURS, HEALTH_HOURS = 3, 4
 ACCOUNT_LIMIT, RUN_LIMIT = 6, 40
 QUIET = timedelta(minutes=10)
-_HISTORY = timedelta(days=28)
+_MEDDLES = 0.01
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,17 @@ class Life:
 
     def _set_variables(self, function: Function, variables: Mapping[str, str]) -> None:
         self.core.deploy(function.arn, Environment={"Variables": dict(variables)})
+
+    def meddles(self, call: Call) -> bool:
+        """Let an owner deploy right before an update of ours arrives, now and then; return whether one has."""
+        if call.operation != "UpdateFunctionConfiguration" or not call.session.startswith("AutoDefender"):
+            return False
+        function = self.core.function(call.function)
+        if function is None or Random(f"{self.seed} {call.function} {call.session}").random() > _MEDDLES:
+            return False
+        self._happens("owner: deploys meanwhile", function.arn)
+        self._owner_code(function)
+        return True
 
     # Policies and failures
 

@@ -120,6 +120,7 @@ class Operations:
         self.ends: Counter[str] = Counter()
         self.rng = Random(f"operations {life.seed}")
         self._configurations: dict[str, Configuration] = {}
+        self._numbers = 0
 
     # Jobs
 
@@ -147,13 +148,41 @@ class Operations:
         known = state.records(self.store).values()
         self._state("retry", state.retry, [one for one in known if state._waits(one)])
 
+    def back_up(self) -> None:
+        """Keep a copy of the state, as a bucket's versions do."""
+        shutil.rmtree(self.folder / "backup", ignore_errors=True)
+        shutil.copytree(self.store.root / "state", self.folder / "backup")
+
+    def restore(self, *, rebuild: bool) -> None:
+        """Put the last copy of the state in the place of today's, as after an accident; rebuild it, or leave it to the runs."""
+        if (self.folder / "backup").is_dir():
+            shutil.rmtree(self.store.root / "state")
+            shutil.copytree(self.folder / "backup", self.store.root / "state")
+            self.ends["restored"] += 1
+            if rebuild:
+                self.rebuild()
+
+    def rebuild(self) -> list[str]:
+        """Rebuild the state from the journals; return the files that differed. While a dead run has the lock, do nothing."""
+        machine = self._machine(Weather())
+        session = cast("boto3.Session", self._session(machine, Weather(), "rebuild"))
+        try:
+            done = state.rebuild_state(self.configuration(), session, self._run_id(Weather()), machine.clock)
+        except AutoDefenderError as error:
+            self.ends[f"rebuild: {type(error).__name__}"] += 1
+            return []
+        self.ends["rebuild"] += 1
+        return [one["path"] for one in done.summary["files"]]
+
     def _state(self, what: str, job: Callable[..., JobResult], entries: Any) -> None:
         arns = [one.function_arn for one in entries]
         if not arns:
             return
-        session = cast("boto3.Session", self._session(self._machine(Weather()), Weather(), what))
+        machine = self._machine(Weather())
+        session = cast("boto3.Session", self._session(machine, Weather(), what))
+        run_id = self._run_id(Weather())
         try:
-            done = job(self.configuration(), session, self._run_id(Weather()), state.Selection(arns))
+            done = job(self.configuration(), session, run_id, state.Selection(arns), machine.clock)
         except AutoDefenderError as error:
             self.ends[f"{what}: {type(error).__name__}"] += 1
         else:
@@ -267,7 +296,8 @@ class Operations:
 
     def _run_id(self, weather: Weather) -> str:
         started = self.life.time.now() + weather.offset
-        return f"{started:%Y%m%dT%H%M%SZ}-{len(self.runs):06x}"
+        self._numbers += 1
+        return f"{started:%Y%m%dT%H%M%SZ}-{self._numbers:06x}"
 
     def _put_stop(self) -> None:
         if self.life.stopped:

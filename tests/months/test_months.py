@@ -1,12 +1,14 @@
 """Short lives from fixed seeds: no rule is broken. `make months` lives for ninety days."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.months import cli
-from tests.months.cli import live
+from tests.months.cli import Lived, live
 from tests.months.judge import Violation
 
 
@@ -30,9 +32,13 @@ def test_a_violation_is_printed_with_its_seed_and_hour(
 ) -> None:
     broken = Violation("owners", cli.START, "20260105T000000Z-000000", "arn:f", "a foreign layer was lost")
     lived = live(1, 0, accounts=2, functions=1)
-    monkeypatch.setattr(cli, "live", lambda *_, **__: lived)
-    lived.violations.append(broken)
+
+    def lives(*_: Any, found: Callable[[Violation], None], **__: Any) -> Lived:
+        found(broken)
+        return replace(lived, violations=[broken])
+
+    monkeypatch.setattr(cli, "live", lives)
     assert cli.main(["--seed", "1", "--days", "0"]) == 1
-    *_, line, last = capsys.readouterr().out.splitlines()
+    line, *_, last = capsys.readouterr().out.splitlines()
     assert line == f"seed 1: {broken}"
     assert last == "seeds 1 to 1, 0 days each: 1 violations"
