@@ -165,7 +165,13 @@ def apply_command(
 def rollback(
     config: ConfigOption,
     run_ids: Annotated[list[str] | None, typer.Option("--run", help="Every change of this run.")] = None,
-    functions: Annotated[list[str] | None, typer.Option("--function", help="This function's ARN.")] = None,
+    functions: FunctionsOption = None,
+    accounts: AccountsOption = None,
+    waves: Annotated[
+        list[str] | None, typer.Option("--wave", help="All that was changed in this wave.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that runs have changed.")] = False,
+    *,
     apply: ApplyOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until a run under way has ended.")] = False,
     stop: Annotated[
@@ -177,20 +183,22 @@ def rollback(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Remove exactly what a run added, and keep every later change.
+    """Remove exactly what runs added, and keep every later change.
 
-    Ends with 0 only where every function is as it was, with 4 where one is not.
+    Of a --run its changes; of the others all that runs added to the functions. Ends with 0 only where every function is as it was, with 4 where one is not.
     """
     from auto_defender.jobs.rollback import roll_back
+    from remediator.journal.selection import Selection
 
-    if not run_ids and not functions:
-        _fail(BadInput("name at least one --run RUN_ID or --function ARN"))
+    selection = Selection(run_ids or (), functions or (), accounts or (), waves or (), everything)
+    if selection == Selection():
+        _fail(BadInput("name at least one --run RUN_ID, --function ARN, --account ID, --wave NAME, or --all"))
     if stop and not apply:
         _fail(BadInput("--stop needs --apply: a dry run puts no state/stop"))
     _run(
         _Call(config, as_json, verbose, settles=True),
         lambda settings: "rollback",
-        lambda context: roll_back(context, run_ids or [], functions or [], apply, wait=wait, stop=stop),
+        lambda context: roll_back(context, selection, apply, wait=wait, stop=stop),
         memory=False,
     )
 

@@ -54,6 +54,14 @@ class Configuration(Settings):
         return configuration_digest(self.organization, self.defender, self.risk, self.rollout)
 
     @model_validator(mode="after")
+    def _a_topic_for_notices(self) -> "Configuration":
+        if self.rollout.notice_days and self.notifications.topic_arn is None:
+            raise ValueError(
+                "rollout.notice_days needs notifications.topic_arn: without a topic no owner is notified"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_layer_in_each_region(self) -> "Configuration":
         regions = self.organization.regions
         for family in self.defender.layers:

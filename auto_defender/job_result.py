@@ -1,16 +1,16 @@
 """A job's result: its summary, the text that is printed, and the exit code."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from remediator.change.records import UNKNOWN
 from reports.data.coverage import tags_unread
-from reports.data.rollout_status import VERDICTS, RolloutStatus
-from reports.render.text import visible
+from reports.data.rollout_status import VERDICTS, NoticeOutcome, RolloutStatus
+from reports.render.text import counted, visible
 from scanner.core.errors import GuardStop
 from scanner.inventory.ledger import UNREAD
 
@@ -40,14 +40,16 @@ def exit_code(
     stopped: GuardStop | None,
     *,
     cut_short: bool = False,
+    unannounced: bool = False,
 ) -> int:
     """Return the highest code that applies: 5 a guard stopped the run, 4 changes failed, 3 incomplete, 0 complete.
 
-    Incomplete: units or tags were not read, or the changes were cut short.
+    Incomplete: units or tags were not read, or the changes were cut short. unannounced: an announcement of changes failed,
+    and they wait for it.
     """
     if stopped is not None:
         return stopped.exit_code
-    if (changes["outcome"] == "failed").any():
+    if unannounced or (changes["outcome"] == "failed").any():
         return 4
     unread = units["outcome"].isin(UNREAD).any() or tags_unread(functions).any()
     return 3 if cut_short or unread else 0
@@ -121,8 +123,7 @@ def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ())
         lines.append(
             f"traffic        {covered:,} protected where it goes, {effective['left_behind']:,} on $LATEST alone{unknown}"
         )
-    if unread := summary["tags_unread"]["functions"]:
-        lines.append(f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units")
+    lines += _left_alone(summary)
     if summary["changes_by_outcome"]:
         lines.append(f"changes        {_counted(summary['changes_by_outcome'])}")
     lines += rollout
@@ -141,8 +142,15 @@ def run_text(summary: dict[str, Any], address: str, rollout: Sequence[str] = ())
     return "\n".join(lines)
 
 
+def _left_alone(summary: dict[str, Any]) -> Iterator[str]:
+    if unread := summary["tags_unread"]["functions"]:
+        yield f"tags unread    {unread:,} functions in {summary['tags_unread']['units']:,} units"
+    if carrying := summary.get("optouts_protected"):  # a run that an earlier version began has none
+        yield f"opted out      {carrying:,} functions that still carry something of ours"
+
+
 def rollout_lines(rollout: RolloutStatus) -> list[str]:
-    """Return the status of the rollout as text: a line per wave, one for changed functions and one for drift."""
+    """Return the status of the rollout as text: a line per wave; changed functions, drift, announcements."""
     lines = [f"wave           {wave.name}: {wave.stage}, {wave.says}" for wave in rollout.waves]
     if rollout.health:
         verdicts = Counter(one.verdict for one in rollout.health)
@@ -151,7 +159,16 @@ def rollout_lines(rollout: RolloutStatus) -> list[str]:
     if rollout.drift:
         given_up = sum(one.given_up for one in rollout.drift)
         lines.append(f"drift          {len(rollout.drift):,} lost the Defender, {given_up:,} given up")
-    return lines
+    return lines + _notice_lines(rollout.notice_counts())
+
+
+def _notice_lines(notice: dict[str, Any]) -> list[str]:
+    counts = {outcome: notice[outcome] for outcome in get_args(NoticeOutcome) if notice[outcome]}
+    if not counts:
+        return []
+    until = f", until {notice['until']}" if notice["until"] else ""
+    lines = [f"notice         {_counted(counts)}, in {counted(notice['accounts'], 'account')}{until}"]
+    return lines + ([f"not announced  {notice['error']}"] if notice["error"] else [])
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -30,7 +30,7 @@ from auto_defender.notify.sns import notify_failure
 from auto_defender.progress import Display
 from auto_defender.sources import read_configuration_file
 from reports.data.run_result import Mode
-from scanner.core.clock import SYSTEM_CLOCK
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError, BadInput
 
 log = logging.getLogger(__name__)
@@ -60,23 +60,23 @@ class LambdaContext(Protocol):
         """Return the milliseconds until Lambda ends the invocation."""
 
 
-def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
-    """Do one job and return its summary.
+def handler(event: Event, context: LambdaContext, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
+    """Do one job and return its summary. Lambda passes the first two arguments alone.
 
     Raise AutoDefenderError where the job has no result, so that the invocation counts as failed.
     """
-    ends = SYSTEM_CLOCK.monotonic() + context.get_remaining_time_in_millis() / 1000
-    run_id = _run_id(event)
+    ends = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    run_id = _run_id(event, clock)
     console = Console(stderr=True, force_terminal=False)
     logs.set_up(run_id, verbose=False, console=console)
     try:
-        return _job(event, run_id, Display(console), ends)
+        return _job(event, run_id, Display(console), ends, clock)
     except AutoDefenderError as error:
         log.error("%s", error)  # noqa: TRY400 - one clear line, no traceback
         raise
 
 
-def _run_id(event: Event) -> str:
+def _run_id(event: Event, clock: Clock) -> str:
     """Return the run's id. In a state machine it derives from the execution, so that retries share it."""
     try:
         if event.get("job") == "manifest":
@@ -86,10 +86,10 @@ def _run_id(event: Event) -> str:
             return str(event["run_id"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"the event of job {event['job']!r} can't be used: {error!r}") from None
-    return new_run_id(SYSTEM_CLOCK.now())
+    return new_run_id(clock.now())
 
 
-def _job(event: Event, run_id: str, display: Display, ends: float) -> dict[str, Any]:
+def _job(event: Event, run_id: str, display: Display, ends: float, clock: Clock) -> dict[str, Any]:
     session = boto3.Session()
     address = os.environ.get("AUTO_DEFENDER_CONFIG")
     if not address:
@@ -97,7 +97,7 @@ def _job(event: Event, run_id: str, display: Display, ends: float) -> dict[str, 
     text = read_configuration_file(address, session, os.environ)
     settings = read_configuration(text, address, os.environ)
     try:
-        return _run_job(event, run_id, settings, session, display, ends)
+        return _run_job(event, run_id, settings, session, display, ends, clock)
     except AutoDefenderError as error:
         # The state machine retries a batch, and its last step reports batches that still fail.
         if event.get("job") != "batch":
@@ -112,6 +112,7 @@ def _run_job(
     session: boto3.Session,
     display: Display,
     ends: float,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Do one job. ends: the Clock.monotonic() moment at which Lambda ends the invocation."""
 
@@ -125,11 +126,12 @@ def _run_job(
             stop=threading.Event(),
             deadline=ends - reserve,
             trigger="schedule",
+            clock=clock,
         )
 
     match event.get("job"):
         case "run":
-            return _with_metrics(run(open_for(mode_of(settings), REPORT_SECONDS)))
+            return _with_metrics(run(open_for(mode_of(settings), REPORT_SECONDS)), clock)
         case "weekly":
             return report_week(settings, session, event.get("week")).summary
         case "manifest":
@@ -146,12 +148,12 @@ def _run_job(
 def _concluded(context: Context, stopped: str) -> dict[str, Any]:
     """Return the summary of a run in steps; its metrics are written once, however often its last step is called."""
     kept = ending(context)
-    return kept.summary if kept else _with_metrics(merge(context, stopped))
+    return kept.summary if kept else _with_metrics(merge(context, stopped), context.clock)
 
 
-def _with_metrics(result: JobResult) -> dict[str, Any]:
+def _with_metrics(result: JobResult, clock: Clock) -> dict[str, Any]:
     """Write a run's metrics to the log and return its summary."""
-    sys.stdout.write(embedded_metrics(result.summary, SYSTEM_CLOCK.now()) + "\n")
+    sys.stdout.write(embedded_metrics(result.summary, clock.now()) + "\n")
     return result.summary
 
 

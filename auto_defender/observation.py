@@ -7,6 +7,7 @@ import pandas as pd
 
 # What a change or a rollback sets in the frame; the next sweep reads it from AWS.
 _CHANGED = {"protection": "protected", "verdict": "protected", "reasons": ""}
+_REMOVED = {"protection": "unprotected", "verdict": "excluded", "reasons": "opted_out"}
 _ROLLED_BACK = {"verdict": "excluded", "reasons": "quarantined"}
 
 
@@ -23,8 +24,13 @@ class Observation:
     whole_scope: bool = True
 
     def after(self, changes: pd.DataFrame) -> "Observation":
-        """Return a copy in which the changed functions are protected."""
-        return self._with(changes[changes["outcome"] == "changed"], _CHANGED)
+        """Return a copy in which the changed functions are protected, or without the Defender where it was removed."""
+        changed = changes[changes["outcome"] == "changed"]
+        removed = changed["action"] == "remove"
+        observed = self
+        for rows, columns in ((changed[~removed], _CHANGED), (changed[removed], _REMOVED)):
+            observed = observed._with(rows, columns)
+        return observed
 
     def after_rollback(self, changes: pd.DataFrame, protection_before: Mapping[str, str]) -> "Observation":
         """Return a copy in which the functions rolled back are quarantined, with their protection before the change.

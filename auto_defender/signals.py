@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 # SIGHUP: the terminal or the SSH connection is gone.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# How long a command that has nothing to settle may take to end.
-_LOST_AFTER_SECONDS = 3.0
+# Limit in seconds: a person who pressed Ctrl-C presses it again soon after.
+LOST_AFTER_SEC = 3.0
 
 
 class Interrupted(BaseException):
@@ -36,8 +36,9 @@ class StopSignals:
     shell and the kernel send it when a terminal goes away.
     """
 
-    def __init__(self) -> None:
-        """Take over nothing yet."""
+    def __init__(self, lost_after_sec: float = LOST_AFTER_SEC) -> None:
+        """Take over nothing yet. lost_after_sec: how long a command that has nothing to settle may take to end."""
+        self._lost_after_sec = lost_after_sec
         self.stop = threading.Event()
         self._received: int | None = None
         self._settles = False
@@ -95,6 +96,6 @@ class StopSignals:
         )
 
     def _end(self) -> None:
-        if not self._left.wait(_LOST_AFTER_SECONDS):
+        if not self._left.wait(self._lost_after_sec):
             os.write(2, b"auto-defender: interrupted\n")
             os._exit(self.exit_code or 1)

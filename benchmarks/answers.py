@@ -34,14 +34,6 @@ class Organization:
     page_size: int = LAMBDA_PAGE
     accounts_per_ou: int = 100
 
-    def account_ids(self) -> list[str]:
-        """Every member account's id, in order."""
-        return [account_id(number) for number in range(self.accounts)]
-
-    def ou_count(self) -> int:
-        """The number of organizational units under the root."""
-        return max(1, -(-self.accounts // self.accounts_per_ou))
-
 
 def account_id(number: int) -> str:
     """The id of the member account with this number."""

@@ -27,7 +27,7 @@ from urllib.request import urlopen
 
 import boto3
 
-from benchmarks.control_plane import RATE, SETTLES_IN_SECONDS
+from benchmarks.control_plane import FIGURES, LAYER
 from remediator.change.records import Change, FunctionState
 from remediator.execution.apply import apply_plan
 from remediator.journal.journals import Journals
@@ -43,15 +43,16 @@ from scanner.settings import (
     RiskSettings,
     SweepSettings,
 )
+from simulator.core import HOME, RATE, SETTLES_IN_SECONDS
+from simulator.http import environment
 from storage.folder import FolderStore
 
-CENTRAL = "999988887777"
 RUN_ID = "20261124T034232Z-bench0"
 # A little below AWS's rate: the server's clock and ours do not tick together.
 OUR_RATE = 14.0
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1")
 DEFENDER = DefenderSettings(
-    layers={"python": "arn:aws:lambda:{region}:111122223333:layer:twistlock-python:4"},
+    layers={"python": LAYER},
     wrapper="/opt/twistlock/wrapper",
 )
 
@@ -60,16 +61,10 @@ DEFENDER = DefenderSettings(
 def server(rate: float = RATE, settles_in: float = SETTLES_IN_SECONDS, latency: float = 0.0) -> Iterator[str]:
     """Run the server with boto3's environment set to it, and yield its URL."""
     command = [sys.executable, "-m", "benchmarks.control_plane", str(rate), str(settles_in), str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        os.environ |= {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": f"ASIA{CENTRAL}",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_SESSION_TOKEN": "x",
-            "AWS_DEFAULT_REGION": REGIONS[0],
-        }
+        url = process.stdout.readline().strip()
+        os.environ |= environment(url, HOME, REGIONS[0])
         try:
             yield url
         finally:
@@ -140,7 +135,7 @@ def naive(functions: int) -> float:
         name = f"naive{number}"
         found = client.get_function_configuration(FunctionName=name)
         variables = found["Environment"]["Variables"] | {EXEC_WRAPPER: "/opt/twistlock/wrapper"}
-        layer = str(DEFENDER.layer_for("python", REGIONS[0], CENTRAL))
+        layer = str(DEFENDER.layer_for("python", REGIONS[0], HOME))
         client.update_function_configuration(
             FunctionName=name, Layers=[layer], Environment={"Variables": variables}
         )
@@ -152,9 +147,9 @@ def naive(functions: int) -> float:
 
 def figures(url: str) -> dict[str, list[float]]:
     """Return what the server saw of each unit: calls, throttled, seconds from first to last."""
-    with urlopen(f"{url}/figures", timeout=30) as answer:
+    with urlopen(f"{url}{FIGURES}", timeout=30) as answer:
         seen: dict[str, list[float]] = json.load(answer)
-    return {unit: values for unit, values in seen.items() if not unit.startswith(("/", CENTRAL))}
+    return {unit: values for unit, values in seen.items() if not unit.startswith(HOME)}
 
 
 def row(url: str, seconds: float, outcomes: dict[str, int], settles_in: float) -> dict[str, Any]:

@@ -62,6 +62,12 @@ class RolloutSettings(Settings):
     waves: Many[WaveSettings] = ()
     # A deployment is often more than one call: an update between two of them makes AWS refuse the owner's next.
     quiet_minutes: Annotated[int, Field(ge=0, le=1_440)] = 10
+    notice_days: Annotated[int, Field(ge=0, le=60)] = 0
+
+    @property
+    def notice(self) -> timedelta:
+        """Return notice_days as a duration."""
+        return timedelta(days=self.notice_days)
 
     @property
     def quiet_time(self) -> timedelta:

@@ -70,6 +70,7 @@ def write_run(store: Store, result: RunResult, *, gzip_above: int = GZIP_ABOVE) 
     files.write_csv("functions", functions, columns.FUNCTIONS)
     summary = summarize(result, previous) | {"files": files.written, "files_missing": files.missing}
     summary |= {"warnings": warnings, "trigger": result.trigger, "whole_scope": result.whole_scope}
+    summary["notice"] = result.rollout.notice_counts()
     files.write(
         "report.html", lambda: html.render_run(result, summary, accounts(), functions(), previous).encode()
     )

@@ -8,9 +8,18 @@
 
 It imports nothing of the product, and the product nothing of it: it judges from outside. Its time is a clock that is
 given. What it answers follows AWS's API reference and quotas; where those are silent, LocalStack's messages, which its
-snapshot tests compare with AWS. tests/functional/simulator/contract.py has the cases that it is held against, and
-runs them against the emulators that the demo and the end-to-end tests use. Those are laxer than AWS where the lists
-MOTO and MINISTACK there say so, each with the place in the emulator's source; the suite fails once one no longer is.
+snapshot tests compare with AWS. tests/functional/simulator/contract.py has what AWS does, case by case, and runs it
+against the core, moto and (tests/e2e/test_contract.py) ministack. The two are laxer than AWS:
+
+    both        more than five layers; two versions of a layer; another account's layer without a grant; more than 4 KB of
+                environment; reserved and malformed names of variables; any runtime and timeout; an update during an update
+                or while the function is Pending; tags renew no RevisionId; routing to $LATEST; State in ListFunctions
+    moto        no RevisionId, so none is checked (the demo adds both); updates are Successful at once; versions can be
+                updated, and deleted while an alias names them; aliases are updated whatever their RevisionId is
+    ministack   an alias may name a version that does not exist
+
+The tables MOTO and MINISTACK in those tests name the place in the emulator's source of each; a test fails once an
+emulator is no longer laxer there.
 
 Not simulated: invocation, event sources, provisioned concurrency (always none), resource policies of functions, IAM
 policies but denials, the contents of code and layers (their sizes are given), GetFunction's own rate of 100 a second.

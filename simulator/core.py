@@ -68,7 +68,7 @@ class Core:
     """Answers calls, each with the hooks around it.
 
     before: ahead of everything else, without the lock: an owner's deployment, a delay (clock.sleep), an AwsError, AnswerLost;
-    after: behind a call that was done, with its answer: AnswerLost;
+    after: behind a call that was done, with its answer, which it may change: AnswerLost;
     on_write: behind each accepted write, with the lock held.
 
     rate: Lambda calls a second in an account and region, also the burst; None for no limit. settles_in: seconds until an
@@ -98,7 +98,7 @@ class Core:
         self.calls: Counter[str] = Counter()
         self.writes: list[Write] = []
         self.before: Callable[[Call], None] = lambda call: None
-        self.after: Callable[[Call, Mapping[str, Any]], None] = lambda call, answer: None
+        self.after: Callable[[Call, dict[str, Any]], None] = lambda call, answer: None
         self.on_write: Callable[[Write], None] = lambda write: None
         self.cloudwatch = CloudWatchApi(self)
         self._services: dict[str, Any] = {
@@ -209,13 +209,13 @@ class Core:
 
     def deploy(self, arn: str, **changes: Any) -> None:
         """Change any field of a function at once, as its owner's pipeline has."""
-        function = self._in_unit[arn.split(":")[4], arn.split(":")[3]][arn]
+        region, account = arn.split(":")[3:5]
         with self.lock:
+            function = self._in_unit[account, region][arn]
             self._publish_all(changes)
-            settled = {key: value for key, value in changes.items() if key != "LastUpdateStatus"}
-            self.change(self._owners(arn, "Deploy", {"FunctionName": arn}), function, settled, settles=False)
-            if "LastUpdateStatus" in changes:
-                function.configuration = {**function.configuration, **changes}
+            self.change(
+                Call(account, region, "lambda", "Deploy", {"FunctionName": arn}, OWNER), function, changes
+            )
 
     def as_owner(self, account: str, region: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """Call an operation of Lambda as the account itself: limits hold; hooks, denials and throttling do not."""
@@ -234,10 +234,6 @@ class Core:
             self.layers.setdefault(
                 layer["Arn"], LayerVersion(layer["Arn"], code_size=layer.get("CodeSize", 1))
             )
-
-    def _owners(self, arn: str, operation: str, parameters: Mapping[str, Any]) -> Call:
-        region, account = arn.split(":")[3:5]
-        return Call(account, region, "lambda", operation, parameters, OWNER)
 
     # State, as operations and owners change it
 
@@ -293,7 +289,9 @@ class Core:
         function.configuration = {**kept, **ended}
         return function
 
-    def change(self, call: Call, function: Function, changes: Configuration, *, settles: bool) -> None:
+    def change(
+        self, call: Call, function: Function, changes: Configuration, *, settles: bool = False
+    ) -> None:
         """Change a function's configuration; `settles`: it takes its time, or else it is done at once."""
         seconds = self.settle_seconds(function.arn) if settles else 0.0
         waits = settles and (seconds > 0 or function.arn in self.fails_next)
@@ -303,7 +301,7 @@ class Core:
             "LastUpdateStatus": "InProgress" if waits else "Successful",
         }
         with self.recorded(call, function):
-            function.configuration = {**function.configuration, **changes, **fresh}
+            function.configuration = {**function.configuration, **fresh, **changes}
             function.settles_at = self.clock.monotonic() + seconds if waits else None
 
     def delete(self, call: Call, function: Function) -> None:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from time import time
 from typing import Protocol, cast
-from urllib.parse import parse_qs, quote, unquote_plus
+from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape
 
 from simulator import sigv4
 from simulator.organization import secret_key
 
 _CREDENTIAL = re.compile(r"Credential=([A-Z]{4}(\d{12})\d{4})/(\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request)")
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SIGNED = re.compile(r"SignedHeaders=([^,]+), *Signature=([0-9a-f]{64})")
 _XML_SERVICES = ("sts", "ec2")
 _JSON_SERVICES = ("organizations", "tagging", "monitoring")
@@ -45,10 +45,6 @@ class Request:
         """A query parameter, "" where it is absent."""
         found = re.search(rf"(?:^|&){name}=([^&]*)", self.query)
         return unquote_plus(found[1]) if found else ""
-
-    def form(self, name: str) -> str:
-        """A parameter of the query protocol's form body, "" where it is absent."""
-        return parse_qs(self.body.decode()).get(name, [""])[0]
 
     def content_type(self) -> str:
         """How this service answers."""
@@ -140,7 +136,7 @@ class Connection(asyncio.Protocol):
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        length = CONTENT_LENGTH.search(self._received, 0, end)
+        length = _CONTENT_LENGTH.search(self._received, 0, end)
         whole = end + 4 + (int(length[1]) if length else 0)
         if len(self._received) >= whole:
             request = Request(self._received[:end], self._received[end + 4 : whole])

@@ -1,10 +1,11 @@
-"""`apply`: makes the changes of an approved plan, and nothing else."""
+"""`apply`: makes the changes of an approved plan and its announcements, and nothing else."""
 
 import pandas as pd
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.health import watch
+from auto_defender.jobs.notices import Due, announce, within_notice
 from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import applied_plan, finish, resolve
 from auto_defender.sources import read_source
@@ -20,7 +21,7 @@ from storage.protocol import StoreFailed
 
 
 def apply_saved(context: Context, source: str) -> JobResult:
-    """Make the changes of a saved plan.
+    """Make the changes of a saved plan, and announce what it plans to announce.
 
     Raise BadInput if the plan was edited, has expired, or was made under another configuration.
     The health of recently changed functions is read first and can stop it; nothing is rolled back: the plan does not
@@ -40,21 +41,23 @@ def apply_saved(context: Context, source: str) -> JobResult:
         try:
             context = context.with_current_quarantine()
             watched = watch(context, observed, None)
-            stopped = watched.stopped_by
+            due, stopped = within_notice(context, plan), watched.stopped_by
         except (StoreFailed, BadInput) as error:
             if resolved.changes.empty:
                 raise
-            stopped = state_unreadable(error)
+            due, stopped = Due(plan), state_unreadable(error)
+        announced = announce(context, due.unannounced if stopped is None else (), lock)
+        stopped = stopped or announced.stopped_by
         if stopped is not None:
-            applied = ApplyResult(deferred_plan(plan, stopped), stopped)
+            applied = ApplyResult(deferred_plan(due.plan, stopped), stopped)
         else:
-            applied = applied_plan(context, plan, lock, approved=True)
+            applied = applied_plan(context, due.plan, lock, approved=True)
         return finish(
             context,
             observed,
-            pd.concat([resolved.changes, applied.changes], ignore_index=True),
+            pd.concat([resolved.changes, due.later, applied.changes], ignore_index=True),
             plan,
             resolved.stopped_by or applied.stopped_by,
-            RolloutStatus(health=watched.functions),
+            RolloutStatus(health=watched.functions, notices=announced.notices),
             cut_short=resolved.cut_short or applied.cut_short,
         )

@@ -15,6 +15,7 @@ from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.function_history import function_history, history_lines
 from remediator.journal.upgrade import awaits_upgrade
 from remediator.plan.held_back import HeldBack, hold_back
+from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
@@ -61,7 +62,11 @@ class _Prospect:
     def lines(self) -> list[str]:
         """Return it as text."""
         change = self.change
-        would = [f"would {change['action']}: layers {' '.join(change['after']['layers'])}"] if change else []
+        would = (
+            [f"would {change['action']}: layers {' '.join(change['after']['layers']) or 'none'}"]
+            if change
+            else []
+        )
         blocked = [self.blocked] if self.blocked else []
         return [*would, *blocked, *([_drift(self.drifted)] if self.drifted else [])]
 
@@ -180,22 +185,33 @@ def _prospect(
         now=now,
     )
     guards = {**held.guards, text: "out_of_scope"} if outside else held.guards
+    marked = _in_waves(context, assessed, accounts)
+    noticed = check_notice(
+        marked,
+        store=context.store,
+        partition=arn.partition,
+        release=settings.release,
+        period=settings.rollout.notice,
+        held=guards.keys(),
+        known=held.known,
+        now=now,
+    )
     plan = make_plan(
-        _in_waves(context, assessed, accounts),
+        marked,
         settings.defender,
         settings.rollout,
         run_id=context.run_id,
         now=now,
         partition=arn.partition,
         config_digest=digest,
-        guards=guards,
+        guards={**guards, **noticed.guards},
     )
     held_back = guards.get(text) or next(iter(plan.held_back), None)
     drift = report_drift(held.lost, assessed, context.aws, settings.defender, settings.sweep)
     return _Prospect(
         asdict(plan.changes[0]) if plan.changes else None,
         held_back,
-        _held_back(held_back, outside, held, text) if held_back else "",
+        _held_back(held_back, outside, held, noticed, text) if held_back else "",
         next(iter(drift), None),
     )
 
@@ -223,8 +239,12 @@ def _in_waves(context: Context, assessed: pd.DataFrame, accounts: pd.DataFrame) 
     return WaveProgress(settings.release, waves, kept, (), numbers, context.clock.now()).marked(assessed)
 
 
-def _held_back(guard: str, outside: str, held: HeldBack, arn: str) -> str:
+def _held_back(guard: str, outside: str, held: HeldBack, noticed: Noticed, arn: str) -> str:
+    moments = [one.not_before for one in noticed.waiting.values()]
     why = {
+        "notice": f"it was announced, and is not changed before {moments[0]:%Y-%m-%d %H:%M} UTC"
+        if moments
+        else "the next run that writes announces it first",
         "out_of_scope": f"out of scope: {outside}",
         "own_function": "Auto-Defender itself runs in it",
         "wave": "it waits for the waves before its own, or the tags that assign its wave could not be read",

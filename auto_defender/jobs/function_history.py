@@ -11,10 +11,11 @@ from reports.data.summary import utc
 
 def function_history(journals: Journals, function_arn: str) -> list[dict[str, Any]]:
     """Return an entry a change, oldest first: run_id, at, action, outcome, detail, layer, variables, undone_by, undoes,
-    layer_before, variables_changed, layers_removed.
+    layer_before, variables_changed, layers_removed, further_layers.
 
     layer and variables (names): what was added, or what a rollback removed. layer_before: what the layer replaced.
-    variables_changed (names): what got another value. layers_removed: further layers of ours that went.
+    variables_changed (names): what got another value. layers_removed: further layers of ours that went. further_layers:
+    those that a removal, or a rollback without a journal entry, took besides `layer`.
     """  # noqa: D205
     return [_row(entry) for entry in entries_of(journals, function_arn)]
 
@@ -34,6 +35,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "layer_before": intent.delta.layer_before,
         "variables_changed": list(intent.delta.variables_changed),
         "layers_removed": [layer for _, layer in intent.delta.layers_removed],
+        "further_layers": [] if intent.undoes else [delta.layer for delta in intent.deltas[1:]],
     }
 
 
@@ -59,6 +61,8 @@ def _line(row: dict[str, Any]) -> str:
 def _made(row: dict[str, Any]) -> str:
     layer, before = row["layer"], row["layer_before"]
     added = ([f"layer {layer}"] if layer and not before else []) + row["variables"]
+    if row["action"] in {"remove", "rollback"}:
+        return "removes " + ", ".join(added + [f"layer {layer}" for layer in row["further_layers"]])
     parts = (
         ("adds ", added),
         ("replaces ", [f"layer {before} by {layer}"] if before else []),

@@ -24,6 +24,7 @@ def check_optouts(settings: Configuration, session: boto3.Session) -> JobResult:
     rows = [_row(entry, today) for entry in read_optouts(text, settings.optouts).entries]
     lines = [
         f"{row['status']:<14} {row['account']:<13} {row['functions']}  {row['reason']} ({row['owner']}, {row['expires']})"
+        + ("; remove: true" if row["remove"] else "")
         for row in rows
     ]
     return JobResult({"optouts": rows}, "\n".join([f"{settings.optouts}: {len(rows)} entries", *lines]))
@@ -38,6 +39,7 @@ def _row(entry: OptOut, today: date) -> dict[str, Any]:
         "reason": entry.reason,
         "owner": entry.owner,
         "expires": f"until {entry.expires}" if entry.expires else "no expiry",
+        "remove": entry.remove,
     }
 
 

@@ -7,11 +7,13 @@ from datetime import datetime
 
 from auto_defender.context import Context
 from auto_defender.jobs.drift import report_drift
+from auto_defender.jobs.notices import Announced, forget_changed, waiting_notices
 from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
 from remediator.journal.functions import forget_unseen
 from remediator.plan.held_back import HeldBack, hold_back
+from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import Plan, make_plan
 from remediator.rollout.guards import LIMITS, own_function, save_state
 from remediator.rollout.health import FunctionHealth
@@ -23,15 +25,18 @@ from scanner.core.errors import GuardStop
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The plan, within the limits; the changes held back; the waves; and the health watch that they depend on."""
+    """The plan, within the limits; the changes held back, and by the notice; the waves; and the health watch that they
+    depend on.
+    """  # noqa: D205
 
     plan: Plan
     held_back: HeldBack
+    noticed: Noticed
     waves: WaveProgress
     watched: HealthReport
 
-    def rollout_status(self, context: Context, observed: Observation) -> RolloutStatus:
-        """Return the waves, the health of changed functions and the drift."""
+    def rollout_status(self, context: Context, observed: Observation, announced: Announced) -> RolloutStatus:
+        """Return the waves, the health of changed functions, the drift and the announcements."""
         settings = context.configuration
         with context.stage("drift"):
             drift = report_drift(
@@ -42,13 +47,14 @@ class PlannedRun:
                 settings.sweep,
                 context.deadline,
             )
-        return RolloutStatus(self.waves.status, self.watched.functions, drift)
+        notices = (*announced.notices, *waiting_notices(self.noticed.waiting))
+        return RolloutStatus(self.waves.status, self.watched.functions, drift, notices)
 
     def save_state(
         self, context: Context, observed: Observation, made: ApplyResult
     ) -> "tuple[PlannedRun, GuardStop | None]":
-        """Save the waves after the run's changes, and forget functions that are gone; return the plan with the waves,
-        and a GuardStop where that failed.
+        """Save the waves after the run's changes, and forget functions that are gone and announcements that were used;
+        return the plan with the waves, and a GuardStop where that failed.
         """  # noqa: D205
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
         waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
@@ -56,6 +62,7 @@ class PlannedRun:
         failed = save_state(
             lambda: saved.append(waves.keep(context.store, self.watched.rolled_back)),
             lambda: _forget_unseen(context, observed, set(made.changes["account_id"])),
+            lambda: forget_changed(context, made.changes),
         )
         return replace(self, waves=saved[0] if saved else waves), failed
 
@@ -93,18 +100,30 @@ def plan_run(
             regressed=[one.function_arn for one in watched.regressed],
         )
         waves = _waves(context, observed, watched.functions, held_back, now)
+        marked = waves.marked(observed.functions)
+        noticed = check_notice(
+            marked,
+            store=context.store,
+            partition=partition,
+            release=settings.release,
+            period=settings.rollout.notice,
+            held=held_back.guards.keys(),
+            known=held_back.known,
+            now=now,
+        )
         plan = make_plan(
-            waves.marked(observed.functions),
+            marked,
             settings.defender,
             settings.rollout,
             run_id=context.run_id,
             now=now,
             partition=partition,
             config_digest=digest,
-            guards=held_back.guards,
+            guards={**held_back.guards, **noticed.guards},
             made_before=made_before,
+            unannounced=noticed.unannounced,
         )
-    return PlannedRun(plan, held_back, waves, watched)
+    return PlannedRun(plan, held_back, noticed, waves, watched)
 
 
 def _waves(

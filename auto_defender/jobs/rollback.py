@@ -14,8 +14,8 @@ from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
 from auto_defender.jobs.served_versions import served_versions
 from remediator.change.records import UNKNOWN, Undo
-from remediator.execution.rollback import rollback
-from remediator.journal.history import select
+from remediator.execution.rollback import refuse_unknown, rollback
+from remediator.journal.selection import Selection, select
 from remediator.journal.store import STOP
 from remediator.journal.upgrade import awaits_upgrade, upgrade
 from remediator.rollout.lock import RunLock
@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 
 def roll_back(
     context: Context,
-    run_ids: Sequence[str],
-    function_arns: Sequence[str],
+    selection: Selection,
     apply: bool,
     *,
     wait: bool = False,
@@ -41,11 +40,9 @@ def roll_back(
     wait: for a run under way, until its lock is free. stop: put state/stop, which ends its changes, and wait; the file
     stays. poll_seconds: how often the lock is tried.
     """
-    store, undos = context.store, []
+    store, undos = context.store, list[Undo]()
     if not awaits_upgrade(store):
-        undos = select(
-            context.journals, run_ids, function_arns
-        )  # a typo ends here, before anything is written
+        undos = _selected(context, selection)  # a typo ends here, before anything is written
     elif not apply:
         raise BadInput(
             f"{store.url('runs')}: written by release 0.1; a run or a rollback with --apply takes it over first"
@@ -56,7 +53,7 @@ def roll_back(
         if lock is not None:
             begin_run(store, context.run_id, context.mode)
             upgrade(store)
-            undos = select(context.journals, run_ids, function_arns)  # again: a run has gone on until then
+            undos = _selected(context, selection)  # again: a run has gone on until then
         with context.writing("rollback"):
             done = rollback(
                 undos,
@@ -93,15 +90,24 @@ def roll_back(
     notes += [] if apply else ["dry run: nothing was changed; --apply rolls back"]
     notes += [_still_stopped(stop_left)] if stop_left else []
     code = result.exit_code
-    if code == 0 and _doubtful(run_ids, changes, refused):
+    if code == 0 and _doubtful(selection, changes, refused):
         code = summary["exit_code"] = ROLLBACK_INCOMPLETE
     return replace(result, summary=summary, text="\n".join([result.text, *notes]), exit_code=code)
 
 
-def _doubtful(run_ids: Sequence[str], changes: pd.DataFrame, refused: Sequence[str]) -> bool:
+def _selected(context: Context, selection: Selection) -> list[Undo]:
+    """Return what is to be removed by what the journals, and AWS about functions that they do not know, say now."""
+    settings, journals = context.configuration, context.journals
+    undos = select(journals, selection, [wave.name for wave in settings.rollout.waves])
+    refuse_unknown(undos, context.aws, settings.defender, journals.refused, context.deadline)
+    return undos
+
+
+def _doubtful(selection: Selection, changes: pd.DataFrame, refused: Sequence[str]) -> bool:
     """Return whether what is refused of the journals may be about what was asked for: more of it is on a function."""
-    of_runs = any(f"/{run_id}/" in problem for run_id in run_ids for problem in refused)
-    return of_runs or (bool(refused) and bool((changes["layer_after"] != "").any()))
+    of_runs = any(f"/{run_id}/" in problem for run_id in selection.runs for problem in refused)
+    carrying = selection.by_journals or bool((changes["layer_after"] != "").any())
+    return of_runs or (bool(refused) and carrying)
 
 
 def _served(context: Context, undos: Sequence[Undo]) -> tuple[dict[str, str], InternalError | None]:

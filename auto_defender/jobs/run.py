@@ -19,6 +19,7 @@ from auto_defender.job_result import (
     run_text,
 )
 from auto_defender.jobs.health import watch
+from auto_defender.jobs.notices import announce
 from auto_defender.jobs.observe import nothing_observed, observe
 from auto_defender.jobs.planning import PlannedRun, plan_run
 from auto_defender.jobs.scope import interrupted, unlisted, within_scope
@@ -105,7 +106,7 @@ def conclude(
     stopped: GuardStop | None = None,
     made_before: Mapping[str, int] | None = None,
 ) -> JobResult:
-    """Roll back what regressed; plan; make the changes under the lock, unless a guard has stopped the run; report.
+    """Roll back what regressed; plan; announce; make the changes under the lock, unless a guard has stopped the run; report.
 
     made_before: how many changes an earlier, killed call has made in this run, by account; the limits count them.
     """
@@ -118,7 +119,9 @@ def conclude(
     except (StoreFailed, BadInput) as error:
         return _without_plan(context, observed, resolved, watched, error)
     log.info("%d changes planned", len(planned.plan.changes))
-    made = _make(context, planned, lock, stopped or watched.stopped_by)
+    stopped = stopped or watched.stopped_by
+    announced = announce(context, planned.plan.notices if stopped is None else (), lock)
+    made = _make(context, planned, lock, stopped or announced.stopped_by)
     unsaved = None
     if lock is not None:
         planned, unsaved = planned.save_state(context, observed, made)
@@ -129,7 +132,7 @@ def conclude(
         pd.concat([_not_tried_again(resolved, made), watched.changes, made.changes], ignore_index=True),
         planned.plan,
         resolved.stopped_by or made.stopped_by or unsaved,
-        planned.rollout_status(context, observed),
+        planned.rollout_status(context, observed, announced),
         cut_short=resolved.cut_short or watched.cut_short or made.cut_short,
     )
 
@@ -262,11 +265,19 @@ def finish(
     if stopped is not None:
         log.error("%s", stopped, extra={"guard": stopped.guard})
     findings = update_security_hub(context, observed)
+    rollout = rollout or RolloutStatus()
     rolling_back = context.mode == "rollback"
     code = (
         rollback_exit_code(changes, stopped)
         if rolling_back
-        else exit_code(observed.units, observed.functions, changes, stopped, cut_short=cut_short)
+        else exit_code(
+            observed.units,
+            observed.functions,
+            changes,
+            stopped,
+            cut_short=cut_short,
+            unannounced=rollout.unannounced,
+        )
     )
     if defect is not None:
         log.error("%s", defect)
@@ -290,7 +301,7 @@ def finish(
         stages=context.stages,
         calls=context.aws.calls.as_dict(),
         version=__version__,
-        rollout=rollout or RolloutStatus(),
+        rollout=rollout,
         security_hub=findings,
         whole_scope=observed.whole_scope,
         trigger=context.trigger,

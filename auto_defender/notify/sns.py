@@ -1,4 +1,4 @@
-"""SNS notifications: runs that failed or are incomplete, and the weekly report."""
+"""SNS notifications: runs that failed or are incomplete, the weekly report, and announcements of changes."""
 
 import logging
 from dataclasses import replace
@@ -24,6 +24,31 @@ _ENDS = {
     4: "changes failed",
     5: "stopped by a guard",
 }
+
+
+class Topic:
+    """The topic that is published to; threads may share it."""
+
+    def __init__(self, arn: str, session: boto3.Session) -> None:
+        """Initialize; nothing is called yet."""
+        config = Config(
+            connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}
+        )
+        self._arn = arn
+        self._client = session.client("sns", region_name=arn.split(":")[3], config=config)
+
+    def publish(self, subject: str, message: str, account_id: str = "") -> None:
+        """Publish a message. Raise ClientError or BotoCoreError where that failed, or its answer was lost.
+
+        account_id: the attribute by which a subscription can filter; "" for a message to the operators, without it.
+        """
+        attributes = {"account_id": {"DataType": "String", "StringValue": account_id}} if account_id else {}
+        self._client.publish(
+            TopicArn=self._arn,
+            Subject=_subject(f"Auto-Defender: {subject}"),
+            Message=_message(message),
+            MessageAttributes=attributes,
+        )
 
 
 def notify_run(settings: NotificationSettings, session: boto3.Session, result: JobResult) -> JobResult:
@@ -65,18 +90,12 @@ def _notify(
     if settings.topic_arn is None:
         return result
     try:
-        _publish(settings.topic_arn, session, f"Auto-Defender: {subject}", f"{mail}\n{result.text}".strip())
+        Topic(settings.topic_arn, session).publish(subject, f"{mail}\n{result.text}".strip())
     except (ClientError, BotoCoreError) as error:
         why = f"nobody was notified: {describe(error)}"
         log.error("%s", why)  # noqa: TRY400 - one clear line, no traceback
         return replace(result, text=f"{result.text}\n{why}")
     return result
-
-
-def _publish(topic_arn: str, session: boto3.Session, subject: str, message: str) -> None:
-    config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
-    client = session.client("sns", region_name=topic_arn.split(":")[3], config=config)
-    client.publish(TopicArn=topic_arn, Subject=_subject(subject), Message=_message(message))
 
 
 def _subject(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Attaches the Defender to one function: a generator that yields the seconds to wait."""
+"""Attaches the Defender to one function, or removes it from one that opted out: a generator that yields the seconds to wait."""
 
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from remediator.change.api_errors import CALL_ERRORS, classify_error
 from remediator.change.batcher import Wait
 from remediator.change.context import ChangeContext
-from remediator.change.delta import Delta, has_delta
+from remediator.change.delta import Delta, State, are_without, has_delta
 from remediator.change.recheck import ChangeValidator, Ready, Refusal
 from remediator.change.records import Change, ChangeResult, Intent, OutcomeRecord
 from remediator.change.settlement import Settlement, Steps, refused
@@ -54,7 +54,7 @@ def attach(context: AttachContext, change: Change, name: str) -> Steps:
         intent = decision.intent
         if run.stopping.is_set():
             return ChangeResult("deferred", _STOPPED, attempt - 1, intent)
-        update = yield from send(Update(_effect(run, intent), configuration, decision.after, run.may_add))
+        update = yield from send(Update(_effect(run, intent), configuration, decision.after, run.may_change))
         if attempt == _READS or update.error is None or update.error.kind != "concurrent_deploy":
             earlier = _replaced_values(configuration, intent.delta)
             return (yield from _settlement(run, intent, attempt, earlier).finish(update))
@@ -86,7 +86,13 @@ def resume_attach(run: ChangeContext, intent: Intent) -> Steps:
 
 def _effect(run: ChangeContext, intent: Intent) -> Effect:
     values = run.values(intent)
-    return Effect(run.function(intent), lambda state: has_delta(state, intent.delta, values), run.on_accepted)
+
+    def is_done(state: State) -> bool | None:
+        if intent.removes:
+            return are_without(state, intent.all_deltas, values)
+        return has_delta(state, intent.delta, values)
+
+    return Effect(run.function(intent), is_done, run.on_accepted)
 
 
 def _settlement(run: ChangeContext, intent: Intent, attempts: int, earlier: Mapping[str, str]) -> Settlement:

@@ -14,8 +14,8 @@ class ChangeContext:
     """Who calls AWS, what a protected function carries, and until when.
 
     stopping: set once no further update may be sent. deadline: a Clock.monotonic() moment, None for none.
-    on_accepted: called once for each update that AWS has accepted. may_add, may_remove: called right before an update is
-    sent that adds something, or that removes what was added; each raises GuardStop where it may not be sent.
+    on_accepted: called once for each update that AWS has accepted. may_change, may_remove: called right before an update
+    is sent that makes a change of a plan, or that rolls one back; each raises GuardStop where it may not be sent.
     """
 
     aws: Aws
@@ -23,7 +23,7 @@ class ChangeContext:
     stopping: threading.Event
     deadline: float | None = None
     on_accepted: Callable[[], None] = lambda: None
-    may_add: Callable[[], None] = lambda: None
+    may_change: Callable[[], None] = lambda: None
     may_remove: Callable[[], None] = lambda: None
 
     def function(self, item: Item) -> Function:

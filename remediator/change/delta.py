@@ -8,7 +8,7 @@ written to files: a replaced value can be restored only while the process that r
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from remediator.change.desired_state import DesiredState
+from remediator.change.desired_state import DesiredState, Ours
 from scanner.core.arns import LayerVersion
 from scanner.core.errors import AutoDefenderError
 from scanner.risk.layers import CURRENT_LAYER, NO_LAYER, FoundLayers, find_layers
@@ -16,6 +16,7 @@ from scanner.settings import EXEC_WRAPPER
 
 # Lambda quotas: "Function layers: five layers", not adjustable.
 MAX_LAYERS = 5
+_UNREADABLE = "its environment can't be read, and the wrapper must not stay without the layer"
 
 
 class DeltaConflict(AutoDefenderError):
@@ -112,6 +113,35 @@ def plan_delta(
     )
 
 
+def deltas_of_ours(state: State, ours: Ours) -> tuple[Delta, ...]:
+    """Return all of ours that a function carries, one delta a layer, as remove_deltas removes them; none where it carries
+    nothing.
+
+    Raises DeltaUnreadable where its variables can't be read.
+    """  # noqa: D205
+    variables = state.variables
+    if variables is None:
+        raise DeltaUnreadable(_UNREADABLE)
+    names = tuple(name for name, value in ours.variables.items() if variables.get(name) == value)
+    wrapper = variables.get(EXEC_WRAPPER)
+    wrapped = wrapper in ours.wrappers
+    layers = [Delta(arn, position) for position, arn in enumerate(state.layers) if ours.has_layer(arn)]
+    first, *others = layers or [Delta()]
+    whole = replace(
+        first,
+        variables_added=(EXEC_WRAPPER, *names) if wrapped else names,
+        wrapper=wrapper if wrapped else None,
+    )
+    return (whole, *others) if whole else ()
+
+
+def other_values(state: State, ours: Ours) -> str:
+    """Return which of our variables stay when all of ours is removed, as a detail: their value is not the configured one."""
+    variables = state.variables or {}
+    names = [name for name, value in ours.variables.items() if variables.get(name, value) != value]
+    return f"keeps, not with the configured value: {', '.join(sorted(names))}" if names else ""
+
+
 def _place(
     layers: Sequence[str], ours: LayerVersion, found: FoundLayers
 ) -> tuple[str | None, int, str | None]:
@@ -186,9 +216,7 @@ def remove_delta(
     if variables is not None:
         variables = _variables_without(variables, delta, values, earlier or {})
     elif delta.sets_variables:
-        raise DeltaUnreadable(
-            "its environment can't be read, and the wrapper must not stay without the layer"
-        )
+        raise DeltaUnreadable(_UNREADABLE)
     after = State(layers, variables)
     if after == state:
         raise DeltaAbsent(
@@ -197,6 +225,13 @@ def remove_delta(
             else f"only values were replaced ({', '.join(delta.variables_changed)}), and no journal has the earlier ones"
         )
     return after
+
+
+def remove_deltas(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> State:
+    """Return the state without any of some deltas. Raises DeltaAbsent where one of them can't be removed, or is not there."""
+    for delta in deltas:
+        state = remove_delta(state, delta, values)
+    return state
 
 
 def lacks_delta(

@@ -1,10 +1,11 @@
 """The desired state: what a protected function carries."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from scanner.core.arns import LayerVersion
 from scanner.risk.layers import OurLayers, our_layers
-from scanner.settings import DefenderSettings, Family
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, Family
 
 
 @dataclass(frozen=True)
@@ -32,4 +33,32 @@ def desired_state(defender: DefenderSettings, family: Family, region: str, accou
         defender.wrapper_for(family),
         defender.variable_names,
         defender.our_wrappers(family),
+    )
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What of a function's layers and variables is ours, whatever its runtime: configured now, or used before.
+
+    layers: ANY_VERSION where every version is. variables: all but the wrapper, with their values; secrets.
+    """
+
+    layers: tuple[LayerVersion, ...]
+    wrappers: frozenset[str]
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def has_layer(self, arn: str) -> bool:
+        """Return whether a layer version is ours."""
+        found = LayerVersion.parse(arn)
+        return found is not None and any(layer.covers(found) for layer in self.layers)
+
+
+def ours_on(defender: DefenderSettings, region: str, account_id: str, function_name: str) -> Ours:
+    """Return what of a function would be ours."""
+    anywhere = next(iter(defender.layers))  # a family decides on the wrapper alone
+    variables = defender.variables_for(anywhere, function_name, region, account_id)
+    return Ours(
+        defender.all_layers(region, account_id),
+        frozenset().union(*map(defender.our_wrappers, defender.layers)),
+        {name: value for name, value in variables.items() if name != EXEC_WRAPPER},
     )

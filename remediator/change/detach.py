@@ -11,11 +11,24 @@ from remediator.change.delta import (
     DeltaAbsent,
     State,
     are_without,
+    deltas_of_ours,
     is_without,
     kept_variables,
+    other_values,
     remove_delta,
+    remove_deltas,
 )
-from remediator.change.records import NOTHING, UNKNOWN, Carried, ChangeResult, Intent, OutcomeRecord, Undo
+from remediator.change.desired_state import Ours, ours_on
+from remediator.change.records import (
+    NOTHING,
+    UNKNOWN,
+    Carried,
+    ChangeResult,
+    Intent,
+    Item,
+    OutcomeRecord,
+    Undo,
+)
 from remediator.change.settlement import Steps, refused, remove_tag, stopped
 from remediator.change.update import (
     Configuration,
@@ -29,7 +42,8 @@ from remediator.change.update import (
     verify_outcome,
 )
 from scanner.core.arns import LayerVersion
-from scanner.settings import EXEC_WRAPPER, DefenderSettings
+from scanner.risk.protection import family_of
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, Family
 
 # Another deployment came between read and update, or is under way: read once more, then report it.
 _READS = 2
@@ -54,15 +68,19 @@ class DetachContext:
 
 @dataclass(frozen=True)
 class _Removal:
-    """What was read, what the function carries afterwards, and the changes that are removed, newest first.
+    """What was read, what the function carries afterwards, and what is removed, the newest first.
 
-    asked: those that are no longer in effect then, what was gone already and replaced values included.
+    deltas: what was gone already and replaced values included. undoes: the changes, each by run id and intent id, that
+    are no longer in effect then. installed: one of what goes gave the function its layer or its wrapper.
     """
 
     read: Configuration
     after: State
-    removed: tuple[Intent, ...]
-    asked: tuple[Intent, ...]
+    family: Family
+    delta: Delta
+    deltas: tuple[Delta, ...]
+    installed: bool
+    undoes: tuple[tuple[str, str], ...] = ()
 
     @property
     def detail(self) -> str:
@@ -78,8 +96,11 @@ class _Removal:
         return "; ".join(verb + ", ".join(things) for verb, things in parts if things)
 
 
-def _kept(state: State, deltas: Sequence[Delta]) -> str:
+def _kept(run: ChangeContext, item: Undo | Intent, state: State, deltas: Sequence[Delta]) -> str:
     """Return which variables may not be as they were, as a detail: nobody knows whose value they have, or had."""
+    by_reading = item.by_reading if isinstance(item, Undo) else not item.undoes
+    if by_reading:
+        return other_values(state, _ours(run.defender, item))
     added, replaced = kept_variables(state, deltas)
     parts = (
         ("keeps, changed since: ", added, " (by its owner, or ours of an earlier configuration)"),
@@ -117,6 +138,22 @@ def resume_detach(run: ChangeContext, intent: Intent) -> Steps:
     return _finish(run, intent, update, "")
 
 
+def carries_nothing(run: ChangeContext, undo: Undo) -> bool:
+    """Return whether a function does not exist, or carries nothing of ours; False where that can't be read."""
+    try:
+        state = state_of(run.function(undo).read())
+    except CALL_ERRORS as error:
+        return classify_error(error).kind == "gone"
+    try:
+        return not deltas_of_ours(state, _ours(run.defender, undo))
+    except DeltaAbsent:
+        return False
+
+
+def _ours(defender: DefenderSettings, item: Item) -> Ours:
+    return ours_on(defender, item.region, item.account_id, item.function_name)
+
+
 def our_layers(defender: DefenderSettings, undo: Undo) -> tuple[LayerVersion, ...]:
     """Return the layers that are ours on a function: what runs added to it, and what the configuration names."""
     added = [intent.delta.layer or "" for intent in (*undo.intents, *undo.undone)]
@@ -142,12 +179,12 @@ def _attempt(context: DetachContext, undo: Undo, intent_id: str) -> Steps:
         return replace(removal, before=before, after=before)
     if context.dry_run:
         after = _carried(run, undo, removal.after)
-        kept = _kept(removal.after, [intent.delta for intent in removal.asked])
+        kept = _kept(run, undo, removal.after, removal.deltas)
         return ChangeResult("planned", _joined(removal.detail, kept), before=before, after=after)
     if run.stopping.is_set():
         why = "the run was stopped before it was sent"
         return ChangeResult("deferred", why, before=before, after=before, untouched=True)
-    intent = _intent(context.run_id, intent_id, removal)
+    intent = _intent(context.run_id, intent_id, undo, removal)
     context.record_intents([intent])
     update = yield from send(Update(_effect(run, intent), removal.read, removal.after, run.may_remove))
     result = _finish(run, intent, update, removal.detail)
@@ -184,6 +221,10 @@ def _removal(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | 
         return _dropped(undo.refusal)
     if why := busy(read):
         return ChangeResult("deferred", why, error=ApiError("conflict", why, "deferred"), untouched=True)
+    return _of_all_that_is_ours(run, undo, read) if undo.by_reading else _of_changes(run, undo, read)
+
+
+def _of_changes(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | ChangeResult:
     state, removed, reason = state_of(read), [], ""
     for intent in undo.intents:
         values = run.values(intent)
@@ -196,11 +237,33 @@ def _removal(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | 
             if intent not in undo.unsure and not is_without(state, intent.delta, values):
                 return _dropped(reason)
     if removed:
-        asked = (intent for intent in undo.intents if intent in removed or intent not in undo.unsure)
-        return _Removal(read, state, tuple(removed), tuple(asked))
+        asked = [intent for intent in undo.intents if intent in removed or intent not in undo.unsure]
+        return _Removal(
+            read,
+            state,
+            removed[0].family,
+            removed[0].delta,
+            tuple(intent.delta for intent in asked),
+            any(intent.delta.installs for intent in removed),
+            tuple((intent.run_id, intent.id) for intent in asked),
+        )
     if undo.intents and not any(intent.delta.reversible for intent in undo.intents):
         return _dropped(reason)
     return _nothing_left(run, undo, read)
+
+
+def _of_all_that_is_ours(run: ChangeContext, undo: Undo, read: Configuration) -> _Removal | ChangeResult:
+    state, ours = state_of(read), _ours(run.defender, undo)
+    try:
+        deltas = deltas_of_ours(state, ours)
+    except DeltaAbsent as error:
+        return _dropped(str(error))
+    if not deltas:
+        return _nothing_left(run, undo, read)
+    after = remove_deltas(state, deltas, ours.variables)
+    family = family_of(str(read.get("Runtime")))
+    configured = family if family in run.defender.layers else next(iter(run.defender.layers))
+    return _Removal(read, after, configured, deltas[0], deltas, any(delta.installs for delta in deltas))
 
 
 def _nothing_left(run: ChangeContext, undo: Undo, read: Configuration) -> ChangeResult:
@@ -210,7 +273,7 @@ def _nothing_left(run: ChangeContext, undo: Undo, read: Configuration) -> Change
         why = f"already rolled back by run {undo.undone_by}, and deployed again since; --function removes it"
         return _dropped(why)
     by = f"already rolled back by run {undo.undone_by}" if undo.undone_by else ""
-    kept = _kept(state, [intent.delta for intent in (*undo.intents, *undo.undone)])
+    kept = _kept(run, undo, state, [intent.delta for intent in (*undo.intents, *undo.undone)])
     text = _joined(by or "it no longer carries what was added", kept)
     return ChangeResult("dropped", text, as_before=not kept)
 
@@ -219,25 +282,24 @@ def _dropped(why: str) -> ChangeResult:
     return ChangeResult("dropped", why, untouched=True)
 
 
-def _intent(run_id: str, intent_id: str, removal: _Removal) -> Intent:
-    newest = removal.removed[0]
+def _intent(run_id: str, intent_id: str, undo: Undo, removal: _Removal) -> Intent:
     before = state_of(removal.read)
     return Intent(
         id=intent_id,
         run_id=run_id,
         action="rollback",
-        account_id=newest.account_id,
-        region=newest.region,
-        function_name=newest.function_name,
-        function_arn=newest.function_arn,
-        family=newest.family,
+        account_id=undo.account_id,
+        region=undo.region,
+        function_name=undo.function_name,
+        function_arn=undo.function_arn,
+        family=removal.family,
         revision_id=revision_of(removal.read),
-        delta=newest.delta,
+        delta=removal.delta,
         layers_before=before.layers,
         wrapper_before=(before.variables or {}).get(EXEC_WRAPPER, ""),
-        undoes=tuple((intent.run_id, intent.id) for intent in removal.asked),
-        untag=any(intent.delta.installs for intent in removal.removed),
-        deltas=tuple(intent.delta for intent in removal.asked),
+        undoes=removal.undoes,
+        untag=removal.installed,
+        deltas=removal.deltas,
     )
 
 
@@ -253,7 +315,7 @@ def _finish(
         return replace(stopped(update.stop, 0, intent), untouched=True)
     if update.status == "done":
         still_tagged = remove_tag(run.function(intent), run.defender.tag if intent.untag else None)
-        kept = _kept(state_of(update.configuration or {}), intent.all_deltas)
+        kept = _kept(run, intent, state_of(update.configuration or {}), intent.all_deltas)
         text = _joined(detail, kept, still_tagged)
         return ChangeResult("rolled_back", text, 1, intent, accepted=True, as_before=not kept)
     if update.status == "failed":

@@ -6,8 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 from remediator.change.batcher import Batches, Wait
-from remediator.change.delta import DeltaConflict, State, add_delta, plan_delta
-from remediator.change.desired_state import desired_state
+from remediator.change.delta import (
+    Delta,
+    DeltaAbsent,
+    DeltaConflict,
+    State,
+    add_delta,
+    deltas_of_ours,
+    plan_delta,
+    remove_deltas,
+)
+from remediator.change.desired_state import desired_state, ours_on
 from remediator.change.records import Change, Intent, Outcome
 from remediator.change.update import Configuration, busy, modified_within, revision_of, state_of
 from scanner.core.clock import Clock
@@ -116,7 +125,7 @@ class ChangeValidator:
                 optout_tag=[_has(request.tags, self._rules.optout_tag) for request in requests],
                 tags_read=True,
             )
-        columns = ["verdict", "reasons", "family", "exec_wrapper", "env_names", "env_different"]
+        columns = ["verdict", "reasons", "family", "exec_wrapper", "env_names", "env_different", "remove"]
         rows: list[dict[Any, Any]] = assess_risk(functions, self._rules, self._clock.now().date())[
             columns
         ].to_dict("records")
@@ -124,6 +133,8 @@ class ChangeValidator:
 
     def _answer(self, request: _Request, row: Mapping[Any, Any]) -> Ready | Refusal:
         change = request.change
+        if change.action == "remove":
+            return self._removal(request, row)
         if row["verdict"] != "eligible":
             why = f" ({row['reasons']})" if row["reasons"] else ""
             return Refusal("dropped", f"on a fresh read its verdict is {row['verdict']}{why}", lasting=True)
@@ -141,7 +152,23 @@ class ChangeValidator:
             after = add_delta(before, delta, values)
         except DeltaConflict as error:
             return Refusal("dropped", f"on a fresh read it does not fit ({error})", lasting=True)
-        intent = Intent(
+        return Ready(self._intent(request, row, (delta,)), after)
+
+    def _removal(self, request: _Request, row: Mapping[Any, Any]) -> Ready | Refusal:
+        change, before = request.change, state_of(request.configuration)
+        ours = ours_on(self._rules.defender, change.region, change.account_id, change.function_name)
+        try:
+            deltas = deltas_of_ours(before, ours) if row["remove"] else ()
+        except DeltaAbsent as error:
+            return Refusal("dropped", f"on a fresh read: {error}", lasting=True)
+        if not deltas:
+            why = "on a fresh read it carries nothing of ours, or no entry of the opt-out file says to remove it"
+            return Refusal("dropped", why)
+        return Ready(self._intent(request, row, deltas), remove_deltas(before, deltas, ours.variables))
+
+    def _intent(self, request: _Request, row: Mapping[Any, Any], deltas: tuple[Delta, ...]) -> Intent:
+        change, removes = request.change, request.change.action == "remove"
+        return Intent(
             id=request.intent_id,
             run_id=self._run_id,
             action=change.action,
@@ -149,14 +176,15 @@ class ChangeValidator:
             region=change.region,
             function_name=change.function_name,
             function_arn=change.function_arn,
-            family=family,
+            family=change.family,
             revision_id=revision_of(request.configuration),
-            delta=delta,
-            layers_before=before.layers,
+            delta=deltas[0],
+            layers_before=state_of(request.configuration).layers,
             wrapper_before=row["exec_wrapper"],
+            untag=removes and any(delta.installs for delta in deltas),
             wave=change.wave,
+            deltas=deltas if removes else (),
         )
-        return Ready(intent, after)
 
 
 def _has(tags: Mapping[str, str], tag: Tag | None) -> bool:

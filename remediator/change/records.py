@@ -11,8 +11,8 @@ from remediator.change.delta import MAX_LAYERS, Delta
 from scanner.core.errors import GuardStop
 from scanner.settings import Family
 
-PlannedAction = Literal["protect", "repair", "upgrade", "downgrade"]
-Action = Literal["protect", "repair", "upgrade", "downgrade", "rollback"]
+PlannedAction = Literal["protect", "repair", "upgrade", "downgrade", "remove"]
+Action = Literal["protect", "repair", "upgrade", "downgrade", "remove", "rollback"]
 Outcome = Literal["planned", "changed", "deferred", "dropped", "failed", "rolled_back"]
 # Saved plans are read back: nothing in them is coerced or ignored.
 STRICT = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
@@ -65,8 +65,9 @@ class Change:
     """One change of one function.
 
     why: the facts that made it safe. revision_id: the revision that they were read from.
-    wave: the name of the function's wave, "" where it has none. variables_changed: names of our variables that have
-    another value than the configured one. env_tight: less than 5 % of the 4 KB for variables is left afterwards.
+    layer: the configured one, "" for a removal. wave: the name of the function's wave, "" where it has none.
+    variables_changed: names of our variables that have another value than the configured one. env_tight: less than 5 %
+    of the 4 KB for variables is left afterwards.
     """
 
     __pydantic_config__ = STRICT
@@ -93,10 +94,29 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Intent:
-    """One change that is about to be sent. delta: what it adds, or the newest of what a rollback removes.
+class PlannedNotice:
+    """The announcement of a change that comes later."""
 
-    deltas: all that a rollback removes, the newest first; empty for a change, and for a rollback of release 0.1.
+    __pydantic_config__ = STRICT
+
+    account_id: str
+    region: str
+    function_name: str
+    function_arn: str
+    action: PlannedAction
+
+    @classmethod
+    def of(cls, change: Change) -> "PlannedNotice":
+        """Return the announcement of a change."""
+        return cls(change.account_id, change.region, change.function_name, change.function_arn, change.action)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One change that is about to be sent. delta: what it adds, or the first of what it removes.
+
+    deltas: all that a removal or a rollback removes, of a rollback the newest first; empty for what adds something, and
+    for a rollback of release 0.1.
     """
 
     id: str
@@ -120,6 +140,11 @@ class Intent:
     def all_deltas(self) -> tuple[Delta, ...]:
         """Return what it adds, or all that it removes."""
         return self.deltas or (self.delta,)
+
+    @property
+    def removes(self) -> bool:
+        """Return whether it removes what was added."""
+        return self.action in {"remove", "rollback"}
 
 
 @dataclass(frozen=True)
@@ -199,7 +224,8 @@ class Undo:
 
     unsure: those of `intents` that are not in effect by what is known, where others are; what is found of them goes too.
     undone: changes that were asked for and are rolled back already, of which is only read whether they are gone;
-    undone_by: the run that did, "" where a change is still in effect.
+    undone_by: the run that did, "" where a change is still in effect. by_reading: no journal has a change of the function,
+    and all of ours that it carries goes.
     """
 
     account_id: str
@@ -211,6 +237,7 @@ class Undo:
     undone: tuple[Intent, ...] = ()
     undone_by: str = ""
     unsure: tuple[Intent, ...] = ()
+    by_reading: bool = False
     action: Literal["rollback"] = "rollback"
 
     @property

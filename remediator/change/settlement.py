@@ -12,8 +12,10 @@ from remediator.change.delta import (
     State,
     is_without,
     lacks_delta,
+    other_values,
     remove_delta,
 )
+from remediator.change.desired_state import ours_on
 from remediator.change.records import ChangeResult, Intent, Outcome
 from remediator.change.update import (
     Configuration,
@@ -57,13 +59,24 @@ class Settlement:
         """Bring the change to its end."""
         if update.status == "failed" and update.configuration is not None:
             failed = f"AWS took the update and could not carry it out ({update.reason})"
+            if self.intent.removes:
+                return self._result("failed", failed, accepted=True)
             if not update.ours:
                 return self._left(failed)
             return (yield from self._remove(failed, update.configuration))
         if update.status == "done":
-            tagged = set_tag(self.run.function(self.intent), self.run.defender.tag)
-            return self._result("changed", tagged, accepted=True)
+            return self._result("changed", self._made(update), accepted=True)
         return self._not_made(update)
+
+    def _made(self, update: UpdateResult) -> str:
+        """Set our tag, or remove it; return a detail where that failed, and of a removal what stays."""
+        intent, defender, function = self.intent, self.run.defender, self.run.function(self.intent)
+        if not intent.removes:
+            return set_tag(function, defender.tag)
+        ours = ours_on(defender, intent.region, intent.account_id, intent.function_name)
+        kept = other_values(state_of(update.configuration or {}), ours)
+        still_tagged = remove_tag(function, defender.tag if intent.untag else None)
+        return "; ".join(filter(None, (kept, still_tagged)))
 
     def _not_made(self, update: UpdateResult) -> ChangeResult:
         if update.error is not None:
@@ -81,9 +94,8 @@ class Settlement:
 
     def _found(self, update: UpdateResult, result: ChangeResult) -> ChangeResult:
         """Say whether a part of the change is on the function: a deployment may replace layers or variables alone."""
-        if update.configuration is None or is_without(
-            state_of(update.configuration), self.intent.delta, self._values
-        ):
+        read = update.configuration
+        if read is None or self.intent.removes or is_without(state_of(read), self.intent.delta, self._values):
             return result
         return replace(result, detail=f"{result.detail}; a part of it is on the function", left=True)
 

@@ -85,7 +85,7 @@ def apply_plan(
         stopping,
         deadline,
         partial(guards.count, tried=1),
-        may_add=guards.check,
+        may_change=guards.check,
         may_remove=removing.check,
     )
     context = AttachContext(run, validator, journal.record_outcomes, own_function)

@@ -118,9 +118,9 @@ def _layer_refusal(function: Function, layer: str) -> ApiError | None:
 
 def _check(checks: _Preflight, change: Change) -> Steps:
     function = checks.run.function(change)
+    removes = change.action == "remove"
     try:
-        refusal = yield from checks.layer_refusal(function, change.layer)
-        if refusal:
+        if not removes and (refusal := (yield from checks.layer_refusal(function, change.layer))):
             return _not_checked(refusal)
         configuration = function.read()
         tags = tags_of(function) if checks.validator.needs_tags else {}
@@ -129,7 +129,8 @@ def _check(checks: _Preflight, change: Change) -> Steps:
             return ChangeResult(decision.outcome, f"preflight: {decision.detail}")
     except CALL_ERRORS as error:
         return _not_checked(classify_error(error))
-    return _signing(function, planned_detail(change))
+    detail = planned_detail(change)
+    return ChangeResult("planned", detail) if removes else _signing(function, detail)
 
 
 def _signing(function: Function, detail: str) -> ChangeResult:

@@ -8,6 +8,7 @@ import pandas as pd
 from remediator.change.records import UNKNOWN, Carried, Change, ChangeResult, ChangeRow
 from remediator.plan.plan import Plan
 from scanner.core.errors import GuardStop
+from scanner.settings import EXEC_WRAPPER
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,13 @@ def _rollback_cells(row: ChangeRow) -> tuple[str, ...]:
 
 
 def planned_detail(change: Change) -> str:
-    """Return what a change would add and replace."""
+    """Return what a change would add and replace, or remove."""
+    if change.action == "remove":
+        layers = [arn for arn in change.before.layers if arn not in change.after.layers]
+        names = [name for name in change.before.variables if name not in change.after.variables]
+        kept = [name for name in change.after.variables if name != EXEC_WRAPPER]
+        stays = f"; keeps, not with the configured value: {', '.join(kept)}" if kept else ""
+        return f"removes {', '.join(layers + names)}{stays}"
     added = [name for name in change.after.variables if name not in change.before.variables]
     parts = [f"layer {change.layer}"] if change.layer not in change.before.layers else []
     parts += [f"variables {', '.join(added)}"] if added else []

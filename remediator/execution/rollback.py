@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from remediator.change.context import ChangeContext
-from remediator.change.detach import DetachContext, detach
+from remediator.change.detach import DetachContext, carries_nothing, detach
 from remediator.change.records import Undo
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
@@ -27,6 +27,27 @@ from storage.protocol import Store, StoreFailed
 log = logging.getLogger(__name__)
 
 
+def refuse_unknown(
+    undos: Sequence[Undo],
+    aws: Aws,
+    defender: DefenderSettings,
+    refused: Sequence[str],
+    deadline: float | None = None,
+) -> None:
+    """Read the functions that no journal knows; raise BadInput for one that does not exist or carries nothing of ours.
+
+    One that can't be read is left to `rollback`, whose row says why. refused: what of the journals can't be ours.
+    """
+    run = ChangeContext(aws, defender, threading.Event(), deadline)
+    for undo in undos:
+        if undo.by_reading and not undo.undone_by and carries_nothing(run, undo):
+            unknown = f"; of journals is refused: {refused[0]}" if refused else ""
+            raise BadInput(
+                f"no run has changed {undo.function_arn}, and it does not exist or carries nothing of ours: "
+                f"check its account, region and name; explain shows its history{unknown}"
+            )
+
+
 def rollback(
     undos: Sequence[Undo],
     aws: Aws,
@@ -39,7 +60,7 @@ def rollback(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> ApplyResult:
-    """Remove the changes that history.select returned as `undos`; the changes frame has a row a function.
+    """Remove the changes that selection.select returned as `undos`; the changes frame has a row a function.
 
     lock: the lock that a rollback which writes holds; None for a dry run, whose rows are planned or dropped.
     What is removed is put in quarantine first, so that the next run does not add it again; where nothing was done it
@@ -87,7 +108,7 @@ def rollback(
 def _quarantine_entries(undos: Sequence[Undo], run_id: str, now: datetime) -> dict[str, Quarantined]:
     """Return an entry for each function that something may be removed from, by ARN."""
     since, why = now.isoformat(timespec="seconds"), f"rolled back by run {run_id}"
-    going = [undo.function_arn for undo in undos if undo.intents and not undo.refusal]
+    going = [undo.function_arn for undo in undos if (undo.intents or undo.by_reading) and not undo.refusal]
     return {arn: Quarantined(arn, since, run_id, why) for arn in going}
 
 

@@ -14,7 +14,7 @@ from remediator.change.records import Action
 _FIRST_BACKOFF, _LONGEST_BACKOFF = timedelta(hours=1), timedelta(days=7)
 
 
-def _moment(text: str) -> str:
+def aware_moment(text: str) -> str:
     """Return what is read back of a state file; raise ValueError where it is no moment."""
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("a moment without its offset from UTC")
@@ -34,7 +34,7 @@ class Failure:
     revision_id: str
     config_digest: str
     run_id: str
-    at: Annotated[str, AfterValidator(_moment)]
+    at: Annotated[str, AfterValidator(aware_moment)]
     times: int = 1
 
     @property

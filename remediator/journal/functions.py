@@ -147,7 +147,7 @@ def count(store: Store, ended: Iterable[Ended], basis: Basis) -> dict[str, dict[
 
 def _counted(record: FunctionRecord, one: Ended, basis: Basis) -> FunctionRecord:
     record = replace(record, at=one.at)
-    if one.outcome == "rolled_back":
+    if one.outcome == "rolled_back" or (one.outcome == "changed" and one.action == "remove"):
         # That it lacks the Defender is nobody's pipeline.
         return replace(record, protections=None, failure=None)
     if one.outcome == "changed":
@@ -155,7 +155,7 @@ def _counted(record: FunctionRecord, one: Ended, basis: Basis) -> FunctionRecord
         in_wave = replace(record, ended="changed", release=basis.release, wave=one.wave)
         return replace(in_wave, protections=protections, failure=None)
     record = replace(record, failure=_failed(record.failure, one, basis))
-    if one.outcome == "failed":
+    if one.outcome == "failed" and one.action != "remove":
         return replace(record, ended="failed", release=basis.release, wave=one.wave)
     return record
 

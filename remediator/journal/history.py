@@ -1,4 +1,4 @@
-"""The history of functions, by the journals: which changes are in effect, and which of them a rollback removes."""
+"""The history of functions, by the journals: which changes are in effect, and what removes them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -14,43 +14,13 @@ from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
 
 
-def select(journals: Journals, runs: Collection[str], function_arns: Collection[str]) -> list[Undo]:
-    """Return what `rollback --run … --function …` is to remove, one Undo a function, by ARN.
-
-    Raises BadInput for what is no run id or no function's ARN, for a run without a journal, and for a function that no
-    run has changed.
-    """
-    for arn in function_arns:
-        if FunctionArn.parse(arn) is None:
-            raise BadInput(
-                f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME"
-            )
-    first = _day_before(runs)
-    for run_id in runs:
-        if not journals.exists(run_id):
-            raise BadInput(f"run {run_id} has no journal: it changed nothing")
-    history = _by_function(journals.history(None if function_arns else first))
-    for arn in function_arns:
-        if arn not in history:
-            refused = f"; of journals is refused: {journals.refused[0]}" if journals.refused else ""
-            raise BadInput(
-                f"no run has changed {arn}: check its account, region and name; explain shows its history{refused}"
-            )
-    asked = set(function_arns) | {
-        arn
-        for arn, entries in history.items()
-        if any((entry.in_effect or entry.undone_by) and entry.intent.run_id in runs for entry in entries)
-    }
-    return [_undo(arn, history.get(arn, ()), set(runs), whole=arn in function_arns) for arn in sorted(asked)]
-
-
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
     """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
-    history = _by_function(journals.history(_day_before(runs.values()))) if runs else {}
-    return [_undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
+    history = changes_by_function(journals.history(day_before(runs.values()))) if runs else {}
+    return [undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
-def _day_before(runs: Collection[str]) -> date | None:
+def day_before(runs: Collection[str]) -> date | None:
     """Return the day before the oldest run: one that began before it may have changed things after it."""
     return (
         min((started_at(run_id).date() for run_id in runs), default=date.max) - timedelta(days=1)
@@ -59,19 +29,18 @@ def _day_before(runs: Collection[str]) -> date | None:
     )
 
 
-def _by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
-    """Return every function's changes, the newest first, without rollbacks."""
+def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
+    """Return every function's changes, the newest first, without removals and rollbacks."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in reversed(entries):
-        if entry.intent.action != "rollback":
+        if not entry.intent.removes:
             history[entry.intent.function_arn].append(entry)
     return history
 
 
-def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
-    function = FunctionArn.parse(arn)
-    if function is None:
-        raise BadInput(f"a journal names '{arn}', which is no function ARN")
+def undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
+    """Return what removes the changes of some runs from a function. entries: all its changes. whole: of every run."""
+    function = parsed_arn(arn)
     chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
     in_effect = [entry for entry in chosen if entry.in_effect]
     # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
@@ -88,6 +57,14 @@ def _undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: b
         undone_by=next((entry.undone_by for entry in chosen if entry.undone_by and not in_effect), ""),
         unsure=_intents([entry for entry in removed if in_effect and not entry.in_effect]),
     )
+
+
+def parsed_arn(arn: str) -> FunctionArn:
+    """Return a function's ARN in its parts; raise BadInput for what is none."""
+    function = FunctionArn.parse(arn)
+    if function is None:
+        raise BadInput(f"'{arn}' is no function ARN; expected arn:aws:lambda:REGION:ACCOUNT:function:NAME")
+    return function
 
 
 def _intents(entries: Sequence[Entry]) -> tuple[Intent, ...]:

@@ -3,8 +3,8 @@
 journals/RUN_ID/00001.jsonl, 00002.jsonl, …: segments, each created once. Lines, by `event`:
   basis    at, release, config_digest: what the run's changes are made and counted under; before its first intent
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
-           layers_before, wrapper_before ("" absent), wave; a rollback's has `undoes`: [[run_id, id], ...], untag, and
-           deltas (all that it removes, newest first; `delta` is the newest)
+           layers_before, wrapper_before ("" absent), wave; that of a removal or a rollback has untag and deltas (all that
+           it removes; `delta` is the first), and a rollback's has `undoes`: [[run_id, id], ...]
   outcome  id, at, outcome, detail, attempts, left (true: not made, and all or a part of it is on the function),
            revision_id (the function's after a change that failed and was removed again, "" otherwise)
 
@@ -51,7 +51,7 @@ class Entry:
     def in_effect(self) -> bool:
         """Return whether the change may be on the function: made and not rolled back, or of unknown outcome."""
         made = self.outcome is None or self.outcome.outcome == "changed" or self.outcome.left
-        return self.intent.action != "rollback" and made and self.undone_by is None
+        return not self.intent.removes and made and self.undone_by is None
 
 
 @dataclass(frozen=True)

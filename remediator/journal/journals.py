@@ -5,6 +5,7 @@ A segment that can't be read as one costs itself, an entry that names what is no
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from remediator.change.records import Intent, OutcomeRecord
+from remediator.change.records import Action, Intent, Outcome, OutcomeRecord
 from remediator.journal.journal import FOLDER, Basis, Entry, Journal
 from remediator.journal.store import started_at
 from remediator.journal.validation import refusal
@@ -25,6 +26,7 @@ from storage.segments import read_segments
 
 log = logging.getLogger(__name__)
 
+_Key = tuple[str, str]  # the ids of a run and of its entry
 _Record = Basis | Intent | OutcomeRecord
 _RECORDS: Mapping[str, TypeAdapter[Any]] = {
     "basis": TypeAdapter(Basis),
@@ -75,7 +77,7 @@ class Journals:
         since: None for all.
         """
         runs = list(self._read([f"{FOLDER}/"] if since is None else self._days_since(since)))
-        undone = dict(_undone(runs))
+        undone = _undone(runs)
         return [
             replace(entry, undone_by=undone.get((run.run_id, entry.intent.id)))
             for run in runs
@@ -140,13 +142,25 @@ def _parsed(line: bytes) -> tuple[_Record, datetime]:
     return record, datetime.fromisoformat(data["at"]).astimezone(UTC)
 
 
-def _undone(runs: Sequence[_Run]) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield which run's rollback has removed which entry, both by run id and entry id."""
+def _undone(runs: Sequence[_Run]) -> dict[_Key, str]:
+    """Return which run has removed which entry: a rollback names what it removes, a removal takes all that was there."""
+    undone: dict[_Key, str] = {}
+    earlier: defaultdict[str, list[_Key]] = defaultdict(list)
     entries = {(run.run_id, entry.intent.id): entry for run in runs for entry in run.entries.values()}
-    for entry in entries.values():
-        if entry.outcome is None or entry.outcome.outcome != "rolled_back":
-            continue
-        for key in entry.intent.undoes:
-            undone = entries.get(key)
-            if undone and undone.intent.function_arn == entry.intent.function_arn:
-                yield key, entry.intent.run_id
+    for key, entry in entries.items():
+        run_id, arn = entry.intent.run_id, entry.intent.function_arn
+        if _ended_as(entry, "remove", "changed"):
+            undone |= dict.fromkeys(earlier.pop(arn, ()), run_id)
+        elif _ended_as(entry, "rollback", "rolled_back"):
+            undone |= {
+                of: run_id
+                for of in entry.intent.undoes
+                if of in entries and entries[of].intent.function_arn == arn
+            }
+        elif entry.in_effect:
+            earlier[arn].append(key)
+    return undone
+
+
+def _ended_as(entry: Entry, action: Action, outcome: Outcome) -> bool:
+    return entry.intent.action == action and entry.outcome is not None and entry.outcome.outcome == outcome

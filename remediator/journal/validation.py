@@ -6,8 +6,9 @@ A rollback puts back and removes what an entry names. It may therefore name noth
 from collections.abc import Iterator
 
 from remediator.change.delta import Delta
+from remediator.change.desired_state import Ours, ours_on
 from remediator.change.records import Intent
-from scanner.core.arns import FunctionArn, LayerVersion
+from scanner.core.arns import FunctionArn
 from scanner.settings import DefenderSettings
 
 
@@ -22,18 +23,18 @@ def refusal(intent: Intent, run_id: str, defender: DefenderSettings) -> str:
         intent.function_name,
     ):
         return f"names '{intent.function_arn}', which is not its account, region and function"
-    problems = (_names_other(delta, intent, defender) for delta in (intent.delta, *intent.deltas))
+    ours = ours_on(defender, intent.region, intent.account_id, intent.function_name)
+    problems = (_names_other(delta, ours) for delta in (intent.delta, *intent.deltas))
     return next(filter(None, problems), "")
 
 
-def _names_other(delta: Delta, intent: Intent, defender: DefenderSettings) -> str:
+def _names_other(delta: Delta, ours: Ours) -> str:
     """Return which layer or wrapper of a delta is not ours, "" where all are."""
     for layer in _layers(delta):
-        if not _is_our_layer(layer, intent, defender):
+        if not ours.has_layer(layer):
             return f"names the layer '{layer}', which is neither in defender.layers nor in defender.previous"
-    wrappers = frozenset().union(*map(defender.our_wrappers, defender.layers))
     for wrapper in (delta.wrapper, delta.wrapper_before):
-        if wrapper is not None and wrapper not in wrappers:
+        if wrapper is not None and wrapper not in ours.wrappers:
             return f"names the wrapper '{wrapper}', which is neither in defender.wrapper nor in defender.previous"
     return ""
 
@@ -41,10 +42,3 @@ def _names_other(delta: Delta, intent: Intent, defender: DefenderSettings) -> st
 def _layers(delta: Delta) -> Iterator[str]:
     yield from (layer for layer in (delta.layer, delta.layer_before) if layer is not None)
     yield from (layer for _, layer in delta.layers_removed)
-
-
-def _is_our_layer(arn: str, intent: Intent, defender: DefenderSettings) -> bool:
-    found = LayerVersion.parse(arn)
-    if found is None:
-        return False
-    return any(layer.covers(found) for layer in defender.all_layers(intent.region, intent.account_id))

@@ -1,4 +1,4 @@
-"""Which eligible functions a plan leaves alone: Auto-Defender itself, regressions, recent failures, drift."""
+"""Which functions a plan leaves alone: Auto-Defender itself, regressions, recent failures, drift."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -21,12 +21,13 @@ class HeldBack:
     """guards: function ARN -> guard, for make_plan.
 
     lost: by function ARN, the functions that lost the Defender that a run gave them. refused: by function ARN, the
-    failures whose next try is still to come.
+    failures whose next try is still to come. known: by function ARN, what is known of eligible and of lost functions.
     """
 
     guards: Mapping[str, str]
     lost: Mapping[str, ProtectionCount]
     refused: Mapping[str, Failure]
+    known: Mapping[str, FunctionRecord]
 
 
 def hold_back(
@@ -43,8 +44,8 @@ def hold_back(
 
     regressed: ARNs of functions that the health watch has found to do worse since their last change.
     """
-    lacking, eligible = _lacking(assessed), assessed[assessed["verdict"] == "eligible"]
-    known = records(store, {*lacking["account_id"].unique(), *eligible["account_id"].unique()})
+    lacking, planned = _lacking(assessed), assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
+    known = records(store, {*lacking["account_id"].unique(), *planned["account_id"].unique()})
     lost = _lost(known, lacking, partition)
     for arn, protected in lost.items():
         log.warning(
@@ -54,13 +55,15 @@ def hold_back(
             arn,
             extra={"function_arn": arn},
         )
-    refused = _refused(known, eligible, partition, config_digest, now)
+    refused = _refused(known, planned, partition, config_digest, now)
     guards = {arn: "drift" for arn, protected in lost.items() if protected.given_up}
     guards |= dict.fromkeys(refused, "failed_before")
-    guards |= dict.fromkeys(regressed, "regressed")
+    # What regressed is not changed again; that its owner wants the Defender off is another matter.
+    removals = frozenset(function_arns(_named(assessed[assessed["remove"]], regressed), partition))
+    guards |= dict.fromkeys(frozenset(regressed) - removals, "regressed")
     if own_function:
         guards[own_function] = "own_function"
-    return HeldBack(guards, lost, refused)
+    return HeldBack(guards, lost, refused, known)
 
 
 def _lost(
@@ -76,7 +79,7 @@ def _lost(
 
 def _refused(
     known: Mapping[str, FunctionRecord],
-    eligible: pd.DataFrame,
+    planned: pd.DataFrame,
     partition: str,
     config_digest: str,
     now: datetime,
@@ -86,12 +89,15 @@ def _refused(
         for arn, record in known.items()
         if record.failure and now < record.failure.next_try
     }
-    rows = _named(eligible, waiting)
-    found = zip(function_arns(rows, partition), rows["revision_id"], strict=True)
+    rows = _named(planned, waiting)
+    found = zip(function_arns(rows, partition), rows["revision_id"], rows["remove"], strict=True)
     return {
         arn: waiting[arn]
-        for arn, revision_id in found
-        if arn in waiting and waiting[arn].is_of(str(revision_id), config_digest)
+        for arn, revision_id, remove in found
+        if arn in waiting
+        # That it can't be protected does not keep it from being removed, nor the other way round.
+        and (waiting[arn].action == "remove") == remove
+        and waiting[arn].is_of(str(revision_id), config_digest)
     }
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -10,12 +11,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from remediator.change.delta import Delta, DeltaConflict, layers_with, plan_delta
-from remediator.change.desired_state import DesiredState, desired_state
-from remediator.change.records import STRICT, Change, FunctionState, PlannedAction
+from remediator.change.delta import (
+    Delta,
+    DeltaConflict,
+    State,
+    deltas_of_ours,
+    layers_with,
+    plan_delta,
+    remove_deltas,
+)
+from remediator.change.desired_state import DesiredState, desired_state, ours_on
+from remediator.change.records import STRICT, Change, FunctionState, PlannedAction, PlannedNotice
 from remediator.settings import RolloutSettings
 from scanner.core.arns import function_arns
-from scanner.settings import DefenderSettings, Family
+from scanner.settings import EXEC_WRAPPER, DefenderSettings, Family
 
 _ACTIONS: Mapping[str, PlannedAction] = {
     "unprotected": "protect",
@@ -25,6 +34,8 @@ _ACTIONS: Mapping[str, PlannedAction] = {
 }
 # A change board meets weekly. Age alone does no harm: a function that has moved on is dropped anyway.
 VALID_FOR = timedelta(days=8)
+# Some 2 MB of a plan, which each run writes. Owners get one message for an account: what is left waits for the next run.
+MAX_NOTICES = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,8 @@ class Plan:
     """Changes in the order in which they are made.
 
     held_back: how many more functions are eligible and wait, by the guard that holds them back
-    (max_changes_per_run, max_changes_per_account, failed_before, drift, regressed, wave, own_function, or a reason code).
+    (max_changes_per_run, max_changes_per_account, failed_before, drift, regressed, wave, own_function, notice, or a reason
+    code). notices: which functions are announced, before a later plan changes them.
     digest: SHA-256 over all the rest; config_digest: of the configuration that the plan was made under.
     """
 
@@ -47,6 +59,7 @@ class Plan:
     held_back: dict[str, int]
     changes: tuple[Change, ...]
     digest: str = ""
+    notices: tuple[PlannedNotice, ...] = ()
 
     @cached_property
     def computed_digest(self) -> str:
@@ -74,10 +87,15 @@ class Plan:
             f"plan {self.run_id}: {len(self.changes)} changes ({counts}) {where}",
             f"headroom: {full} would end at five layers, {tight} within 5 % of 4 KB of variables",
             *(f"held back by {guard}: {count}" for guard, count in sorted(self.held_back.items())),
+            *self._notices_summary(),
             f"made {self.created:%Y-%m-%d %H:%M} UTC, expires {self.expires:%Y-%m-%d %H:%M} UTC",
             f"digest {self.digest}",
         ]
         return "\n".join(lines)
+
+    def _notices_summary(self) -> Sequence[str]:
+        accounts = len({notice.account_id for notice in self.notices})
+        return [f"to be announced: {len(self.notices)} functions in {accounts} accounts"] if accounts else []
 
 
 def make_plan(
@@ -91,31 +109,67 @@ def make_plan(
     config_digest: str,
     guards: Mapping[str, str] | None = None,
     made_before: Mapping[str, int] | None = None,
+    unannounced: Collection[str] = (),
+    max_notices: int = MAX_NOTICES,
 ) -> Plan:
-    """Plan a change for each eligible function, up to the limits, round robin over the accounts.
+    """Plan a change for each eligible function and each removal, up to the limits, round robin over the accounts.
+
+    A removal, which an owner has asked for, waits for no wave.
 
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
-    the run has made already, by account; the limits count them.
+    the run has made already, by account; the limits count them. unannounced: ARNs of functions that have to be announced;
+    guards names those of the current wave too. max_notices: announcements end with the account that reaches it.
     """
-    eligible = assessed[assessed["verdict"] == "eligible"]
-    waiting = 0
-    if "wave_waits" in eligible:
-        waiting = int(eligible["wave_waits"].sum())
-        eligible = eligible[~eligible["wave_waits"]]
-    eligible = eligible.assign(function_arn=function_arns(eligible, partition))
-    held = eligible["function_arn"].map(guards or {})
-    counts = {**held.value_counts().to_dict(), "wave": waiting}
-    chosen, limited = _within_limits(eligible[held.isna()], rollout, made_before or {})
-    changes = []
-    for row in chosen.to_dict("records"):
-        try:
-            changes.append(_change(row, defender))
-        except DeltaConflict as error:
-            counts[str(error)] = counts.get(str(error), 0) + 1
+    planned = assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
+    waits = planned["wave_waits"] & ~planned["remove"] if "wave_waits" in planned else False
+    planned = planned.assign(wave_waits=waits)
+    notices = _notices(planned, defender, partition, unannounced, max_notices) if unannounced else ()
+    current = planned[~planned["wave_waits"]]
+    current = current.assign(function_arn=function_arns(current, partition))
+    held = current["function_arn"].map(guards or {})
+    counts = Counter({**held.value_counts().to_dict(), "wave": int(planned["wave_waits"].sum())})
+    chosen, limited = _within_limits(current[held.isna()], rollout, made_before or {})
+    changes, conflicts = _changes(chosen, defender)
+    counts.update(conflicts)
     held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
-    plan = Plan(1, run_id, now, now + VALID_FOR, partition, config_digest, held_back, tuple(changes))
+    plan = Plan(
+        1, run_id, now, now + VALID_FOR, partition, config_digest, held_back, tuple(changes), notices=notices
+    )
     return replace(plan, digest=plan.computed_digest)
+
+
+def _notices(
+    planned: pd.DataFrame,
+    defender: DefenderSettings,
+    partition: str,
+    unannounced: Collection[str],
+    most: int,
+) -> tuple[PlannedNotice, ...]:
+    """Return the announcements, accounts with functions of the current wave first.
+
+    Whole accounts, until there are `most` functions or more, and no function that would not be changed.
+    """
+    rows = planned.assign(function_arn=function_arns(planned, partition))
+    rows = rows[rows["function_arn"].isin(list(unannounced))]
+    ordered = rows.astype({"account_id": "str", "region": "str", "function_name": "str"}).sort_values(
+        ["wave_waits", "account_id", "region", "function_name"]
+    )
+    sizes = ordered.groupby("account_id", sort=False).size()
+    chosen = sizes.index[sizes.cumsum() - sizes < most]
+    changes, _ = _changes(ordered[ordered["account_id"].isin(chosen)], defender)
+    return tuple(map(PlannedNotice.of, changes))
+
+
+def _changes(rows: pd.DataFrame, defender: DefenderSettings) -> tuple[list[Change], Counter[str]]:
+    """Return the changes of these functions, and how many functions have none, by reason code."""
+    changes, conflicts = [], Counter[str]()
+    for row in rows.to_dict("records"):
+        try:
+            changes.append(_removal(row, defender) if row["remove"] else _change(row, defender))
+        except DeltaConflict as error:
+            conflicts[str(error)] += 1
+    return changes, conflicts
 
 
 def _within_limits(
@@ -162,6 +216,36 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         wave=row.get("wave", ""),
         variables_changed=delta.variables_changed,
         env_tight=row["env_tight"],
+    )
+
+
+def _removal(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
+    ours = ours_on(defender, row["region"], row["account_id"], row["function_name"])
+    before = FunctionState(tuple(row["layers"].split()), row["exec_wrapper"], _names(row["env_names"]))
+    # The frame has names alone: a variable of ours that is not different has our value.
+    equal = set(before.variables).difference(_names(row["env_different"]))
+    variables = {name: value for name, value in ours.variables.items() if name in equal}
+    if EXEC_WRAPPER in before.variables:
+        variables[EXEC_WRAPPER] = before.wrapper
+    state = State(before.layers, variables)
+    after = remove_deltas(state, deltas_of_ours(state, ours), ours.variables)
+    left = after.variables or {}
+    return Change(
+        account_id=row["account_id"],
+        region=row["region"],
+        function_name=row["function_name"],
+        function_arn=row["function_arn"],
+        action="remove",
+        family=row["family"] or next(iter(defender.layers)),
+        layer="",
+        before=before,
+        after=FunctionState(
+            after.layers,
+            left.get(EXEC_WRAPPER, ""),
+            tuple(name for name in before.variables if name in left or name not in equal),
+        ),
+        revision_id=row["revision_id"],
+        why="an entry of the opt-out file says remove: true",
     )
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from datetime import datetime
+from functools import lru_cache
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from remediator.change.records import Change
+from remediator.change.records import Change, PlannedNotice
 from remediator.plan.plan import Plan
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
@@ -16,9 +17,11 @@ from scanner.settings import EXEC_WRAPPER
 MAX_PLAN_BYTES = 50_000_000
 # rollout.dry_run is the command's; `doctor` alone reads organization.stack_set.
 _NO_DECISION = {"dry_run", "stack_set"}
+# OWASP password storage cheat sheet: PBKDF2-HMAC-SHA256 with 600,000 iterations.
+STRETCHING = 600_000
 
 
-def configuration_digest(*sections: BaseModel) -> str:
+def configuration_digest(*sections: BaseModel, iterations: int = STRETCHING) -> str:
     """Digest sections of the configuration, without the keys that decide over no change.
 
     Keys at their default are left out, so that a version with new keys accepts what was made before it. A default that
@@ -26,9 +29,13 @@ def configuration_digest(*sections: BaseModel) -> str:
     The configuration holds secrets, and a plan is handed around: key stretching keeps them from being guessed.
     """
     data = [section.model_dump(exclude=_NO_DECISION, exclude_defaults=True) for section in sections]
-    text = json.dumps(data, sort_keys=True, default=_plain)
-    # OWASP password storage cheat sheet: PBKDF2-HMAC-SHA256 with 600,000 iterations.
-    return hashlib.pbkdf2_hmac("sha256", text.encode(), b"auto-defender plan", 600_000).hex()
+    return _stretched(json.dumps(data, sort_keys=True, default=_plain), iterations)
+
+
+# Kept for a Lambda function's next invocations: each digest takes a tenth of a second or more of their time.
+@lru_cache(maxsize=8)
+def _stretched(text: str, iterations: int) -> str:
+    return hashlib.pbkdf2_hmac("sha256", text.encode(), b"auto-defender plan", iterations).hex()
 
 
 def _plain(value: object) -> str:
@@ -49,7 +56,7 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
         key = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{source}: {key + ': ' if key else ''}not a plan: {first['msg']}") from None
     again = "make a new one with: auto-defender plan"
-    if plan.digest != plan.computed_digest or not all(_consistent(change, plan) for change in plan.changes):
+    if plan.digest != plan.computed_digest or not _consistent(plan):
         raise BadInput(f"{source}: edited after it was made, its digest does not fit; {again}")
     if plan.created.tzinfo is None or plan.expires.tzinfo is None or now >= plan.expires:
         raise BadInput(f"{source}: expired on {plan.expires:%Y-%m-%d %H:%M} UTC; {again}")
@@ -60,6 +67,15 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
     return plan
 
 
-def _consistent(change: Change, plan: Plan) -> bool:
-    arn = FunctionArn(plan.partition, change.region, change.account_id, change.function_name)
-    return FunctionArn.parse(change.function_arn) == arn and EXEC_WRAPPER in change.after.variables
+def _consistent(plan: Plan) -> bool:
+    notices = [*plan.notices, *map(PlannedNotice.of, plan.changes)]
+    named = all(FunctionArn.parse(one.function_arn) == _arn(one, plan) for one in notices)
+    return named and all(map(_ends_as_its_action, plan.changes))
+
+
+def _ends_as_its_action(change: Change) -> bool:
+    return not change.layer if change.action == "remove" else EXEC_WRAPPER in change.after.variables
+
+
+def _arn(notice: PlannedNotice, plan: Plan) -> FunctionArn:
+    return FunctionArn(plan.partition, notice.region, notice.account_id, notice.function_name)

@@ -51,14 +51,18 @@ class WaveProgress:
         return wave_statuses(self.waves, self.states, self.seen, self.now)
 
     def marked(self, assessed: pd.DataFrame) -> pd.DataFrame:
-        """Return the assessed frame with the columns that make_plan reads: wave (name, "" for none) and wave_waits (bool)."""
+        """Return the assessed frame with the columns that make_plan reads: wave (name, "" for none), wave_waits and
+        wave_next (bool: it waits, and its wave is the next).
+        """  # noqa: D205
         if not self.waves:
             return assessed
         current = current_wave(self.states)
         # UNKNOWN takes the last place, by its number.
         names = np.array([*(wave.name for wave in self.waves), "", ""], dtype=object)
         waits = ((self.numbers > current) | (self.numbers == UNKNOWN)) & (current < len(self.waves))
-        return assessed.assign(wave=names[self.numbers], wave_waits=waits)
+        return assessed.assign(
+            wave=names[self.numbers], wave_waits=waits, wave_next=waits & (self.numbers == current + 1)
+        )
 
     def after(self, planned: Sequence[Change], changes: pd.DataFrame, *, stopped: bool) -> "WaveProgress":
         """Return the same with the current wave done where all that can be changed of it was planned, nothing stopped

@@ -23,3 +23,6 @@ COVERAGE = (
     "eligible", "skipped", "excluded", "covered_pct", "coverable_pct", "functions_start", "protected_start",
     "newly_protected", "lost",
 )  # fmt: skip
+NOTICES = (
+    "account_id", "region", "function_name", "function_arn", "action", "not_before", "opt_out",
+)  # fmt: skip

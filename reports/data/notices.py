@@ -33,6 +33,16 @@ def count_tags_unread(functions: pd.DataFrame) -> dict[str, int]:
     return {"functions": len(unread), "units": len(unread.drop_duplicates())}
 
 
+def optouts_protected(functions: pd.DataFrame) -> int:
+    """Count the functions that are opted out and carry something of ours, and that no opt-out says to remove.
+
+    Without those whose tags could not be read: nobody knows whether they are opted out.
+    """
+    opted_out = functions["fails_opted_out"] & ~tags_unread(functions)
+    carrying = functions["protection"] != "unprotected"
+    return int((opted_out & carrying & ~functions["remove"]).sum())
+
+
 def unread_facts(functions: pd.DataFrame, without_tags: "pd.Series[bool]") -> pd.DataFrame:
     """Return one row per unit, kind of fact and outcome, most functions first.
 

@@ -143,6 +143,7 @@ def _optouts(result: RunResult) -> list[dict[str, Any]]:
             "owner": entry.owner,
             "expires": entry.expires.isoformat() if entry.expires else "never",
             "state": _optout_state(entry.expires, today),
+            "remove": entry.remove,
         }
         for entry in entries
     ]

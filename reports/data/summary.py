@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports.data.coverage import Coverage, counts_of, measure, measure_effective, reason_counts
-from reports.data.notices import count_tags_unread, utilization_unread
+from reports.data.notices import count_tags_unread, optouts_protected, utilization_unread
 from reports.data.run_result import RunResult
 
 SCHEMA_VERSION = 1
@@ -65,6 +65,7 @@ def summarize(result: RunResult, previous: Previous | None = None) -> dict[str, 
         "since_previous": _since(coverage, previous),
         "stages_sec": {stage: round(seconds, 3) for stage, seconds in result.stages.items()},
         "calls": dict(result.calls),
+        "optouts_protected": optouts_protected(result.functions),
     }
 
 

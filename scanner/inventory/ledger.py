@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from scanner.aws.errors import Throttled, TimedOut, describe, error_code
 from scanner.organization.accounts import ACTIVE
-from scanner.organization.optouts import OptOuts
+from scanner.organization.optouts import ALL_REGIONS, OptOuts
 from scanner.organization.regions import RegionDisabled
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ FAULTS: tuple[Outcome, ...] = ("access_denied", "region_disabled", "throttled", 
 UNREAD: frozenset[Outcome] = frozenset(("access_denied", "throttled", "timed_out", "error"))
 COLUMNS = ("account_id", "region", "outcome", "functions", "detail")
 # Stands for the regions of an account whose list of regions could not be read.
-ANY_REGION = "*"
+ANY_REGION = ALL_REGIONS
 _DENIED = frozenset(
     "AccessDenied AccessDeniedException UnauthorizedOperation AuthFailure UnrecognizedClientException "
     "InvalidClientTokenId SignatureDoesNotMatch InvalidSignatureException OptInRequired".split()

@@ -12,11 +12,15 @@ from scanner.core.errors import BadInput
 from scanner.core.settings import AccountId, Many, RegionName, Settings, validated
 from scanner.core.strict_yaml import read_yaml
 
+ALL_REGIONS = "*"
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class OptOut(Settings):
-    """One entry: an account ("*" for all), optionally some regions, optionally some functions (globs)."""
+    """One entry: an account ("*" for all), optionally some regions, optionally some functions (globs).
+
+    remove: what we added to these functions is taken off.
+    """
 
     account: AccountId | Literal["*"]
     regions: Annotated[Many[RegionName], Field(min_length=1)] | None = None
@@ -24,6 +28,7 @@ class OptOut(Settings):
     reason: _Text
     owner: _Text
     expires: date | None = None
+    remove: bool = False
 
     def in_force(self, today: date) -> bool:
         """Return whether the entry applies; the day it expires on is its last."""
@@ -32,6 +37,13 @@ class OptOut(Settings):
     def covers_unit(self, account_id: str, region: str) -> bool:
         """Return whether the entry names this account and region."""
         return self.account in ("*", account_id) and (self.regions is None or region in self.regions)
+
+    def removes_in(self, account_id: str, region: str) -> bool:
+        """Return whether something may have to be removed in this account and region, or in one of ALL_REGIONS."""
+        return self.remove and (
+            self.covers_unit(account_id, region)
+            or (region == ALL_REGIONS and self.account in ("*", account_id))
+        )
 
 
 class _File(Settings):
@@ -45,7 +57,12 @@ class OptOuts:
     entries: tuple[OptOut, ...] = ()
 
     def unit(self, account_id: str, region: str, today: date) -> OptOut | None:
-        """Return the entry that takes a whole unit out of the sweep, if there is one."""
+        """Return the entry that takes a whole unit out of the sweep, if there is one.
+
+        None where another one removes: functions must be read for that. region: ALL_REGIONS for those of an account.
+        """
+        if any(entry.in_force(today) and entry.removes_in(account_id, region) for entry in self.entries):
+            return None
         for entry in self.entries:
             if entry.functions is None and entry.in_force(today) and entry.covers_unit(account_id, region):
                 return entry

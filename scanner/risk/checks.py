@@ -4,7 +4,7 @@ A field that can't be read is -1 or "?" (functions_frame.py) and fails the check
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from datetime import date
 from typing import Any
 
@@ -247,17 +247,22 @@ def code_signing(match: DefenderMatch, today: date) -> Flags:
 
 def opted_out(match: DefenderMatch, today: date) -> Flags:
     """Named by the opt-out file, or tagged so by its owner; tags that could not be read count as an opt-out."""
-    by_file = _opted_out_by_file(match, today)
+    by_file = _named(match, match.rules.optouts.entries, today)
     if match.rules.optout_tag is None:
         return by_file
     return by_file | _tag_column(match, "optout_tag") | ~_tag_column(match, "tags_read")
 
 
-def _opted_out_by_file(match: DefenderMatch, today: date) -> Flags:
-    """Match names once for each set of patterns, over all the units that have it."""
+def to_remove(match: DefenderMatch, today: date) -> Flags:
+    """Named by an entry of the opt-out file that says remove."""
+    return _named(match, [entry for entry in match.rules.optouts.entries if entry.remove], today)
+
+
+def _named(match: DefenderMatch, optouts: Iterable[OptOut], today: date) -> Flags:
+    """Return which rows some opt-outs name. Names are matched once for each set of patterns, over all of its units."""
     result = np.zeros(len(match.functions), dtype=bool)
     of_account: dict[str, list[OptOut]] = defaultdict(list)
-    for entry in match.rules.optouts.entries:
+    for entry in optouts:
         if entry.in_force(today):
             of_account[entry.account].append(entry)
     if not of_account:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scanner.core.categories import by_category
 from scanner.risk.catalogue import CHECKS
-from scanner.risk.checks import env_tight
+from scanner.risk.checks import env_tight, to_remove
 from scanner.risk.protection import PROTECTIONS, DefenderMatch, Flags
 from scanner.risk.rules import Rules
 from scanner.risk.runtimes import blocked_soon
@@ -17,6 +17,7 @@ from scanner.risk.runtimes import blocked_soon
 BLOCKED_SOON = "runtime_blocked_soon"
 VERDICTS = ("protected", "eligible", "skipped", "excluded")
 _PROTECTED, _ELIGIBLE, _SKIPPED, _EXCLUDED = range(4)
+_UNPROTECTED = PROTECTIONS.index("unprotected")
 _POLICY_BITS = sum(1 << bit for bit, check in enumerate(CHECKS) if check.kind == "policy")
 
 
@@ -24,7 +25,7 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
     """Return a functions frame (functions_frame.py) with the verdict on each function.
 
     Adds: family (category, "" where no layer of ours fits), protection, installed (bool: our layer and our wrapper are
-    both there, in whatever version), env_tight (bool: with our variables, less than 5 % of the 4 KB is left), verdict,
+    both there, in whatever version), remove (bool: it carries something of ours that an opt-out says to remove), env_tight (bool: with our variables, less than 5 % of the 4 KB is left), verdict,
     reasons (categories; codes of the failed checks in the catalogue's order, joined by ";", "" for a protected
     function), warnings (category; "runtime_blocked_soon" or "") and fails_<code> (bool), one a check. The frame's own
     columns are shared, not copied.
@@ -42,6 +43,7 @@ def assess_risk(functions: pd.DataFrame, rules: Rules, today: date) -> pd.DataFr
         family=pd.Categorical.from_codes((match.family + 1).astype(np.int8), ["", *match.families]),
         protection=pd.Categorical.from_codes(protection, list(PROTECTIONS)),
         installed=match.installed,
+        remove=to_remove(match, today) & (protection != _UNPROTECTED),
         env_tight=env_tight(match),
         verdict=pd.Categorical.from_codes(verdict, list(VERDICTS)),
         reasons=_reasons(mask),

@@ -25,7 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.xdist_group(f"e2e {item.path.stem}"))
+            # The tests of a file share an organization, where each does not deploy its own.
+            if "deployment" not in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(f"e2e {item.path.stem}"))
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,7 @@
 
 import csv
 import io
-import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Keys, Organization, archive
-from tests.machine import ROOT
+from tests.loaded_python import start
 
 EAST, WEST = REGIONS
 WRAPPER = "/opt/twistlock/wrapper"
@@ -62,18 +59,10 @@ class Deployment:
         config = self.folder / "auto-defender.yaml"
         config.write_text(yaml.safe_dump(self._configuration(sections)))
         output = self.folder / "out"
-        command = [sys.executable, "-m", "auto_defender", *arguments, "--config", str(config), "--json"]
-        done = subprocess.run(
-            command,
-            env=self._environment(self.organization.as_central()),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        summary = json.loads(done.stdout) if done.stdout.strip() else {}
-        return Result(done.returncode, summary, done.stderr, output)
+        command = ("-m", "auto_defender", *arguments, "--config", str(config), "--json")
+        done = start(*command, env=self._environment(self.organization.as_central())).wait()
+        summary = done.summary if done.stdout.strip() else {}
+        return Result(done.exit_code, summary, done.stderr, output)
 
     def function(self, account_id: str, name: str, region: str = EAST) -> dict[str, Any]:
         """Read a function's configuration as its owner."""

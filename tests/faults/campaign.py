@@ -26,17 +26,19 @@ from auto_defender.progress import Display
 from benchmarks.answers import CENTRAL_ACCOUNT
 from remediator.journal.functions import forget_failures, records
 from remediator.journal.journal import open_runs
+from remediator.journal.selection import Selection
 from remediator.rollout.lock import LOCK
 from reports.data.read_back import read_latest
 from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError
 from simulator.http import environment as client_environment
+from simulator.http import serving
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan
 from tests.faults.files import check_files, check_secrets, journals_in, remember
-from tests.faults.simulator import Simulator, Write, serving
+from tests.faults.simulator import Simulator, Write
 from tests.faults.truth import Truth
 from tests.unit.remediator.fake_lambda import Killed
 from tests.unit.remediator.harness import journal_of, wait_briefly
@@ -94,7 +96,7 @@ class Result:
 
 
 @contextmanager
-def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
+def environment(url: str, *, read_timeout: float = 30.0) -> Iterator[None]:
     """Point this process's boto3 at the simulator, and wait milliseconds where the protocol waits seconds.
 
     read_timeout: seconds; short only where faults leave calls without an answer, for on a busy machine a short one
@@ -106,14 +108,14 @@ def environment(port: int, *, read_timeout: float = 30.0) -> Iterator[None]:
         patch.setattr("remediator.change.update.POLL_SECONDS", (0.01,) * 20)
         patch.setattr("scanner.aws.connection_pool.ATTEMPT_SECONDS", read_timeout)
         patch.delenv("AWS_PROFILE", raising=False)
-        for name, value in variables(port).items():
+        for name, value in variables(url).items():
             patch.setenv(name, value)
         yield
 
 
-def variables(port: int) -> dict[str, str]:
+def variables(url: str) -> dict[str, str]:
     """Return the environment of the central account."""
-    return client_environment(f"http://127.0.0.1:{port}", CENTRAL_ACCOUNT, random_organization.REGIONS[0])
+    return client_environment(url, CENTRAL_ACCOUNT, random_organization.REGIONS[0])
 
 
 class Campaign:
@@ -221,13 +223,13 @@ class Campaign:
 
     def owners_deploy(self, percent: int) -> None:
         """Deploy some functions between runs."""
-        for function in self.simulator.functions().values():
+        for arn in self.simulator.functions():
             if self.rng.random() * 100 < percent:
-                self.simulator.plane.owner_deploys(function, self.rng)
+                self.simulator.owner_deploys(arn, self.rng)
 
     def wait_for_updates(self) -> None:
         """Wait until every update that AWS took has settled: what a run gave up on, the next one can find out."""
-        last = max(function["settles_at"] for function in self.simulator.functions().values())
+        last = max(function.settles_at or 0.0 for function in self.simulator.core.functions.values())
         time.sleep(max(0.0, last - time.monotonic()))
 
     def check_the_end(self) -> None:
@@ -267,11 +269,11 @@ def run_campaign(seed: int, folder: Path, *, accounts: int = 3, functions: int =
     """Run one campaign to its end."""
     campaign = Campaign(seed, folder, accounts=accounts, functions=functions)
     many = accounts * functions * 8
-    with serving(campaign.simulator) as port:
-        with environment(port, read_timeout=0.4):
+    with serving(campaign.simulator) as url:
+        with environment(url, read_timeout=0.4):
             _under_faults(campaign, many)
         campaign.store_percent, campaign.simulator.faults.fault_rate = 0.0, 0.0
-        with environment(port):
+        with environment(url):
             campaign.do(run)
             campaign.wait_for_updates()
             campaign.do(run)
@@ -302,5 +304,5 @@ def _roll_back(campaign: Campaign, many: int) -> None:
     chosen = runs if rng.random() < 0.5 else runs[-1:]
     some = rng.sample(arns, min(len(arns), 3)) if rng.random() < 0.5 else []
     if chosen or some:
-        job = partial(roll_back, run_ids=chosen, function_arns=some, apply=True)
+        job = partial(roll_back, selection=Selection(chosen, some), apply=True)
         campaign.do(job, "rollback", countdown=rng.randint(0, many // 2) if rng.random() < 0.4 else None)

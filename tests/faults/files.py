@@ -44,7 +44,7 @@ def journals_in(root: Path) -> Journals:
 
 
 def remember(simulator: Simulator) -> Before:
-    return Before(Counter(simulator.plane.owned), set(simulator.functions()), len(simulator.writes))
+    return Before(Counter(simulator.owned), set(simulator.functions()), len(simulator.writes))
 
 
 def check_files(simulator: Simulator, root: Path, run_id: str, before: Before, rules: Rules) -> list[str]:
@@ -89,7 +89,7 @@ def _changes(simulator: Simulator, run_id: str, changes: list[dict[str, str]], b
     for change in changes:
         arn, outcome, detail = change["function_arn"], change["outcome"], change["detail"]
         now = simulator.functions().get(arn)
-        touched = now is None or simulator.plane.owned[arn] != before.owned[arn]
+        touched = now is None or simulator.owned[arn] != before.owned[arn]
         if outcome == "changed" and (arn not in ever or not (touched or of_us(layers_of(now or {})))):
             problems.append(f"{arn} is reported as changed, and does not carry the layer")
         if outcome == "dropped" and arn in taken and not detail.startswith("gone"):
@@ -176,7 +176,7 @@ def _ledger(simulator: Simulator, units: Any, functions: Any, before: Before) ->
     gone = before.functions - set(simulator.functions())
     for unit in units:
         place = unit["account_id"], unit["region"]
-        there = simulator.plane.unit(*place).functions
+        there = simulator.core.functions_of(*place)
         lost = sum(tuple(arn.split(":")[4:2:-1]) == place for arn in gone)
         count = int(unit["functions"])
         if unit["outcome"] == "read" and not len(there) <= count <= len(there) + lost:
@@ -196,10 +196,9 @@ def _protection(
     for row in functions:
         arn = row["function_arn"]
         now = simulator.functions().get(arn)
-        if now is None or simulator.plane.owned[arn] != before.owned[arn]:
+        if now is None or simulator.owned[arn] != before.owned[arn]:
             continue
-        shown = {key: value for key, value in now.items() if key != "settles_at"}
-        truth = assessed(shown, simulator.plane.tags.get(arn, {}), rules).protection
+        truth = assessed(now, dict(simulator.core.functions[arn].tags), rules).protection
         if row["protection"] != truth and (arn not in written or row["protection"] == "protected"):
             problems.append(f"{arn} is reported as {row['protection']}, and is {truth}")
     return problems

@@ -71,6 +71,16 @@ def ours(region: str, version: int = 4, family: str = "python") -> str:
     return f"arn:aws:lambda:{region}:{PUBLISHER}:layer:twistlock-{family}:{version}"
 
 
+def our_layers() -> list[str]:
+    """Name every version of our layers that is published."""
+    return [
+        ours(region, version, family)
+        for region in REGIONS
+        for version in (3, 4, 5)
+        for family in ("python", "nodejs")
+    ]
+
+
 def is_ours(arn: str) -> bool:
     """Return whether a layer is one of ours, of whatever version; written apart from the code under test."""
     return f":{PUBLISHER}:layer:twistlock-" in arn
@@ -89,8 +99,8 @@ def foreign_layers(rng: Random, region: str, most: int) -> list[str]:
 
 def owners_variables(rng: Random) -> dict[str, str]:
     """Draw variables of the owner's, each value a secret that must never be seen again."""
-    names = rng.sample(["STAGE", "TABLE", "DB_URL", "API_KEY", "LOG_LEVEL", "ÜMLAUT", "Z"], rng.randint(0, 6))
-    return {name: f"{OWNERS_SECRET}-{rng.getrandbits(64):x}" for name in names}
+    names = rng.sample(["STAGE", "TABLE", "DB_URL", "API_KEY", "LOG_LEVEL", "CITY", "Z9"], rng.randint(0, 6))
+    return {name: f"{OWNERS_SECRET}-{rng.getrandbits(64):x}-Zürich" for name in names}
 
 
 def function(rng: Random, number: int, account: str, region: str) -> dict[str, Any]:
@@ -149,8 +159,11 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def deploy(rng: Random, function: dict[str, Any]) -> None:
-    """Deploy as an owner does: sometimes it takes the Defender away, sometimes it makes the function unfit."""
+def deploy(rng: Random, function: dict[str, Any]) -> dict[str, Any]:
+    """Deploy as an owner does: sometimes it takes the Defender away, sometimes it makes the function unfit.
+
+    Returns the fields that it sets; changes the configuration that is given.
+    """
     variables = function["Environment"].setdefault("Variables", {})
     function["Environment"].pop("Error", None)
     match rng.choice(["variable", "variable", "value", "layers", "template", "small", "wrapper", "nothing"]):
@@ -177,3 +190,5 @@ def deploy(rng: Random, function: dict[str, Any]) -> None:
             variables[EXEC_WRAPPER] = "/opt/other/wrapper"
         case _:
             function["Description"] = f"{rng.getrandbits(32):x}"
+    fields = {"Layers", "Environment", "MemorySize", "Description"}
+    return {key: value for key, value in function.items() if key in fields}

@@ -1,33 +1,26 @@
-"""The organization behind HTTP: AWS's answers, the faults of a plan, and its own record of every write it accepted."""
+"""The organization behind HTTP: the simulator's core, the faults of a plan, and the record of our writes."""
 
-import asyncio
 import copy
 import json
 import os
 import signal
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
-from urllib.parse import unquote
 
-from benchmarks import organization_answers as organizations
-from benchmarks.answers import CENTRAL_ACCOUNT, Organization, to_json
-from benchmarks.control_plane import ControlPlane, _refusal, _shown
+from benchmarks.answers import CENTRAL_ACCOUNT
 from benchmarks.spoiled import spoiled
-from simulator.wire import Answer, Connection, Request
+from simulator import calls
+from simulator.calls import AwsError, Call
+from simulator.core import OWNER, Core
+from simulator.http import Front, parsed
+from simulator.wire import Answer, Request
 from tests.faults import random_organization
 from tests.faults.fault_plan import FaultPlan, Planned
 
-PAGE = 20
-
-
-class Gone(Exception):
-    """There is no such function."""
+_TAGS = {"ListTags", "TagResource", "UntagResource"}
 
 
 @dataclass(frozen=True)
@@ -64,252 +57,120 @@ class Kill:
         return not self.carried_out
 
 
-class Plane(ControlPlane):
-    """Lambda's control plane over functions that exist, and no others."""
-
-    def __init__(self, settles_in: float) -> None:
-        super().__init__(rate=300.0, settles_in=settles_in)
-        self.failing: set[str] = set()
-        self.owned: Counter[str] = Counter()  # how often its owner has deployed a function
-
-    def function(self, account: str, region: str, name: str) -> dict[str, Any]:
-        functions = self.unit(account, region).functions
-        if name not in functions:
-            raise Gone
-        return self._settled(functions[name])
-
-    def _settled(self, function: dict[str, Any]) -> dict[str, Any]:
-        if function["LastUpdateStatus"] == "InProgress" and time.monotonic() >= function["settles_at"]:
-            failed = function["FunctionArn"] in self.failing
-            self.failing.discard(function["FunctionArn"])
-            function["LastUpdateStatus"] = "Failed" if failed else "Successful"
-            function["LastUpdateStatusReasonCode"] = "EniLimitExceeded" if failed else ""
-            function["RevisionId"] = _renewed(function)
-        return function
-
-    def take(self, function: dict[str, Any], asked: dict[str, Any]) -> None:
-        """Carry an update out."""
-        slow = (
-            40
-            if function["FunctionName"].startswith("late-") and self.updates[function["FunctionArn"]] == 0
-            else 1
-        )
-        self.updates[function["FunctionArn"]] += 1
-        function["RevisionId"] = _renewed(function)
-        if "Layers" in asked:
-            function["Layers"] = [{"Arn": layer, "CodeSize": 1} for layer in asked["Layers"]]
-        if "Environment" in asked:
-            function["Environment"] = asked["Environment"]
-        function["LastModified"] = f"2026-11-24T00:00:00.000+0000-{function['RevisionId']}"
-        function["LastUpdateStatus"] = "InProgress"
-        function["settles_at"] = time.monotonic() + self.settles_in * slow
-
-    def owner_deploys(self, function: dict[str, Any], rng: Random) -> None:
-        """Change a function behind our back, as its own pipeline does."""
-        random_organization.deploy(rng, function)
-        self.owned[function["FunctionArn"]] += 1
-        function["LastUpdateStatus"] = "Successful"
-        function["RevisionId"] = _renewed(function)
-        function["LastModified"] = f"2026-11-24T00:00:00.000+0000-{function['RevisionId']}"
-
-
-def _renewed(function: dict[str, Any]) -> str:
-    return f"{Random(function['RevisionId']).getrandbits(64):x}"
-
-
-class Simulator:
+class Simulator(Front):
     """Answers every call of a run; `writes` is what the run's files are compared with."""
-
-    latency = 0.0
 
     def __init__(
         self, seed: int, accounts: int, functions: int, faults: FaultPlan, settles_in: float = 0.02
     ) -> None:
         """Make an organization of so many member accounts, with so many functions in each account and region."""
+        super().__init__(Core(home=CENTRAL_ACCOUNT, rate=300.0, seed=seed))
         self.rng = Random(seed)
         self.faults = faults
-        self.plane = Plane(settles_in)
+        self.settles_in = settles_in
         self.accounts = random_organization.accounts_of(accounts)
         self.denied = set(self.rng.sample(self.accounts[:-1], 1)) if accounts > 2 else set()
         self.writes: list[Write] = []
-        self.written = Counter[str]()  # every other write, by operation
+        self.owned: Counter[str] = Counter()  # how often its owner has deployed a function
         self.before_write: Callable[[Write], None] = lambda write: None
         self.kill: Kill | None = None
-        self._organization = Organization(accounts, functions)
-        self._sessions: Counter[str] = Counter()
-        self._expired: set[str] = set()
-        self.session_names: set[str] = set()
+        self._updated: set[str] = set()
+        self.core.settle_seconds = self._settle_seconds
+        self.core.on_write = self._written
+        self._fill(functions)
+
+    def _fill(self, functions: int) -> None:
+        organization = self.core.organization
+        organization.regions = random_organization.REGIONS
         for account in self.accounts:
+            organization.join(account).role_denied = account in self.denied
             for region in random_organization.REGIONS:
-                of_unit = self.plane.unit(account, region).functions
                 for number in range(functions):
                     made = random_organization.function(self.rng, number, account, region)
-                    of_unit[made["FunctionName"]] = made | {"settles_at": 0.0}
+                    function = self.core.place(account, region, made["FunctionName"], **made)
                     if made["FunctionName"].startswith("tagged-"):
-                        self.plane.tags[made["FunctionArn"]] = dict(random_organization.OPTOUT_TAG)
+                        function.tags = dict(random_organization.OPTOUT_TAG)
+        for layer in random_organization.our_layers():
+            self.core.publish_layer(layer)
 
     def functions(self) -> dict[str, dict[str, Any]]:
-        """Return every function there is, by ARN."""
-        return {f["FunctionArn"]: f for unit in self.plane.units.values() for f in unit.functions.values()}
+        """Return the configuration of every function there is, by ARN."""
+        return {arn: dict(function.configuration) for arn, function in self.core.functions.items()}
 
-    def connected(self) -> None:
-        """Count nothing."""
+    @property
+    def session_names(self) -> set[str]:
+        """Return the name of every role session so far."""
+        return {session.name for session in self.core.sessions.values()}
 
-    def control(self, request: Request) -> Answer:
-        """Nothing here is controlled over HTTP."""
-        raise AssertionError(request.path)
+    def owner_deploys(self, arn: str, rng: Random) -> None:
+        """Change a function behind our back, as its own pipeline does."""
+        function = copy.deepcopy(dict(self.core.functions[arn].configuration))
+        changed = random_organization.deploy(rng, function)
+        self.owned[arn] += 1
+        self.core.deploy(arn, **changed)
 
     def answer(self, request: Request) -> Answer:
         """Answer a call, with the plan's fault."""
-        operation, subject = _named(request)
+        call = parsed(request, "")
+        operation = "Tags" if call.operation in _TAGS else call.operation
         if self.kill and operation in _OF_A_CHANGE and self.kill.at_last():
             return Answer(b"", cut=0)
-        if request.key in self._expired:
-            return Answer.error(request, 403, "ExpiredTokenException", "The security token is expired")
-        planned = self.faults.draw(operation, subject, request.region)
-        if planned is None:
-            return self._right(request, operation, subject, None)
-        if planned.when == "expired":
-            if request.account != CENTRAL_ACCOUNT:
-                self._expired.add(request.key)
-                return Answer.error(request, 403, "ExpiredTokenException", "The security token is expired")
-            return self._right(request, operation, subject, None)
-        right = (
-            Answer(b"{}") if planned.when == "before" else self._right(request, operation, subject, planned)
-        )
-        return spoiled(planned.fault, request, right) if planned.fault else right
-
-    def _right(self, request: Request, operation: str, subject: str, planned: Planned | None) -> Answer:
-        if request.service == "lambda":
-            return self._lambda(request, operation, planned)
-        body: bytes | None
-        if request.service == "organizations":
-            body = organizations.organizations_answer(self._organization, operation, request.body)
-        elif operation == "AssumeRole":
-            if subject in self.denied:
-                return Answer.error(
-                    request, 403, "AccessDenied", "is not authorized to perform: sts:AssumeRole"
-                )
-            self._sessions[subject] += 1
-            self.session_names.add(request.form("RoleSessionName"))
-            body = organizations.assumed_role(subject, self._sessions[subject], 3600)
-        elif operation == "GetResources":
-            body = self._tagged(request)
-        else:
-            body = organizations.caller_identity(request.account)
-        if body is None:
-            return Answer.error(request, 404, "UnknownOperationException", operation)
-        return Answer(body, content_type=request.content_type())
-
-    def _tagged(self, request: Request) -> bytes:
-        mine = self.plane.unit(request.account, request.region).functions.values()
-        arns = [
-            f["FunctionArn"]
-            for f in mine
-            if random_organization.OPTOUT_TAG.items() <= self._tags(f["FunctionArn"]).items()
-        ]
-        return to_json(
-            {"ResourceTagMappingList": [{"ResourceARN": arn} for arn in arns], "PaginationToken": ""}
-        )
-
-    def _tags(self, arn: str) -> dict[str, str]:
-        return self.plane.tags.setdefault(arn, {})
-
-    def _lambda(self, request: Request, operation: str, planned: Planned | None) -> Answer:
-        unit = self.plane.unit(request.account, request.region)
-        if not unit.admits():
-            return Answer.error(request, 429, "TooManyRequestsException", "Rate exceeded")
-        if operation == "ListFunctions":
-            return self._listed(request)
-        arn = unquote(request.path).split("/")[3]
-        if arn.split(":")[3:5] != [request.region, request.account]:
-            return Answer.error(request, 403, "AccessDeniedException", "another account's function")
-        name = arn.rsplit(":", 1)[1]
         try:
-            if planned and planned.when == "deleted":
-                unit.functions.pop(name, None)
-            function = self.plane.function(request.account, request.region, name)
-            if planned and planned.when == "owner":
-                self.plane.owner_deploys(function, self.rng)
-        except Gone:
-            return Answer.error(request, 404, "ResourceNotFoundException", "Function not found")
-        if operation == "GetFunctionConfiguration":
-            return Answer(to_json(_shown(function)))
-        if operation == "Tags":
-            return self._answer_tags(request, arn)
-        return self._updated(request, function, planned)
+            call = self.read(request)
+        except AwsError as error:
+            return Answer.error(request, error.status, error.code, error.message)
+        planned = self.faults.draw(operation, _subject(call), call.region)
+        return self.respond(request, call) if planned is None else self._spoiled(request, call, planned)
 
-    def _listed(self, request: Request) -> Answer:
-        functions = sorted(self.plane.unit(request.account, request.region).functions.items())
-        first = int(request.query_value("Marker") or 0)
-        hidden = {"State", "LastUpdateStatus", "LastUpdateStatusReasonCode", "settles_at"}
-        page = [{k: v for k, v in f.items() if k not in hidden} for _, f in functions[first : first + PAGE]]
-        more = {"NextMarker": str(first + PAGE)} if first + PAGE < len(functions) else {}
-        return Answer(to_json({"Functions": page, **more}))
-
-    def _answer_tags(self, request: Request, arn: str) -> Answer:
-        tags = self._tags(arn)
-        if request.method == "GET":
-            return Answer(to_json({"Tags": tags}))
-        self.written[request.method] += 1
-        if request.method == "POST":
-            tags |= json.loads(request.body)["Tags"]
-        else:
-            tags.pop(request.query_value("tagKeys"), None)
-        return Answer(b"", status=204)
-
-    def _updated(self, request: Request, function: dict[str, Any], planned: Planned | None) -> Answer:
-        asked = json.loads(request.body)
-        if planned and planned.when == "quote":
-            text = json.dumps(asked.get("Environment", {}).get("Variables", {}))
+    def _spoiled(self, request: Request, call: Call, planned: Planned) -> Answer:
+        if planned.when == "expired" and call.account != CENTRAL_ACCOUNT:
+            session = self.core.sessions[request.key]
+            self.core.sessions[request.key] = replace(session, expires=self.core.clock.now())
+            return Answer.error(request, 403, "ExpiredTokenException", "The security token is expired")
+        if planned.when == "quote":
+            text = json.dumps(call.parameters.get("Environment", {}).get("Variables", {}))
             message = f"the environment variables exceeded the 4KB limit. String measured: {text}"
             return Answer.error(request, 400, "InvalidParameterValueException", message)
-        refusal = _refusal(function, asked)
-        if refusal:
-            status, document = refusal
-            assert isinstance(document, dict)
-            return Answer.error(request, status, document["__type"], "refused")
-        before, tags = copy.deepcopy(_shown(function)), dict(self._tags(function["FunctionArn"]))
-        self.plane.take(function, copy.deepcopy(asked))
-        if planned and planned.when == "failing":
-            self.plane.failing.add(function["FunctionArn"])
-        run_id = request.header("user-agent").partition("auto-defender/")[2].split(" ")[0]
-        write = Write(run_id, function["FunctionArn"], before, copy.deepcopy(_shown(function)), asked, tags)
-        self.before_write(write)
-        self.writes.append(write)
-        return Answer(to_json(_shown(function)))
+        if planned.when == "before":
+            right = Answer(b"{}")
+        else:
+            self._meanwhile(call.function, planned.when)
+            right = self.respond(request, call)
+            if planned.when == "failing" and right.status != 200:
+                self.core.fails_next.pop(call.function, None)
+        return spoiled(planned.fault, request, right) if planned.fault else right
+
+    def _meanwhile(self, arn: str, when: str) -> None:
+        """Do what the plan has for a function just before a call."""
+        if not arn or self.core.function(arn) is None:
+            return
+        if when == "deleted":
+            region, account = arn.split(":")[3:5]
+            self.core.as_owner(account, region, "DeleteFunction", FunctionName=arn)
+        elif when == "owner":
+            self.owner_deploys(arn, self.rng)
+        elif when == "failing":
+            self.core.fails_next[arn] = "EniLimitExceeded"
+
+    def _settle_seconds(self, arn: str) -> float:
+        """Let the first update of some functions take its time."""
+        late = arn.rpartition(":")[2].startswith("late-") and arn not in self._updated
+        self._updated.add(arn)
+        return self.settles_in * (40 if late else 1)
+
+    def _written(self, write: calls.Write) -> None:
+        call = write.call
+        if call.operation != "UpdateFunctionConfiguration" or call.session == OWNER:
+            return
+        run_id = call.user_agent.partition("auto-defender/")[2].split(" ")[0]
+        asked = {key: value for key, value in call.parameters.items() if key != "FunctionName"}
+        before, after = dict(write.before or {}), dict(write.after or {})
+        ours = Write(run_id, write.arn, before, after, asked, dict(write.tags_before))
+        self.before_write(ours)
+        self.writes.append(ours)
 
 
-def _named(request: Request) -> tuple[str, str]:
-    """Name a call's operation, and what it is about: a function's ARN, an account, or a unit."""
-    unit = f"{request.account}/{request.region}"
-    path = unquote(request.path)
-    if request.service == "lambda":
-        if path.startswith("/2017-03-31/tags/"):
-            return "Tags", path.split("/")[3]
-        if not path.endswith("/configuration"):
-            return "ListFunctions", unit
-        verb = "Get" if request.method == "GET" else "Update"
-        return f"{verb}FunctionConfiguration", path.split("/")[3]
-    if request.service in ("organizations", "tagging"):
-        return request.header("x-amz-target").rpartition(".")[2], unit
-    role = request.form("RoleArn")
-    return request.form("Action"), role.split(":")[4] if role else unit
-
-
-@contextmanager
-def serving(simulator: Simulator) -> Iterator[int]:
-    """Serve on a free port of loopback, in a thread of this process; give the port."""
-    loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(
-        loop.create_server(lambda: Connection(simulator), "127.0.0.1", 0, backlog=512)
-    )
-    thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
-    thread.start()
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        listening.close()
-        loop.close()
+def _subject(call: Call) -> str:
+    """Return what a call is about: a function's ARN, an account, or a unit."""
+    role = str(call.parameters.get("RoleArn", ""))
+    return call.function or (role.split(":")[4] if role else f"{call.account}/{call.region}")

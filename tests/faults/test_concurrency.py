@@ -8,11 +8,13 @@ from pathlib import Path
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
+from remediator.journal.selection import Selection
 from scanner.core.errors import AutoDefenderError, GuardStop
+from simulator.http import serving
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.fault_plan import FaultPlan, Planned
-from tests.faults.simulator import Write, serving
+from tests.faults.simulator import Write
 from tests.faults.truth import Truth, assessed, layers_of, of_us
 from tests.unit.remediator.harness import journal_of
 
@@ -52,7 +54,7 @@ def protected_once(campaign: Campaign) -> None:
 
 def test_of_two_runs_at_once_one_is_stopped_by_the_lock(tmp_path: Path) -> None:
     campaign = quiet(tmp_path)
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         one, other = campaign.context("apply"), campaign.context("apply")
         results = at_once(lambda: run(one), lambda: run(other))
     (stopped,) = [result for result in results if isinstance(result, GuardStop)]
@@ -63,10 +65,10 @@ def test_of_two_runs_at_once_one_is_stopped_by_the_lock(tmp_path: Path) -> None:
 def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(tmp_path: Path) -> None:
     campaign = quiet(tmp_path)
     # Nothing is so slow to settle that the first run has to leave it open.
-    campaign.simulator.plane.settles_in = 0.001
-    with serving(campaign.simulator) as port, environment(port):
+    campaign.simulator.settles_in = 0.001
+    with serving(campaign.simulator) as url, environment(url):
         campaign.do(run)
-        campaign.simulator.plane.settles_in = 0.15
+        campaign.simulator.settles_in = 0.15
         runs = FolderStore(campaign.root).folders("journals/")
         first = len(campaign.simulator.writes)
         context, during = campaign.context("rollback"), campaign.context("apply")
@@ -77,9 +79,7 @@ def test_a_run_waits_for_a_rollback_and_then_leaves_what_was_rolled_back_alone(t
             assert underway.wait(20)
             return run(during)
 
-        back, stopped = at_once(
-            lambda: roll_back(context, run_ids=runs, function_arns=[], apply=True), meanwhile
-        )
+        back, stopped = at_once(lambda: roll_back(context, Selection(runs=runs), apply=True), meanwhile)
         assert isinstance(stopped, GuardStop)
         assert isinstance(back, JobResult), back
         rows = back.summary["rollback"]
@@ -105,7 +105,7 @@ def test_two_runs_that_share_no_lock_still_do_no_harm(tmp_path: Path) -> None:
     for campaign in (first, second):
         campaign.folder.mkdir()
     truth = Truth()
-    with serving(first.simulator) as port, environment(port):
+    with serving(first.simulator) as url, environment(url):
         one, other = first.context("apply"), second.context("apply")
 
         def take(write: Write) -> None:
@@ -136,7 +136,7 @@ class OwnersDeploy(FaultPlan):
 
 def test_what_an_owner_deploys_during_our_change_is_kept(tmp_path: Path) -> None:
     campaign = quiet(tmp_path, faults=OwnersDeploy(1))
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         campaign.do(run)
     assert campaign.result.violations + campaign.truth.violations == []
     outcomes = campaign.result.outcomes
@@ -148,7 +148,7 @@ def test_what_an_owner_deploys_during_our_change_is_kept(tmp_path: Path) -> None
 
 def test_whose_owner_deploys_again_and_again_is_left_to_the_next_run(tmp_path: Path) -> None:
     campaign = quiet(tmp_path, faults=OwnersDeploy(2))
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         campaign.do(run)
         assert campaign.simulator.writes == []
         assert campaign.result.outcomes["deferred"] > 0

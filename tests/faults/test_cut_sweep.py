@@ -12,9 +12,9 @@ from auto_defender.jobs.observe import observe_accounts, organization_accounts
 from auto_defender.jobs.run import finish, run, scan
 from remediator.execution.results import changes_frame
 from reports.data.read_back import read_latest
+from simulator.http import serving
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, Job, environment
-from tests.faults.simulator import serving
 
 
 def stopped(context: Context) -> Context:
@@ -43,7 +43,7 @@ def scan_out_of_time(context: Context) -> JobResult:
 )
 def test_a_sweep_that_was_cut_off_is_not_published(tmp_path: Path, job: Job, cut_off: Job, mode: str) -> None:
     campaign = Campaign(5, tmp_path, accounts=40, functions=1, fault_rate=0.0)
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         whole = job(campaign.context(mode))
         ending = cut_off(campaign.context(mode))
         after = job(campaign.context(mode))

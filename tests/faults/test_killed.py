@@ -1,20 +1,19 @@
 """A real process of the command line, killed with 9 in the midst of its changes; what the next run makes of it."""
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from auto_defender.jobs.run import run
-from benchmarks.server_process import ROOT
 from remediator.journal.journal import open_runs
+from simulator.http import serving
 from storage.folder import FolderStore
 from tests.faults import random_organization
 from tests.faults.campaign import Campaign, environment, variables
-from tests.faults.simulator import Kill, serving
+from tests.faults.simulator import Kill
+from tests.loaded_python import start
 
 
 @pytest.mark.parametrize(("calls", "carried_out"), [(40, False), (50, True), (75, True)])
@@ -23,18 +22,17 @@ def test_the_next_run_finds_out_and_sends_nothing_twice(
 ) -> None:
     campaign = Campaign(7, tmp_path, accounts=2, functions=12, fault_rate=0.0)
     path = random_organization.write_configuration(tmp_path, campaign.version, tagged=campaign.tagged)
-    command = [sys.executable, "-m", "auto_defender", "run", "--config", str(path), "--apply"]
-    with serving(campaign.simulator) as port:
-        env = {**os.environ, **variables(port), "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        campaign.simulator.kill = Kill(process.pid, calls, carried_out)
-        assert process.wait(300) == -9
+    command = ("-m", "auto_defender", "run", "--config", str(path), "--apply")
+    with serving(campaign.simulator) as url:
+        program = start(*command, env={**os.environ, **variables(url)})
+        campaign.simulator.kill = Kill(program.pid, calls, carried_out)
+        assert program.wait(300).exit_code == -9
         campaign.simulator.kill = None
         store = FolderStore(campaign.root)
         (killed,) = store.folders("journals/")
         assert open_runs(store) == [killed]
         taken = Counter(write.arn for write in campaign.simulator.writes)
-        with environment(port):
+        with environment(url):
             assert campaign.do(run) == "ended by GuardStop", "the dead run's lock is held until it expires"
             assert campaign.do(run) == "exit 0"
             campaign.wait_for_updates()

@@ -14,10 +14,10 @@ from auto_defender.jobs.apply import apply_saved
 from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
+from simulator.http import serving
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults.campaign import Campaign, environment
-from tests.faults.simulator import serving
 
 
 class Refusing(FolderStore):
@@ -48,7 +48,7 @@ def test_a_folder_that_can_not_be_written_stops_the_run_before_its_first_change(
 ) -> None:
     plan = str(tmp_path / "PLAN.json")
     jobs: dict[str, Callable[[Context], JobResult]] = {"run": run, "apply": partial(apply_saved, source=plan)}
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         write_plan(campaign.context("dry_run"), plan)
         if job == "rollback":
             campaign.do(run)
@@ -63,7 +63,7 @@ def test_a_folder_that_can_not_be_written_stops_the_run_before_its_first_change(
 
 @pytest.mark.parametrize("refused", [r"runs/(\d+/){3}[^/]+/(?!run\.json)", r"summary\.json", "report"])
 def test_changes_are_reported_though_the_storage_refuses_the_files(campaign: Campaign, refused: str) -> None:
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         context = campaign.context("apply")
         ending = run(refusing(campaign, context, refused))
     assert 0 < ending.summary["changed"] <= len(campaign.simulator.writes)

@@ -21,11 +21,11 @@ from auto_defender.jobs.run import run, scan
 from auto_defender.logging import JsonLines, RunIdFilter
 from auto_defender.notify.metrics import embedded_metrics
 from scanner.core.errors import AutoDefenderError
+from simulator.http import serving
 from storage.folder import FolderStore
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_secrets
 from tests.faults.random_organization import OWNERS_SECRET, POLICY
-from tests.faults.simulator import serving
 
 OWN = ("auto_defender", "reports", "remediator", "storage", "scanner")
 
@@ -72,7 +72,7 @@ class Outputs:
 def test_no_secret_is_let_out(tmp_path: Path) -> None:
     campaign = Campaign(23, tmp_path, accounts=2, functions=24, fault_rate=3.0)
     outputs, plan = Outputs(campaign), tmp_path / "PLAN.json"
-    with serving(campaign.simulator) as port, environment(port, read_timeout=0.4), everything_logged() as log:
+    with serving(campaign.simulator) as url, environment(url, read_timeout=0.4), everything_logged() as log:
         outputs.do("scan", scan, "scan")
         outputs.do("run", run)
         campaign.owners_deploy(30)

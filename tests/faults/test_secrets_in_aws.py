@@ -21,9 +21,10 @@ from moto.sns.models import sns_backends
 from auto_defender import lambda_handler
 from auto_defender.lambda_handler import handler
 from scanner.core.errors import AutoDefenderError
+from simulator.http import serving
+from tests.clocks import QuickClock
 from tests.faults.campaign import Campaign, environment
 from tests.faults.random_organization import OWNERS_SECRET, POLICY, REGIONS, write_configuration
-from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
 from tests.functional import moto_server
 
@@ -42,13 +43,14 @@ class Deployed:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
+        self._clock = QuickClock()
 
     def invoke(self, **event: Any) -> Any:
         """Return what the function returned, or None: a state machine is then given its error with the traceback."""
         name = f"{len(self.texts):03} {event['job']}"
         self.texts[f"{name}, event"] = json.dumps(event)
         try:
-            answer = handler(event, Invocation())
+            answer = handler(event, Invocation(), self._clock)
         except AutoDefenderError as error:
             self.texts[f"{name}, error"] = "".join(traceback.format_exception(error))
             return None
@@ -112,7 +114,7 @@ def test_no_service_receives_a_secret(
     services: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     campaign, deployed = Campaign(23, tmp_path, accounts=2, functions=24, fault_rate=3.0), Deployed()
-    with serving(campaign.simulator) as port, environment(port, read_timeout=0.4), everything_logged() as log:
+    with serving(campaign.simulator) as url, environment(url, read_timeout=0.4), everything_logged() as log:
         prepared(campaign, monkeypatch)
         monkeypatch.setenv("DRY_RUN", "true")
         deployed.invoke(job="run")

@@ -19,11 +19,11 @@ from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import LOCK, RunLock
 from reports.run_files import write_run
 from scanner.core.errors import GuardStop
+from simulator.http import serving
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.faults.campaign import Campaign, environment
 from tests.faults.files import check_files, journals_in, remember
-from tests.faults.simulator import serving
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer
 from tests.unit.remediator.harness import RUN, Harness, wait_briefly
 from tests.unit.remediator.killing import kill_after, restart
@@ -199,7 +199,7 @@ def test_what_became_of_an_open_run_is_in_a_report_though_no_plan_can_be_made(
 ) -> None:
     campaign = Campaign(5, tmp_path, accounts=1, functions=8, fault_rate=0.0)
     plan = tmp_path / "PLAN.json"
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         write_plan(campaign.context("dry_run"), str(plan))
         left_open = killed_in_the_midst(campaign)
         campaign.wait_for_updates()
@@ -218,7 +218,7 @@ def test_what_became_of_an_open_run_is_in_a_report_though_no_plan_can_be_made(
 
 def test_with_nothing_done_the_error_line_is_the_whole_report(tmp_path: Path) -> None:
     campaign = Campaign(5, tmp_path, accounts=1, functions=2, fault_rate=0.0)
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         context, store = campaign.context("apply"), FailsAt(campaign.root)
         store.operation, store.path = "list", "state/functions/"
         with pytest.raises(StoreFailed, match="can't list state/functions/"):

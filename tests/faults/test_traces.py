@@ -7,16 +7,16 @@ from pathlib import Path
 
 from auto_defender.jobs.run import run
 from auto_defender.notify.metrics import embedded_metrics
+from simulator.http import serving
 from tests.faults.campaign import Campaign, environment
 from tests.faults.random_organization import REGIONS
-from tests.faults.simulator import serving
 from tests.faults.test_secrets import everything_logged
 from tests.unit.remediator.harness import journal_of
 
 
 def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> None:
     campaign = Campaign(31, tmp_path, accounts=2, functions=12)
-    with serving(campaign.simulator) as port, environment(port):
+    with serving(campaign.simulator) as url, environment(url):
         context = campaign.context("apply")
         with everything_logged(context.run_id) as log:
             ending = run(context)

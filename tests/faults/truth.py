@@ -17,7 +17,7 @@ Layers = tuple[str, ...]
 
 
 def layers_of(function: dict[str, Any]) -> Layers:
-    return tuple(layer["Arn"] for layer in function["Layers"])
+    return tuple(layer["Arn"] for layer in function.get("Layers", ()))
 
 
 def variables_of(function: dict[str, Any]) -> dict[str, str] | None:

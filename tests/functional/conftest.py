@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tests.functional.moto_server import serving
+from tests.functional.moto_server import Workspace, serving, workspace_with
 from tests.unit.remediator.fake_lambda import FakeLambda
 from tests.unit.remediator.harness import Harness, wait_briefly
 
@@ -42,6 +42,12 @@ def server() -> Iterator[str]:
     """Serve moto over HTTP; yield its address."""
     with serving() as url:
         yield url
+
+
+@pytest.fixture
+def workspace(server: str, tmp_path: Path) -> Workspace:
+    """The central account, one that refuses its role, a suspended one, and one with functions."""
+    return workspace_with(server, tmp_path, 4)
 
 
 @pytest.fixture

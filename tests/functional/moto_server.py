@@ -1,10 +1,7 @@
 """A moto server in this process, and the real command line as a process that calls it over HTTP."""
 
-import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +19,7 @@ from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, Organization, build_organization
 from auto_defender.demo.run import configuration_text, optouts_text
 from auto_defender.demo.simulated_aws import like_aws
+from tests.loaded_python import Done, start
 from tests.machine import ROOT
 
 
@@ -78,38 +76,9 @@ def environment(url: str | None = None, **more: str) -> dict[str, str]:
     return {**own, **apart, **keys, **more}
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a process ended."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Read what --json printed."""
-        document: dict[str, Any] = json.loads(self.stdout)
-        return document
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        """Read the log lines."""
-        return [json.loads(line) for line in self.stderr.splitlines()]
-
-
 def auto_defender(*arguments: str, env: Mapping[str, str], cwd: Path = ROOT) -> Done:
     """Run the command line to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "auto_defender", *arguments],
-        env={**env, "PYTHONPATH": str(ROOT)},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return start("-m", "auto_defender", *arguments, env=env, cwd=cwd).wait()
 
 
 @dataclass

@@ -5,8 +5,7 @@ import gzip
 import io
 import json
 import logging
-import subprocess
-import sys
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,8 +36,9 @@ from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from storage.protocol import StoreFailed
 from storage.s3 import S3Store
+from tests.clocks import QuickClock
 from tests.functional.moto_server import Workspace, configurations, environment, reset
-from tests.machine import ROOT
+from tests.loaded_python import start
 
 BUCKET = "reports-of-the-org"
 COUNTS = ("units_expected", "units_read", "functions", "protected", "eligible", "skipped", "excluded")
@@ -87,11 +87,13 @@ class Steps:
     def __init__(self, workspace: Workspace) -> None:
         self.organization = workspace.organization
         self.workspace = workspace
+        self.s3 = boto3.client("s3")
+        self._clock = QuickClock()
         self._started = 0
         self._last = ""
 
     def call(self, **event: Any) -> dict[str, Any]:
-        answer = handler(event, Invocation())
+        answer = handler(event, Invocation(), self._clock)
         self._last = answer.get("run_id", self._last)
         return answer
 
@@ -115,27 +117,30 @@ class Steps:
         items = self.items(begun)
         return items.pop(place), items, set(accounts[2 * place : 2 * place + 2])
 
-    def run(self) -> dict[str, Any]:
+    def swept(self) -> dict[str, Any]:
+        """Take every step but the last; return what the first one returned."""
         begun = self.manifest()
         for item in self.items(begun):
             self.call(**item)
-        return self.merge(begun)
+        return begun
+
+    def run(self) -> dict[str, Any]:
+        return self.merge(self.swept())
 
     def merge(self, begun: Mapping[str, Any], stopped: Any = "") -> dict[str, Any]:
         return self.call(job="merge", run_id=begun["run_id"], stopped=stopped)
 
     def kill(self, event: Mapping[str, Any], recorded: int = 0, at: str = "") -> None:
         """Call a step in a process that is killed. recorded: how many outcomes it writes; at: which call it dies in."""
-        command = [sys.executable, "-c", KILLED, json.dumps(event), str(recorded), at]
-        killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
-        assert killed.returncode == 9, killed.stderr
+        killed = start("-c", KILLED, json.dumps(event), str(recorded), at, env=os.environ).wait()
+        assert killed.exit_code == 9, killed.stderr
 
     def changes_of_a_killed_run(self) -> set[str]:
         """Return the functions that a killed run has changed; its lock has expired, and its journal has no outcome."""
         before = self.configurations()
         self.kill({"job": "run"})
         lock = {**json.loads(self.read(LOCK)), "until": "2020-01-01T00:00:00+00:00"}
-        boto3.client("s3").put_object(Bucket=BUCKET, Key=LOCK, Body=json.dumps(lock).encode())
+        self.s3.put_object(Bucket=BUCKET, Key=LOCK, Body=json.dumps(lock).encode())
         after = self.configurations()
         changed = {arn for arn in after if after[arn] != before[arn]}
         assert changed
@@ -155,11 +160,11 @@ class Steps:
         return [key.split("/")[-2] for key in self.keys("runs/") if key.endswith(f"/{name}")]
 
     def read(self, key: str) -> bytes:
-        body: bytes = boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        body: bytes = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return body
 
     def keys(self, prefix: str) -> list[str]:
-        listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for item in listed.get("Contents", [])]
 
     def left(self) -> set[str]:
@@ -170,7 +175,7 @@ class Steps:
         """Change keys of what a step has written, as another version of the code would have."""
         key = f"state/batches/{run_id}/{name}.json.gz"
         data = {**json.loads(gzip.decompress(self.read(key))), **changed}
-        boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(json.dumps(data).encode()))
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(json.dumps(data).encode()))
 
     def files(self, run_id: str) -> set[str]:
         return {key.rpartition("/")[2] for key in self.keys("runs/") if f"/{run_id}/" in key}
@@ -320,9 +325,7 @@ def test_the_first_step_may_be_called_again(machine: Steps, monkeypatch: pytest.
     left = machine.changes_of_a_killed_run()
     event = {"execution": "one", "started": "2026-11-24T04:00:00Z", "batch_size": 2}
     begun = machine.call(job="manifest", **event)
-    boto3.client("s3").delete_object(
-        Bucket=BUCKET, Key=begun["manifest"]
-    )  # as after a kill before it was written
+    machine.s3.delete_object(Bucket=BUCKET, Key=begun["manifest"])  # as after a kill before it was written
     assert machine.call(job="manifest", **event) == begun
     for item in machine.items(begun):
         machine.call(**item)
@@ -386,9 +389,8 @@ def lose_a_batch_to_an_internal_error(machine: Steps, run_id: str) -> None:
     """As another version of the code would have written it."""
     failed = {"error": "WrongAccount", "detail": "AWS answered with another"}
     prefix = f"state/batches/{run_id}/0001"
-    s3 = boto3.client("s3")
-    s3.delete_object(Bucket=BUCKET, Key=f"{prefix}.json.gz")
-    s3.put_object(Bucket=BUCKET, Key=f"{prefix}.failed.json", Body=json.dumps(failed).encode())
+    machine.s3.delete_object(Bucket=BUCKET, Key=f"{prefix}.json.gz")
+    machine.s3.put_object(Bucket=BUCKET, Key=f"{prefix}.failed.json", Body=json.dumps(failed).encode())
 
 
 def begin_by_a_version_that_this_one_does_not_know(machine: Steps, run_id: str) -> None:
@@ -415,9 +417,7 @@ def test_what_a_run_made_is_reported_though_it_can_not_go_on(
     untouched = machine.configurations()
     if killed == "another run":
         machine.changes_of_a_killed_run()
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     if killed == "the last step":
         machine.kill({"job": "merge", "run_id": begun["run_id"]}, recorded=4)
     obstacle(machine, begun["run_id"])
@@ -436,10 +436,8 @@ def test_a_lock_lost_between_two_steps_stops_the_changes(
     machine: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
-    boto3.client("s3").delete_object(Bucket=BUCKET, Key=LOCK)
+    begun = machine.swept()
+    machine.s3.delete_object(Bucket=BUCKET, Key=LOCK)
     before = machine.configurations()
     brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "lock", 0)
@@ -448,10 +446,8 @@ def test_a_lock_lost_between_two_steps_stops_the_changes(
 
 def test_the_kill_switch_stops_the_last_step(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
-    boto3.client("s3").put_object(Bucket=BUCKET, Key="state/stop", Body=b"incident")
+    begun = machine.swept()
+    machine.s3.put_object(Bucket=BUCKET, Key="state/stop", Body=b"incident")
     before = machine.configurations()
     brief = machine.merge(begun)
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "kill_switch", 0)
@@ -462,9 +458,7 @@ def test_an_account_suspended_after_its_batch_is_not_changed(
     machine: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     before = machine.configurations()
     suspended = next(
         account.id for account in machine.organization.accounts if account.spec.name == "payments-prod"
@@ -483,9 +477,7 @@ def test_the_last_step_changes_nothing_where_the_organization_can_not_be_listed(
     machine: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     before = machine.configurations()
     with monkeypatch.context() as patch:
         deny_listing(patch)
@@ -528,9 +520,7 @@ def test_without_any_batch_every_unit_is_reported(machine: Steps) -> None:
 
 def test_too_many_failed_batches_stop_the_changes(machine: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     before = machine.configurations()
     brief = machine.merge(begun, {"Error": "States.ExceedToleratedFailureThreshold", "Cause": "..."})
     assert (brief["exit_code"], brief["stopped_by"], brief["changed"]) == (5, "tolerated_failures", 0)
@@ -584,9 +574,7 @@ def test_a_last_step_called_again_returns_its_ending_and_does_nothing(
     machine: Steps, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     brief = machine.merge(begun)
     assert brief["changed"] > 0
     reported = {key: machine.read(key) for key in machine.keys("")}
@@ -605,9 +593,7 @@ def test_a_last_step_killed_after_its_report_returns_what_it_has_reported(
     machine: Steps, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRY_RUN", "false")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     machine.kill(
         {"job": "merge", "run_id": begun["run_id"]}, recorded=1000, at="auto_defender.jobs.run.notify_run"
     )
@@ -651,9 +637,7 @@ def test_a_last_step_killed_in_the_midst_of_its_changes_is_continued(
     """recorded: how many outcomes the journal has when the step is killed; 1000: all, it is killed at its report."""
     monkeypatch.setenv("DRY_RUN", "false")
     untouched = machine.configurations()
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     machine.kill({"job": "merge", "run_id": begun["run_id"]}, recorded, at="auto_defender.jobs.run.write_run")
     midway = machine.configurations()
     assert midway != untouched
@@ -682,9 +666,7 @@ def test_what_a_killed_last_step_rolled_back_is_in_quarantine_and_has_its_former
     monkeypatch.setenv("DRY_RUN", "false")
     first = machine.call(job="run")
     regressed = min(row["function_arn"] for row in machine.rows() if row["action"] == "protect")
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     roll_back(
         machine,
         begun["run_id"],
@@ -730,9 +712,7 @@ def test_the_limits_count_what_a_killed_last_step_has_changed(
     monkeypatch.setenv("DRY_RUN", "false")
     machine.workspace.configure(output=f"s3://{BUCKET}", rollout={limit: 3})
     untouched = machine.configurations()
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     machine.kill({"job": "merge", "run_id": begun["run_id"]}, 1000, at="auto_defender.jobs.run.write_run")
     midway = machine.configurations()
     brief = machine.merge(begun)
@@ -750,9 +730,7 @@ def test_a_store_that_refuses_to_delete_costs_a_finished_run_a_warning(
     def refuse(_: S3Store, path: str) -> None:
         raise StoreFailed(f"can't delete {path}: AccessDenied")
 
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     monkeypatch.setattr(S3Store, "delete", refuse)
     steps.log.addHandler(caplog.handler)
     try:
@@ -770,7 +748,7 @@ def test_what_runs_left_is_deleted_a_week_later(machine: Steps) -> None:
     old, young = "20261116T034200Z-1a2b3c", "20261118T034200Z-1a2b3c"
     for run_id in (old, young):
         for name in ("begun.json.gz", "ending.json"):
-            boto3.client("s3").put_object(Bucket=BUCKET, Key=f"state/batches/{run_id}/{name}", Body=b"{}")
+            machine.s3.put_object(Bucket=BUCKET, Key=f"state/batches/{run_id}/{name}", Body=b"{}")
     brief = machine.run()
     assert machine.left() == {
         f"{young}/begun.json.gz",
@@ -782,9 +760,7 @@ def test_what_runs_left_is_deleted_a_week_later(machine: Steps) -> None:
 def test_a_batch_of_another_version_is_swept_again(machine: Steps) -> None:
     whole = machine.call(job="run")
     functions, units = machine.functions(), machine.units()
-    begun = machine.manifest()
-    for item in machine.items(begun):
-        machine.call(**item)
+    begun = machine.swept()
     column = {"dtype": "str", "values": []}
     machine.rewrite(begun["run_id"], "0001", version="0.0.9, build 1a2b3c", functions={"other": column})
     machine.rewrite(begun["run_id"], "0002", version=None)

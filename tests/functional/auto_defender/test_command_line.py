@@ -2,7 +2,6 @@
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,28 +9,14 @@ from moto.awslambda.models import lambda_backends
 from moto.s3.models import s3_backends
 
 from auto_defender.demo.function_kinds import CURRENT, POLICY, WRAPPER
-from auto_defender.demo.functions import SECRET, fill
-from auto_defender.demo.organization import Organization, build_organization
+from auto_defender.demo.functions import SECRET
+from auto_defender.demo.organization import Organization
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from scanner.risk.catalogue import CHECKS
 from scanner.settings import EXEC_WRAPPER
-from tests.functional.moto_server import Workspace, auto_defender, configurations, environment, reset
+from tests.functional.moto_server import Workspace, auto_defender, configurations, environment
 
 OURS = "layer:twistlock-"
-
-
-@pytest.fixture
-def organization(server: str) -> Organization:
-    """The central account, one that refuses its role, a suspended one, and one with functions."""
-    reset(server)
-    organization = build_organization(4)
-    fill(organization)
-    return organization
-
-
-@pytest.fixture
-def workspace(organization: Organization, tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path, organization)
 
 
 def state(organization: Organization) -> dict[str, dict[str, object]]:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -18,23 +17,13 @@ from moto.s3.models import s3_backends
 from moto.sns.models import sns_backends
 from moto.sns.responses import SNSResponse
 
-from auto_defender.demo.functions import fill
-from auto_defender.demo.organization import ROLE, Organization, build_organization
+from auto_defender.demo.organization import ROLE
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.doctor.environment import clock
 from auto_defender.doctor.stack_set import template_digest
-from tests.functional.moto_server import Workspace, auto_defender, environment, reset
+from tests.functional.moto_server import Workspace, auto_defender, environment
 from tools import member_template
 from tools.templates import STACKSETS
-
-
-@pytest.fixture
-def workspace(server: str, tmp_path: Path) -> Workspace:
-    """The central account, one that refuses its role, a suspended one, and one with functions."""
-    reset(server)
-    organization: Organization = build_organization(4)
-    fill(organization)
-    return Workspace(tmp_path, organization)
 
 
 class Findings:

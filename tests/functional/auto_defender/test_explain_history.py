@@ -1,6 +1,5 @@
 """`explain` shows what runs did to a function, writes nothing, and shows the rest where the state can't be read."""
 
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -10,12 +9,7 @@ from moto.organizations.models import OrganizationsBackend
 from moto.s3.models import s3_backends
 
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from tests.functional.moto_server import Done, Workspace, auto_defender, environment, workspace_with
-
-
-@pytest.fixture
-def workspace(server: str, tmp_path: Path) -> Workspace:
-    return workspace_with(server, tmp_path, 4)
+from tests.functional.moto_server import Done, Workspace, auto_defender, environment
 
 
 def explain(server: str, config: str, arn: str, *more: str) -> Done:

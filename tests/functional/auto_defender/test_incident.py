@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,9 @@ def test_a_typo_ends_with_2_before_anything_is_written(incident: Incident) -> No
         ("--function", typo, "--apply", "--stop"),
         ("--function", incident.arn, "--function", typo, "--apply"),
         ("--function", f"{incident.arn}:live", "--apply"),
+        ("--account", "1234", "--apply", "--stop"),
+        ("--account", "999999999999", "--apply"),
+        ("--wave", "no-such-wave", "--apply"),
         ("--run", "yesterday", "--apply"),
         ("--run", "20260101T000000Z-ffffff", "--apply", "--stop"),
     ):
@@ -168,6 +172,48 @@ def test_a_typo_ends_with_2_before_anything_is_written(incident: Incident) -> No
         assert done.stderr.startswith("auto-defender: ")
         assert done.stderr.count("\n") == 1
     assert incident.files() == before
+
+
+def test_an_account_then_everything_is_rolled_back(incident: Incident) -> None:
+    account = incident.arn.split(":")[4]
+    changed = {row["function_arn"] for row in incident.rows(incident.run_id) if row["outcome"] == "changed"}
+    of_account = {arn for arn in changed if arn.split(":")[4] == account}
+    done = incident.command("--account", account, "--apply", "--json")
+    assert {row["function_arn"] for row in done.summary["rollback"]} == of_account
+    rest = incident.command("--all", "--apply", "--json")
+    left = not_as_before(done) | not_as_before(rest)
+    assert {row["function_arn"] for row in rest.summary["rollback"]} == changed - of_account | not_as_before(
+        done
+    )
+    assert not [layer for layer in incident.layers if "layer:twistlock-" in layer]
+    again = incident.command("--all", "--json")
+    assert {row["function_arn"] for row in again.summary["rollback"]} == left
+
+
+def not_as_before(done: Done) -> set[str]:
+    """Return the functions that are not as they were: those whose replaced values nobody knows, and exit code 4."""
+    rows = [row for row in done.summary["rollback"] if not row["as_before"]]
+    assert all(row["detail"].startswith("only values were replaced") for row in rows)
+    assert done.exit_code == (4 if rows else 0), done.stderr[-2000:]
+    return {row["function_arn"] for row in rows}
+
+
+def test_a_function_whose_journal_is_lost_is_rolled_back_by_what_it_carries(incident: Incident) -> None:
+    shutil.rmtree(incident.store.root / "journals")
+    before = dict(incident.function(incident.arn).environment_vars)
+    dry = incident.command("--function", incident.arn)
+    assert dry.exit_code == 0, dry.stderr[-2000:]
+    done = incident.command("--function", incident.arn, "--apply", "--json")
+    assert done.exit_code == 0, done.stderr[-2000:]
+    (row,) = done.summary["rollback"]
+    assert (row["outcome"], row["as_before"], row["wrapper_before"]) == ("rolled_back", True, WRAPPER)
+    assert not [layer for layer in incident.layers if "layer:twistlock-" in layer]
+    removed = before.keys() - incident.function(incident.arn).environment_vars.keys()
+    assert removed == {EXEC_WRAPPER, "TW_POLICY"}
+    explained = auto_defender("explain", "--config", incident.config, incident.arn, env=incident.env)
+    assert f"rolled_back; removes layer {row['layer_before']}, {EXEC_WRAPPER}, TW_POLICY" in explained.stdout
+    again = incident.command("--function", incident.arn, "--apply")
+    assert again.exit_code == 0, "a journal knows it now"
 
 
 def test_a_dry_run_can_not_stop_a_run(incident: Incident) -> None:
@@ -251,8 +297,13 @@ def test_what_is_refused_of_a_runs_journal_is_no_success(incident: Incident) -> 
         assert done.exit_code == 4, done.stderr[-2000:]
         assert f"journals/{incident.run_id}/00001.jsonl: not a segment of a journal" in done.stdout
     done = incident.command("--function", incident.arn)
+    assert done.exit_code == 0, "by what it carries"
+    assert f"journals/{incident.run_id}/00001.jsonl: not a segment of a journal" in done.stdout
+    done = incident.command("--function", f"{incident.arn}-typo")
     assert done.exit_code == 2
     assert "of journals is refused: " in done.stderr
+    done = incident.command("--all")
+    assert done.exit_code == 4, "which functions that run has changed is not known"
 
 
 def test_what_release_0_1_left_is_no_empty_history(incident: Incident) -> None:

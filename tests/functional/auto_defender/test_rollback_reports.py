@@ -13,6 +13,7 @@ from auto_defender.config import read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.progress import Display
+from remediator.journal.selection import Selection
 from scanner.core.errors import WrongAccount
 from tests.functional.auto_defender.test_incident import Incident
 
@@ -43,7 +44,7 @@ def test_an_answer_about_another_account_in_the_alias_reads_does_not_cost_the_re
         return call(account_id, region, service, method, **parameters)
 
     monkeypatch.setattr(context.aws, "call", wrong)
-    result = roll_back(context, [], [incident.arn], apply=True)
+    result = roll_back(context, Selection(functions=[incident.arn]), apply=True)
     assert result.exit_code == 1
     assert result.summary["exit_code"] == 1
     assert "AWS answered about another function" in result.text.splitlines()[-1]

@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,13 +15,7 @@ from tests.functional.moto_server import (
     auto_defender,
     configurations,
     environment,
-    workspace_with,
 )
-
-
-@pytest.fixture
-def workspace(server: str, tmp_path: Path) -> Workspace:
-    return workspace_with(server, tmp_path, 4)
 
 
 def state(organization: Organization) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Ctrl-C, SIGTERM and a lost connection, as a real process of the command line meets them."""
 
 import csv
-import json
 import os
 import pty
 import signal
@@ -10,16 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.server_process import ROOT
-from tests.functional.loopback import REGIONS, loopback
+from benchmarks.server_process import RunningServer, running_server
+from tests.functional.loopback import REGIONS
 from tests.functional.moto_server import configurations, environment, workspace_with
+from tests.loaded_python import Done, Program, start
+from tests.machine import ROOT
 
 ACCOUNTS = 60
 CONFIGURATION = f"""
@@ -39,49 +40,43 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-@pytest.fixture(autouse=True)
-def hang_up() -> Iterator[None]:
-    """Let processes inherit the default for SIGHUP, also where these tests run under nohup."""
-    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, former)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "auto-defender.yaml").write_text(CONFIGURATION)
     return tmp_path
 
 
-def started(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "auto_defender", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **{"env": {**os.environ, "PYTHONPATH": str(ROOT)}, **options},
-    )
+def started(folder: Path, *arguments: str, **options: Any) -> Program:
+    """Start the command line with the configuration in a folder."""
+    command = ("-m", "auto_defender", *arguments, "--config", "auto-defender.yaml")
+    return start(*command, cwd=folder, **options)
 
 
-def wait_until(true: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    while not true() and process.poll() is None:
-        time.sleep(0.05)
+def wait_until(true: Callable[[], bool], program: Program) -> None:
+    while not true() and not program.has_ended:
+        time.sleep(0.02)
 
 
-def signalled(
-    folder: Path, numbers: Sequence[signal.Signals], *, latency_ms: int = 250
-) -> tuple[int, dict[str, Any], str]:
-    """Signal a scan in mid-sweep; return its exit code, its summary and its log."""
+@pytest.fixture(scope="module")
+def _slow() -> Iterator[RunningServer]:
     # Slow enough that two workers are still reading when the signal comes, whatever the machine.
-    with loopback(ACCOUNTS, functions=2, latency_ms=latency_ms) as server:
-        process = started(folder, "scan", "--config", "auto-defender.yaml", "--json")
-        wait_until(lambda: server.stats()["operations"].get("lambda.ListFunctions", 0) >= 3, process)
-        for number in numbers:
-            process.send_signal(number)
-            time.sleep(0.1)  # two signals at once are one
-        reported, log = process.communicate(timeout=300)
-    return process.returncode, json.loads(reported), log
+    with running_server(ACCOUNTS, functions=2, regions=REGIONS, latency_ms=100) as server:
+        yield server
+
+
+@pytest.fixture
+def slow(_slow: RunningServer) -> RunningServer:
+    """AWS with a latency, whose counts are at zero."""
+    _slow.reset()
+    return _slow
+
+
+def outcomes(folder: Path) -> list[str]:
+    """Return the outcome of each unit of the only run, which has a report."""
+    (run,) = (folder / "out" / "runs").glob("*/*/*/*")
+    assert "timed_out" in (run / "report.html").read_text()
+    with (run / "units.csv").open(encoding="utf-8-sig", newline="") as file:
+        return [row["outcome"] for row in csv.DictReader(file)]
 
 
 @pytest.mark.parametrize(
@@ -89,45 +84,39 @@ def signalled(
     [
         [signal.SIGINT],
         [signal.SIGTERM],
-        [signal.SIGHUP],
         [signal.SIGHUP, signal.SIGHUP],  # of the kernel and of the shell
         [signal.SIGHUP, signal.SIGTERM],  # of a session that systemd ends
     ],
 )
 def test_what_was_not_reached_is_reported_and_the_report_is_written(
-    folder: Path, numbers: list[signal.Signals]
+    slow: RunningServer, folder: Path, numbers: list[signal.Signals]
 ) -> None:
-    exit_code, summary, log = signalled(folder, numbers)
-    assert exit_code == 3, log
-    assert "stopping: units and changes not reached are reported as such" in log
-    assert 0 < summary["units_read"] < summary["units_expected"]
-    (run,) = (folder / "out" / "runs").glob("*/*/*/*")
-    with (run / "units.csv").open(encoding="utf-8-sig", newline="") as file:
-        outcomes = [row["outcome"] for row in csv.DictReader(file)]
-    assert len(outcomes) == summary["units_expected"]
-    assert set(outcomes) == {"read", "timed_out"}
-    assert "timed_out" in (run / "report.html").read_text()
+    program = started(folder, "scan", "--json", env=environment(**slow.environment()))
+    wait_until(lambda: slow.stats()["operations"].get("lambda.ListFunctions", 0) >= 3, program)
+    for number in numbers:
+        program.send_signal(number)
+        time.sleep(0.1)  # two signals at once are one
+    done = program.wait(300)
+    assert done.exit_code == 3, done.stderr
+    assert "stopping: units and changes not reached are reported as such" in done.stderr
+    assert 0 < done.summary["units_read"] < done.summary["units_expected"]
+    units = outcomes(folder)
+    assert len(units) == done.summary["units_expected"]
+    assert set(units) == {"read", "timed_out"}
 
 
-def test_under_nohup_a_lost_connection_stops_nothing(folder: Path) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    exit_code, summary, log = signalled(folder, [signal.SIGHUP], latency_ms=20)
-    assert exit_code == 0, log
-    assert "stopping" not in log
-    assert summary["units_read"] == summary["units_expected"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_the_parent_ignores_stays_ignored(folder: Path, number: signal.Signals) -> None:
-    """A script's background job ignores SIGINT: Ctrl-C is for the script."""
-    former = signal.signal(number, signal.SIG_IGN)
-    try:
-        exit_code, summary, log = signalled(folder, [number], latency_ms=20)
-    finally:
-        signal.signal(number, former)
-    assert exit_code == 0, log
-    assert "stopping" not in log
-    assert summary["units_read"] == summary["units_expected"]
+def test_what_the_parent_ignores_stays_ignored(folder: Path) -> None:
+    """A script's background job ignores Ctrl-C, which is for the script; nohup ignores a lost connection."""
+    ignored = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    with running_server(20, functions=2, regions=REGIONS, latency_ms=20) as server:
+        program = started(folder, "scan", "--json", env=environment(**server.environment()), ignored=ignored)
+        wait_until(lambda: server.stats()["operations"].get("lambda.ListFunctions", 0) >= 3, program)
+        for number in ignored:
+            program.send_signal(number)
+        done = program.wait(300)
+    assert done.exit_code == 0, done.stderr
+    assert "stopping" not in done.stderr
+    assert done.summary["units_read"] == done.summary["units_expected"]
 
 
 def test_a_lost_terminal_leaves_no_change_half_made(server: str, tmp_path: Path) -> None:
@@ -162,7 +151,8 @@ def test_a_lost_terminal_leaves_no_change_half_made(server: str, tmp_path: Path)
         seen.extend(os.read(own, 65_536))
         return b"changes" in seen
 
-    wait_until(is_changing, process)
+    while not is_changing() and process.poll() is None:
+        pass
     os.close(own)
     assert process.wait(timeout=300) in (0, 3), (
         seen.decode()
@@ -175,10 +165,9 @@ def test_a_lost_terminal_leaves_no_change_half_made(server: str, tmp_path: Path)
     written = {arn for arn in after if after[arn]["RevisionId"] != before[arn]["RevisionId"]}
     assert written == {arn for arn, outcome in changes.items() if outcome == "changed"}
     assert (run / "report.html").exists()
-    again = started(tmp_path, "run", "--apply", "--config", "auto-defender.yaml", env=environment(server))
-    reported, log = again.communicate(timeout=300)
-    assert again.returncode == 3, log  # 5, if the lock had been left
-    assert "run 2" in reported
+    again = started(tmp_path, "run", "--apply", env=environment(server)).wait()
+    assert again.exit_code == 3, again.stderr  # 5, if the lock had been left
+    assert "run 2" in again.stdout
 
 
 @contextmanager
@@ -226,42 +215,44 @@ def test_a_command_that_has_done_nothing_yet_ends_at_the_first_ctrl_c(
     bucket = CONFIGURATION.replace("./out", "s3://reports") + "optouts: s3://reports/optouts.yaml\n"
     (folder / "auto-defender.yaml").write_text(bucket)
     with silent_server() as (url, called):
-        process = started(folder, *command, "--config", "auto-defender.yaml", env=_environment(url))
-        wait_until(called.is_set, process)
-        process.send_signal(signal.SIGINT)
-        reported, log = process.communicate(timeout=60)
-    assert (process.returncode, reported) == (130, "")
-    assert log == "auto-defender: interrupted\n"
+        program = started(folder, *command, env=environment(url, AWS_REGION="us-east-1"))
+        wait_until(called.is_set, program)
+        program.send_signal(signal.SIGINT)
+        done = program.wait(60)
+    assert done == Done(130, "", "auto-defender: interrupted\n")
 
 
-def _environment(url: str) -> dict[str, str]:
-    return environment(url, AWS_REGION="us-east-1", PYTHONPATH=str(ROOT))
-
-
-@pytest.mark.parametrize("command", [("plan", "--out", "plan.json"), ("doctor",)], ids=" ".join)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "command"),
+    [
+        (signal.SIGINT, ("plan", "--out", "plan.json")),
+        (signal.SIGTERM, ("plan", "--out", "plan.json")),
+        (signal.SIGHUP, ("plan", "--out", "plan.json")),
+        (signal.SIGINT, ("doctor",)),
+    ],
+)
 def test_a_command_that_only_reads_ends_at_once_in_mid_work(
-    folder: Path, command: tuple[str, ...], number: signal.Signals
+    slow: RunningServer, folder: Path, number: signal.Signals, command: tuple[str, ...]
 ) -> None:
-    with loopback(ACCOUNTS, functions=2, latency_ms=250) as server:
-        process = started(folder, *command, "--config", "auto-defender.yaml")
-        wait_until(lambda: server.stats()["operations"].get("sts.AssumeRole", 0) >= 3, process)
-        process.send_signal(number)
-        reported, log = process.communicate(timeout=60)
-    assert (process.returncode, reported) == (128 + number, "")
-    assert log.splitlines()[-1] == "auto-defender: interrupted"
-    assert "Traceback" not in log
+    program = started(folder, *command, env=environment(**slow.environment()))
+    wait_until(lambda: slow.stats()["operations"].get("sts.AssumeRole", 0) >= 3, program)
+    program.send_signal(number)
+    done = program.wait(60)
+    assert (done.exit_code, done.stdout) == (128 + number, "")
+    assert done.stderr.splitlines()[-1] == "auto-defender: interrupted"
+    assert "Traceback" not in done.stderr
     assert not (folder / "plan.json").exists()
 
 
-def test_accounts_that_a_signal_kept_from_being_listed_are_no_bad_input(folder: Path) -> None:
-    with loopback(ACCOUNTS, functions=2, latency_ms=1500) as server:
-        process = started(folder, "scan", "--config", "auto-defender.yaml")
-        wait_until(lambda: server.stats()["operations"].get("organizations.ListAccounts", 0) >= 1, process)
-        process.send_signal(signal.SIGINT)
-        reported, log = process.communicate(timeout=60)
-    assert (process.returncode, reported) == (130, "")
-    assert "accounts could not be listed: the run was stopped" in log.splitlines()[-1]
+def test_accounts_that_a_signal_kept_from_being_listed_are_no_bad_input(
+    slow: RunningServer, folder: Path
+) -> None:
+    program = started(folder, "scan", env=environment(**slow.environment()))
+    wait_until(lambda: slow.stats()["operations"].get("organizations.ListAccounts", 0) >= 1, program)
+    program.send_signal(signal.SIGINT)
+    done = program.wait(60)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "accounts could not be listed: the run was stopped" in done.stderr.splitlines()[-1]
 
 
 def test_ctrl_c_while_the_program_is_loaded_is_one_line(folder: Path) -> None:
@@ -284,7 +275,14 @@ def test_ctrl_c_while_the_program_is_loaded_is_one_line(folder: Path) -> None:
 
 @pytest.mark.parametrize("seen", ["units read", "changes"])
 def test_the_demo_stops_in_good_order(folder: Path, seen: str) -> None:
-    process = started(folder, "demo", "--accounts", "6", "--verbose")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "auto_defender", "demo", "--accounts", "6", "--verbose"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stderr is not None
     log = ""
     for line in process.stderr:
@@ -300,19 +298,19 @@ def test_the_demo_stops_in_good_order(folder: Path, seen: str) -> None:
 
 
 def test_a_demo_that_is_stopped_before_its_first_run_says_so(folder: Path) -> None:
-    process = started(folder, "demo", "--accounts", "200")
-    wait_until((folder / "demo-out").exists, process)
-    process.send_signal(signal.SIGINT)
-    reported, log = process.communicate(timeout=300)
-    assert (process.returncode, reported) == (130, "")
-    assert log.splitlines()[-1] == "auto-defender: the demo was stopped before its first run"
-    assert "Traceback" not in log
+    program = start("-m", "auto_defender", "demo", "--accounts", "200", env=os.environ, cwd=folder)
+    wait_until((folder / "demo-out").exists, program)
+    program.send_signal(signal.SIGINT)
+    done = program.wait(300)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr.splitlines()[-1] == "auto-defender: the demo was stopped before its first run"
+    assert "Traceback" not in done.stderr
 
 
 LOST = """
 import os, signal, time
 from auto_defender.signals import Interrupted, StopSignals
-with StopSignals():
+with StopSignals(lost_after_sec=0.1):
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except Interrupted:
@@ -321,8 +319,5 @@ with StopSignals():
 """
 
 
-def test_an_interruption_that_is_lost_ends_the_command_all_the_same(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOST], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
-    )
-    assert (done.returncode, done.stderr) == (130, "auto-defender: interrupted\n")
+def test_an_interruption_that_is_lost_ends_the_command_all_the_same() -> None:
+    assert start("-c", LOST, env=os.environ).wait(50) == Done(130, "", "auto-defender: interrupted\n")

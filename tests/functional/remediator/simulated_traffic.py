@@ -10,7 +10,7 @@ import numpy as np
 
 from remediator.journal.history import Changed
 from remediator.rollout.comparison import Finding, compare
-from remediator.rollout.metrics import HISTORY, HOUR, Counts, around_window, before_window, traffic_of
+from remediator.rollout.metrics import HISTORY, HOUR, Counts, Window, around_window, before_window, traffic_of
 
 _STEP = 300
 _STEPS_A_DAY = 86_400 // _STEP
@@ -42,23 +42,24 @@ def first_regressed(rng: np.random.Generator, kind: Kind, broken: Broken | None 
     begun = _MONDAY + HISTORY + timedelta(minutes=int(rng.integers(7 * 1_440)))
     change = Changed("1", "r", "f", "arn", "run", "", begun, begun + timedelta(seconds=4))
     counts, start = _counted(rng, kind, broken, change)
+    history = _between(counts, start, before_window(change))
     for look in range(1, 25):
-        finding = look_at(change, counts, start, begun + timedelta(hours=look))
+        finding = look_at(change, counts, start, begun + timedelta(hours=look), history)
         if finding.verdict == "regressed":
             return look
     return None
 
 
-def look_at(change: Changed, counts: Counts, start: datetime, now: datetime) -> Finding:
+def look_at(change: Changed, counts: Counts, start: datetime, now: datetime, history: Counts) -> Finding:
     """Compare what was counted (a row a step, from `start` on) as the health watch does at a moment."""
-
-    def between(first: datetime, last: datetime, period: int) -> Counts:
-        rows = [int((moment - start).total_seconds()) // _STEP for moment in (first, last)]
-        return counts[rows[0] : rows[1]].reshape(-1, period // _STEP, 4).sum(axis=1)
-
     before, around = before_window(change), around_window(change, 24, now)
-    history, steps = (between(window.start, window.end, window.period) for window in (before, around))
+    steps = _between(counts, start, around)
     return compare(traffic_of(change, history, before, steps, around), min_invocations=50)
+
+
+def _between(counts: Counts, start: datetime, window: Window) -> Counts:
+    rows = [int((moment - start).total_seconds()) // _STEP for moment in (window.start, window.end)]
+    return counts[rows[0] : rows[1]].reshape(-1, window.period // _STEP, 4).sum(axis=1)
 
 
 def _counted(

@@ -93,7 +93,7 @@ def test_killed_at_any_moment_nothing_differs(tmp_path: Path, also_the_next: boo
         for number in range(4):
             harness.aws.add(f"f{number}")
             if number < 2:
-                harness.aws.settles_as[arn_of(f"f{number}")] = "Failed"
+                harness.aws.fail_next(arn_of(f"f{number}"))
         return harness
 
     whole = begin("whole")
@@ -154,7 +154,7 @@ def test_a_killed_run_counts_for_the_release_that_it_ran_under(harness: Harness)
 
 def test_the_failure_of_a_function_that_is_left_with_the_change_waits_too(harness: Harness) -> None:
     arn = harness.aws.add()
-    harness.aws.settles_as[arn] = "Failed"
+    harness.aws.fail_next(arn)
     applied = run(harness)
     assert applied.changes["outcome"].tolist() == ["failed"]
     (record,) = records(harness.store).values()

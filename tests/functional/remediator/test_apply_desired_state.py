@@ -101,7 +101,7 @@ def test_with_at_least_a_newer_version_is_left(harness: Harness, aws: FakeLambda
 def test_what_was_used_before_is_replaced_in_one_update_and_comes_back_with_a_rollback(
     harness: Harness, aws: FakeLambda
 ) -> None:
-    before = {**OURS, EXEC_WRAPPER: OLD_WRAPPER, "TW_POLICY": "earlier", "A": "x"}
+    before = {**OURS, EXEC_WRAPPER: OLD_WRAPPER, "TW_POLICY": "earlier", "A1": "x"}
     arn = aws.add(
         Layers=[{"Arn": DATADOG}, {"Arn": OLD}, {"Arn": layer(1, "x")}], Environment={"Variables": before}
     )
@@ -111,11 +111,11 @@ def test_what_was_used_before_is_replaced_in_one_update_and_comes_back_with_a_ro
     assert (row["action"], row["outcome"]) == ("upgrade", "changed")
     assert aws.calls["update_function_configuration"] == 1
     assert aws.layers(arn) == [DATADOG, layer(4), layer(1, "x")]
-    assert aws.variables(arn) == {**OURS, "A": "x"}
+    assert aws.variables(arn) == {**OURS, "A1": "x"}
     assert protections(harness) == ["protected"]
     assert one(harness.rollback([RUN]))["outcome"] == "rolled_back"
     assert aws.layers(arn) == [DATADOG, OLD, layer(1, "x")]
-    assert aws.variables(arn) == {**OURS, EXEC_WRAPPER: OLD_WRAPPER, "A": "x"}
+    assert aws.variables(arn) == {**OURS, EXEC_WRAPPER: OLD_WRAPPER, "A1": "x"}
 
 
 def test_a_second_defender_goes(harness: Harness, aws: FakeLambda) -> None:
@@ -186,7 +186,7 @@ def test_a_rotation_that_aws_cannot_carry_out_is_undone_with_the_value_that_was_
     arn = aws.add()
     harness.apply()
     rotate(harness)
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     row = one(harness.apply(run_id=SECOND))
     assert row["outcome"] == "failed"
     assert "it was removed again" in row["detail"]

@@ -157,7 +157,7 @@ def test_a_rollback_ends_by_a_lost_lock_and_not_by_the_kill_switch(
 
 def test_what_aws_could_not_carry_out_is_removed_while_the_kill_switch_is_on(harness: Harness) -> None:
     (arn,) = add(harness, 1)
-    harness.aws.settles_as[arn] = "Failed"
+    harness.aws.fail_next(arn)
     harness.aws.after = lambda method, on, n: switch_on(harness) if method.startswith("update") else None
     assert harness.apply().changes["detail"][0].endswith("it was removed again")
     assert harness.aws.layers(arn) == []
@@ -165,7 +165,7 @@ def test_what_aws_could_not_carry_out_is_removed_while_the_kill_switch_is_on(har
 
 def test_with_a_lost_lock_nothing_is_removed_and_the_next_run_goes_on(harness: Harness) -> None:
     (arn,) = add(harness, 1)
-    harness.aws.settles_as[arn] = "Failed"
+    harness.aws.fail_next(arn)
     gate = Gate(free=1, held=1, then=lambda: lose_the_lock(harness))
     harness.aws.waits = gate
     applied = harness.apply()

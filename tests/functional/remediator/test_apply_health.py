@@ -81,11 +81,11 @@ def test_each_changed_function_is_compared_with_its_own_traffic(harness: Harness
     )  # the history, and the time around the change, of all three
 
 
-def test_a_watched_function_costs_eight_metrics(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watched_function_costs_eight_metrics(harness: Harness) -> None:
     changed(harness, well=WELL, failing=FAILING)
-    asked, answer = [], harness.aws._sum
-    monkeypatch.setattr(
-        harness.aws, "_sum", lambda query, *times: asked.append(query["Id"]) or answer(query, *times)
+    asked: list[str] = []
+    harness.aws.edit_answer = lambda method, answer: asked.extend(
+        one["Id"] for one in answer.get("MetricDataResults", ())
     )
     watched(harness)
     assert len(asked) == 2 * 8
@@ -141,12 +141,14 @@ def test_metrics_that_cannot_be_read_are_reported_and_nothing_is_rolled_back(har
     assert harness.aws.layers(arns["failing"]) == [layer(4)]
 
 
-def test_half_an_answer_of_cloudwatch_is_none(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_an_answer_of_cloudwatch_is_none(harness: Harness) -> None:
     changed(harness, well=WELL)
-    whole = harness.aws._sum
-    monkeypatch.setattr(
-        harness.aws, "_sum", lambda query, *times: whole(query, *times) | {"StatusCode": "InternalError"}
-    )
+
+    def fail(method: str, answer: dict[str, Any]) -> None:
+        for one in answer.get("MetricDataResults", ()):
+            one["StatusCode"] = "InternalError"
+
+    harness.aws.edit_answer = fail
     assert verdicts(watched(harness)) == {"well": "unread"}
 
 

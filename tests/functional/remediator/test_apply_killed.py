@@ -95,7 +95,7 @@ def test_a_rollback_killed_at_every_moment_is_resolved_too(tmp_path: Path) -> No
 def test_what_aws_could_not_carry_out_is_removed_whenever_the_run_was_killed(tmp_path: Path) -> None:
     for moment in range(200):
         harness, (arn,) = harness_with(tmp_path / str(moment), 1)
-        harness.aws.settles_as[arn] = "Failed"
+        harness.aws.fail_next(arn)
         kill_after(harness, moment)
         with contextlib.suppress(Killed):
             harness.apply()

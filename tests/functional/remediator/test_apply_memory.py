@@ -131,27 +131,8 @@ def test_another_revision_begins_with_an_hour_again(harness: Harness) -> None:
     assert failures(harness)[arn].times == 1
 
 
-def as_listed(harness: Harness) -> None:
-    """Let the sweep see what ListFunctions has: neither State nor LastUpdateStatus."""
-    read = harness.assessed
-
-    def assessed() -> Any:
-        functions, hidden = harness.aws.functions, {"State", "LastUpdateStatus"}
-        harness.aws.functions = {
-            arn: {key: value for key, value in one.items() if key not in hidden}
-            for arn, one in functions.items()
-        }
-        try:
-            return read()
-        finally:
-            harness.aws.functions = functions
-
-    harness.assessed = assessed  # type: ignore[method-assign]
-
-
 def test_functions_in_state_failed_do_not_starve_the_rest(tmp_path: Path) -> None:
     harness = Harness(FakeLambda(), tmp_path, max_changes_per_account=5)
-    as_listed(harness)
     broken = {harness.aws.add(f"a{number}", State="Failed") for number in range(5)}
     healthy = {harness.aws.add(f"b{number}") for number in range(10)}
     for number in range(3):
@@ -167,9 +148,8 @@ def test_functions_in_state_failed_do_not_starve_the_rest(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("changes", [{"LastUpdateStatus": "InProgress"}, {"State": "Pending"}])
 def test_what_passes_by_itself_is_tried_by_the_next_run(harness: Harness, changes: dict[str, str]) -> None:
-    as_listed(harness)
     arn = harness.aws.add(**changes)
-    harness.aws._polls[arn] = 100
+    harness.aws.polls[arn] = 100
     assert one(harness.apply())["outcome"] == "deferred"
     assert held_back(harness).guards == {}
 
@@ -188,7 +168,7 @@ def test_it_is_forgotten_once_it_went_well(harness: Harness) -> None:
 def test_what_aws_took_and_failed_at_is_not_tried_again(tmp_path: Path) -> None:
     harness = Harness(FakeLambda(polls_to_settle=1), tmp_path)
     arn = harness.aws.add()
-    harness.aws.settles_as[arn] = "Failed"
+    harness.aws.fail_next(arn)
     assert one(harness.apply())["detail"].endswith("(EniLimitExceeded); it was removed again")
     assert harness.aws.layers(arn) == []
     assert held_back(harness).guards == {arn: "failed_before"}

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.rollback import rollback
-from remediator.journal.history import select
 from remediator.journal.journals import Journals
+from remediator.journal.selection import Selection, select
 from remediator.plan.plan import make_plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
@@ -90,7 +90,7 @@ def test_protected_once_and_rolled_back_exactly(moto_session: boto3.Session, tmp
     store, run_id = FolderStore(tmp_path), "20261125T000000Z-back"
     with RunLock(store, run_id) as lock:
         journals = Journals(store, DEFENDER)
-        undos = select(journals, [RUN], [])
+        undos = select(journals, Selection(runs=[RUN]))
         undone = rollback(undos, aws, DEFENDER, journals=journals, run_id=run_id, lock=lock)
     assert undone.changes["outcome"].tolist() == ["rolled_back", "rolled_back"]
     for name, was in before.items():

@@ -90,7 +90,8 @@ def test_the_fresh_state_decides(harness: Harness, edit: dict[str, Any], outcome
 
 
 def test_a_code_signing_policy_is_reported_and_one_that_nobody_may_read_too(harness: Harness) -> None:
-    harness.aws.signing.add(harness.aws.add("signed"))
+    signed = harness.aws.add("signed")
+    harness.aws.core.functions[signed].signing = "arn:csc"
     harness.aws.add("unknown")
 
     def refuse(method: str, arn: str, n: int) -> None:

@@ -70,7 +70,7 @@ def test_what_is_half_there_is_repaired(harness: Harness, aws: FakeLambda) -> No
         ({"State": "Failed"}, "deferred"),
         ({"LastUpdateStatus": "InProgress"}, "deferred"),
         ({"State": "Inactive"}, "changed"),
-        ({"LastUpdateStatus": "Failed"}, "changed"),
+        ({"LastUpdateStatus": "Failed"}, "dropped"),
     ],
 )
 def test_the_state_of_a_fresh_read_decides(
@@ -79,15 +79,8 @@ def test_the_state_of_a_fresh_read_decides(
     arn = aws.add()
     plan = harness.plan()
     aws.functions[arn] |= state
-    aws._polls[arn] = 99
-    if state.get("LastUpdateStatus") == "Failed":
-        outcome = one_outcome_of_failed(harness)
+    aws.polls[arn] = 99
     assert one(harness.apply(plan))["outcome"] == outcome
-
-
-def one_outcome_of_failed(harness: Harness) -> str:
-    """Whether a function whose last update failed may be changed is the risk engine's to say."""
-    return "changed" if (harness.assessed()["verdict"] == "eligible").all() else "dropped"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +246,7 @@ def test_what_nobody_can_find_out_stays_open_until_the_next_run(harness: Harness
 def test_an_update_that_fails_is_rolled_back(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add(Layers=[{"Arn": DATADOG}])
     before = aws.layers(arn), aws.variables(arn)
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     row = one(harness.apply())
     assert row["outcome"] == "failed"
     assert (
@@ -276,7 +269,7 @@ def lose_removals(harness: Harness, times: int) -> None:
 
 def test_a_removal_that_never_reached_aws_is_sent_again(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     lose_removals(harness, 1)
     row = one(harness.apply())
     assert (row["outcome"], row["detail"].rpartition("; ")[2]) == ("failed", "it was removed again")
@@ -287,7 +280,7 @@ def test_a_removal_that_never_reached_aws_is_sent_again(harness: Harness, aws: F
 
 def test_a_removal_is_not_sent_again_after_the_owners_deployment(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
 
     def deploy(method: str, on: str, n: int) -> None:
         if method == "update_function_configuration" and n == 2:
@@ -314,7 +307,7 @@ def test_a_removal_that_is_given_up_is_the_next_runs_first_work(
     harness: Harness, aws: FakeLambda, trouble: str
 ) -> None:
     arn = aws.add()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     if trouble == "lost":
         lose_removals(harness, 99)
     else:
@@ -334,11 +327,11 @@ def test_a_removal_that_is_given_up_is_the_next_runs_first_work(
 
 def test_a_function_that_is_deleted_before_the_removal_is_dropped(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
 
     def delete(method: str, on: str, n: int) -> None:
         if method == "update_function_configuration" and n == 2:
-            aws.functions.pop(arn)
+            aws.delete(arn)
 
     aws.before = delete
     assert one(harness.apply())["outcome"] == "dropped"
@@ -347,19 +340,17 @@ def test_a_function_that_is_deleted_before_the_removal_is_dropped(harness: Harne
 
 def hide_variables(aws: FakeLambda, *, where: str) -> None:
     """Let KMS deny the variables once a function has the given LastUpdateStatus and our layer."""
-    read = aws._get_function_configuration
 
-    def hidden(arn: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        answer = read(arn, parameters)
-        if answer["LastUpdateStatus"] == where and answer["Layers"]:
+    def hide(method: str, answer: dict[str, Any]) -> None:
+        read = method == "get_function_configuration"
+        if read and answer["LastUpdateStatus"] == where and answer.get("Layers"):
             answer["Environment"] = {"Error": {"ErrorCode": "KMSAccessDeniedException", "Message": "m"}}
-        return answer
 
-    aws.__dict__["_get_function_configuration"] = hidden
+    aws.edit_answer = hide
 
 
 def show_variables(aws: FakeLambda) -> None:
-    del aws.__dict__["_get_function_configuration"]
+    aws.edit_answer = lambda method, answer: None
 
 
 @pytest.mark.parametrize("later", ["resolve", "rollback"])
@@ -367,7 +358,7 @@ def test_what_aws_could_not_carry_out_is_known_although_the_variables_can_not_be
     harness: Harness, aws: FakeLambda, later: str
 ) -> None:
     arn = aws.add()
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     hide_variables(aws, where="Failed")
     row = one(harness.apply())
     assert row["outcome"] == "failed"
@@ -398,7 +389,7 @@ def test_a_removal_that_settled_is_made_although_its_variables_can_not_be_read(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = aws.add(Layers=[{"Arn": DATADOG}])
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
 
     def hide(method: str, on: str, n: int) -> None:
         if method == "update_function_configuration" and n == 2:
@@ -429,12 +420,12 @@ def test_a_lost_answer_stays_open_while_the_variables_can_not_be_read(
 def test_an_update_that_fails_after_the_owners_deployment_is_left_alone(
     harness: Harness, aws: FakeLambda
 ) -> None:
-    arn = aws.add()
-    aws.settles_as[arn] = "Failed"
+    aws.add()
 
     def deploy(method: str, on: str, n: int) -> None:
         if method == "get_function_configuration" and n == 2:
-            aws.owner_edits(on, Description="deployed meanwhile")
+            failed = {"LastUpdateStatus": "Failed", "LastUpdateStatusReasonCode": "EniLimitExceeded"}
+            aws.owner_edits(on, Description="deployed meanwhile", **failed)
 
     aws.before = deploy
     row = one(harness.apply())

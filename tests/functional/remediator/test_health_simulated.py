@@ -8,8 +8,8 @@ from tests.functional.remediator.simulated_traffic import Broken, Kind, first_re
 
 def test_fewer_than_one_in_a_thousand_unchanged_functions_a_day_are_called_regressed() -> None:
     rng = np.random.default_rng(20261124)
-    regressed = [first_regressed(rng, Kind()) for _ in range(1_500)]
-    assert sum(look is not None for look in regressed) * 1_000 < len(regressed)
+    regressed = [first_regressed(rng, Kind()) for _ in range(1_000)]
+    assert regressed == [None] * len(regressed)
 
 
 @pytest.mark.parametrize(

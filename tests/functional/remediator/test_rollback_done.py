@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
 from remediator.execution.rollback import rollback
-from remediator.journal.history import entries_of, select
+from remediator.journal.history import entries_of
 from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.selection import Selection, select
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import awaited_lock
 from scanner.core.errors import GuardStop
@@ -89,7 +90,7 @@ def test_a_deployment_between_read_and_update_is_read_again_and_kept(
 def test_an_update_under_way_is_waited_for_once(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
-    aws._polls[arn] = 2  # settles at the second read
+    aws.polls[arn] = 2  # settles at the second read
     assert (one(harness.rollback([RUN]))["outcome"], aws.layers(arn)) == ("rolled_back", [])
 
 
@@ -98,7 +99,7 @@ def test_an_update_under_way_that_lasts_is_deferred_and_not_quarantined(
 ) -> None:
     arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
-    aws._polls[arn] = 1000
+    aws.polls[arn] = 1000
     back = harness.rollback([RUN])
     row = one(back)
     assert (row["outcome"], row["attempts"], code(back)) == ("deferred", 0, 4)
@@ -143,7 +144,7 @@ def test_what_carries_nothing_of_ours_any_more_is_done_and_nothing_else_is(
 
 def test_a_function_that_is_gone_is_done(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
-    del aws.functions[arn]
+    aws.delete(arn)
     back = harness.rollback([], [arn])
     row = one(back)
     assert (row["detail"], code(back)) == ("gone: the function no longer exists", 0)
@@ -153,7 +154,7 @@ def test_a_function_that_is_gone_is_done(harness: Harness, aws: FakeLambda) -> N
 
 def test_one_deleted_before_its_update_is_done_too(harness: Harness, aws: FakeLambda) -> None:
     protected(harness, aws)
-    before_update(aws, aws.functions.pop)
+    before_update(aws, aws.delete)
     back = harness.rollback([RUN])
     assert (one(back)["as_before"], code(back)) == ("true", 0)
 
@@ -232,7 +233,7 @@ def test_without_the_lock_the_quarantine_is_not_written(harness: Harness, aws: F
             raise GuardStop("lock", "another run has taken it over", "Run again")
 
     with Lost(harness.store, BACK) as lock:
-        undos = select(harness.journals, [RUN], [])
+        undos = select(harness.journals, Selection(runs=[RUN]))
         back = rollback(undos, aws, harness.defender, journals=harness.journals, run_id=BACK, lock=lock)
     assert code(back) == 5
     assert in_quarantine(harness) == [arn]

@@ -12,9 +12,10 @@ from remediator.change.context import ChangeContext
 from remediator.change.detach import DetachContext, detach
 from remediator.change.records import Carried, ChangeResult
 from remediator.execution.rollback import rollback
-from remediator.journal.history import select, undo_each
+from remediator.journal.history import undo_each
 from remediator.journal.journal import Journal
 from remediator.journal.quarantine import quarantined
+from remediator.journal.selection import Selection, select
 from remediator.rollout.guards import BREAKER_FROM
 from remediator.rollout.lock import RunLock
 from scanner.core.errors import BadInput
@@ -108,7 +109,7 @@ def test_what_aws_could_not_carry_out_failed_and_can_be_tried_again(
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
-    aws.settles_as[arn] = "Failed"
+    aws.fail_next(arn)
     row = one(harness.rollback([RUN]))
     assert (row["outcome"], row["attempts"]) == ("failed", 1)
     assert row["detail"] == "AWS took the update and could not carry it out (EniLimitExceeded)"
@@ -216,7 +217,7 @@ def test_a_second_attempt_of_a_run_overwrites_nothing_of_the_first(harness: Harn
 def test_a_function_that_is_being_updated_waits(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
     aws.functions[arn]["LastUpdateStatus"] = "InProgress"
-    aws._polls[arn] = 1000
+    aws.polls[arn] = 1000
     row = one(harness.rollback([RUN]))
     assert row["outcome"] == "deferred"
     assert row["detail"]
@@ -262,7 +263,7 @@ def test_a_function_is_freed_of_older_runs_too_where_a_run_is_named_beside_it(
     changes = harness.rollback([LATER], [arn]).changes.set_index("function_arn")
     assert changes["outcome"].to_dict() == {arn: "rolled_back", other: "rolled_back"}
     assert aws.layers(arn) == aws.layers(other) == []
-    assert select(harness.journals, [], []) == []
+    assert select(harness.journals, Selection()) == []
 
 
 def test_a_row_and_an_entry_are_of_one_function_each(harness: Harness, aws: FakeLambda) -> None:
@@ -286,7 +287,7 @@ def test_the_quarantine_says_when_in_utc_and_by_which_run(harness: Harness, aws:
 
 def test_a_lock_that_another_took_over_stops_it(harness: Harness, aws: FakeLambda) -> None:
     arn = protected(harness, aws)
-    undos = select(harness.journals, [RUN], [])
+    undos = select(harness.journals, Selection(runs=[RUN]))
     with RunLock(harness.store, BACK) as lock:
         take_over(harness.store)
         back = rollback(undos, aws, harness.defender, journals=harness.journals, run_id=BACK, lock=lock)
@@ -344,7 +345,7 @@ def test_stopped_between_its_read_and_its_update_it_sends_nothing(harness: Harne
         dry_run=False,
     )
     with pytest.raises(StopIteration) as ended:
-        next(detach(taking, select(harness.journals, [RUN], [])[0], "0"))
+        next(detach(taking, select(harness.journals, Selection(runs=[RUN]))[0], "0"))
     carried = Carried(layer(4), WRAPPER)
     assert ended.value.value == ChangeResult(
         "deferred", "the run was stopped before it was sent", before=carried, after=carried, untouched=True

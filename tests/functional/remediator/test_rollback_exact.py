@@ -12,10 +12,9 @@ from remediator.journal.quarantine import quarantined
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal
-from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, one, settings
+from tests.unit.remediator.harness import LATER, OURS, RUN, WRAPPER, Harness, one, settings
 
 DATADOG, INSIGHTS = layer(7, "datadog"), layer(2, "insights")
-LATER = "20261124T044232Z-later"
 
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -88,7 +87,7 @@ def test_it_refuses_and_says_why(harness: Harness, aws: FakeLambda, edit: dict[s
 def test_a_function_that_is_gone_is_reported(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
     harness.apply()
-    del aws.functions[arn]
+    aws.delete(arn)
     assert one(harness.rollback([RUN]))["detail"] == "gone: the function no longer exists"
 
 
@@ -197,10 +196,10 @@ def test_a_refusal_fails_that_function_alone_and_it_can_be_rolled_back_later(
 
 owner_layers = st.lists(st.sampled_from([DATADOG, INSIGHTS]), unique=True, max_size=2)
 first_variables = st.fixed_dictionaries(
-    {}, optional={"A": st.sampled_from(["1", "2"]), "TW_POLICY": st.just(OURS["TW_POLICY"])}
+    {}, optional={"A1": st.sampled_from(["1", "2"]), "TW_POLICY": st.just(OURS["TW_POLICY"])}
 )
 owner_variables = st.dictionaries(
-    st.sampled_from(["A", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2
+    st.sampled_from(["A1", "TW_POLICY"]), st.sampled_from(["1", "2"]), max_size=2
 )
 
 

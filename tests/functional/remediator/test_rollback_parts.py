@@ -11,9 +11,9 @@ from remediator.execution.apply import ApplyResult
 from remediator.journal.quarantine import quarantined
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer, lose
-from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, one, settings
+from tests.unit.remediator.harness import LATER, OURS, POLICY, RUN, WRAPPER, Harness, one, settings
 
-BACK, LATER = "20261125T000000Z-back", "20261124T044232Z-later"
+BACK = "20261125T000000Z-back"
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 

@@ -19,7 +19,7 @@ from tests.functional.loopback import ORGANIZATION, REGIONS, aws_for, loopback
 
 TODAY = date(2026, 11, 24)
 FUNCTIONS = 25  # in three pages of ten
-PATIENT = SweepSettings(workers=32, unit_timeout_sec=10, calls_per_second=100)
+PATIENT = SweepSettings(workers=32, unit_timeout_sec=5, calls_per_second=100)
 FAULTY, HEALTHY = REGIONS
 
 # What each fault is, the outcome of its unit, and what the ledger says of it.
@@ -100,7 +100,7 @@ def test_the_same_account_is_read_where_there_is_no_fault(units: pd.DataFrame, n
 
 def test_a_throttled_account_slows_nobody_else(server: RunningServer) -> None:
     slow, *others = ACCOUNT_OF.values()
-    server.set_faults({f"{slow}/*": [{"kind": "error", "status": 429, "retry_after": 2}]})
+    server.set_faults({f"{slow}/*": [{"kind": "error", "status": 429, "retry_after": 1}]})
     settings = SweepSettings(workers=3, unit_timeout_sec=60, calls_per_second=100)
     done_before: list[int] = []
 
@@ -141,10 +141,11 @@ def test_an_answer_for_another_account_stops_the_run(server: RunningServer) -> N
 def test_what_the_deadline_leaves_unread_is_timed_out(server: RunningServer) -> None:
     silent = account_id(0)
     server.set_faults({f"{silent}/*": [{"kind": "hang"}]})
-    units = swept(deadline=time.monotonic() + 3).units.set_index(["account_id", "region"])
+    settings = PATIENT.model_copy(update={"unit_timeout_sec": 30})
+    units = swept(settings, deadline=time.monotonic() + 3).units.set_index(["account_id", "region"])
     assert len(units) == len(FAULTS) * len(REGIONS)
     assert list(units.loc[silent, "outcome"]) == ["timed_out"] * 2
-    # Not after their own ten seconds.
+    # Not after their own thirty seconds.
     assert set(units.loc[silent, "detail"]) == {"the run ended before it was read"}
     assert (units.drop(index=silent)["outcome"] == "read").all()
 

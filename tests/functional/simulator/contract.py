@@ -5,7 +5,9 @@ operation), the Lambda quotas page, the developer guide (environment variables, 
 states), and LocalStack's services/lambda_/provider.py, whose answers its snapshot tests compare with AWS.
 """
 
+import io
 import itertools
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +47,13 @@ class Target:
     def read(self, name: str, **more: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self.client.get_function_configuration(FunctionName=name, **more)
         return answer
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        opened.writestr("app.py", "def handler(event, context): pass")
+    return buffer.getvalue()
 
 
 def refused(code: str, status: int, call: Callable[..., Any], *arguments: Any, **parameters: Any) -> str:

@@ -1,8 +1,6 @@
 """The cases of contract.py against the core and against moto, as it is and as the demo has it."""
 
-import io
 import itertools
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from auto_defender.demo.simulated_aws import like_aws
 from simulator.clock import ManualClock
 from simulator.core import Core
 from simulator.http import Front, environment, serving
-from tests.functional.simulator.contract import CASES, Target
+from tests.functional.simulator.contract import CASES, Target, archive
 
 REGION = "us-east-1"
 # Where moto 5.2.5 is laxer than AWS, or answers otherwise: the case, and the place in moto/awslambda.
@@ -92,13 +90,6 @@ def moto(behaviour: Callable[[], Any] = nullcontext) -> Iterator[Target]:
             return str(published["LayerVersionArn"])
 
         yield Target(client, role, {"ZipFile": archive()}, layer, lambda name: None)
-
-
-def archive() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as opened:
-        opened.writestr("app.py", "def handler(event, context): pass")
-    return buffer.getvalue()
 
 
 TARGETS: dict[str, tuple[Callable[[], AbstractContextManager[Target]], dict[str, str]]] = {

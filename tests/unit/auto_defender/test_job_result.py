@@ -52,6 +52,12 @@ def test_tags_that_could_not_be_read_are_not_complete(tags: dict[str, list[bool]
     assert "\ntags unread    2 functions in 1 units\n" in reported
 
 
+@pytest.mark.parametrize(("carrying", "shown"), [(2, True), (0, False)])
+def test_opt_outs_that_still_carry_something_of_ours_are_counted(carrying: int, shown: bool) -> None:
+    reported = run_text(SUMMARY | {"optouts_protected": carrying}, "report.html")
+    assert ("\nopted out      2 functions that still carry something of ours\n" in reported) == shown
+
+
 def test_files_that_are_missing_and_warnings_are_named() -> None:
     left = {"files_missing": {"report.html": "can't write it"}, "warnings": ["latest/ is old"]}
     assert run_text(SUMMARY | left, "report.html").splitlines()[-2:] == [

@@ -13,16 +13,17 @@ from remediator.change import update as update_module
 from remediator.execution import executor as executor_module
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
-from remediator.execution.rollback import rollback
-from remediator.journal.history import select
+from remediator.execution.rollback import refuse_unknown, rollback
 from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
+from remediator.journal.selection import Selection, select
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import exclusions
 from remediator.rollout.lock import LOCK, RunLock
 from remediator.settings import RolloutSettings
 from scanner.inventory.functions_frame import FunctionsFrame, facts
+from scanner.organization.optouts import OptOuts
 from scanner.risk.engine import assess_risk
 from scanner.risk.rules import Rules
 from scanner.settings import EXEC_WRAPPER, DefenderSettings, RiskSettings
@@ -56,6 +57,7 @@ class Harness:
         # A function that the fake AWS has just updated may be updated again at once.
         self.rollout = RolloutSettings(**{"dry_run": False, "quiet_minutes": 0, **rollout})
         self.risk = RiskSettings()
+        self.optouts = OptOuts()
 
     @property
     def rules(self) -> Rules:
@@ -63,6 +65,7 @@ class Harness:
             "aws",
             self.risk,
             self.defender,
+            optouts=self.optouts,
             require_tag=self.rollout.require_tag,
             optout_tag=self.rollout.optout_tag,
             exclusion_list=exclusions(self.rollout),
@@ -85,13 +88,10 @@ class Harness:
 
     def assessed(self) -> pd.DataFrame:
         frame = FunctionsFrame()
-        for arn, configuration in self.aws.functions.items():
+        for arn, function in self.aws.core.functions.items():
             region, account = arn.split(":")[3:5]
-            frame.add(
-                account,
-                region,
-                facts([configuration], "aws", account, region, self.defender.watched_variables),
-            )
+            watched = self.defender.watched_variables
+            frame.add(account, region, facts([function.listed()], "aws", account, region, watched))
         functions = frame.finish()
         if self.rules.need_tags:
             functions = functions.assign(required_tag=True, optout_tag=False, tags_read=True)
@@ -138,9 +138,13 @@ class Harness:
         *,
         write: bool = True,
         run_id: str = "20261125T000000Z-back",
+        selection: Selection | None = None,
         **more: Any,
     ) -> ApplyResult:
-        undos = select(self.journals, runs, functions or [])
+        """Roll runs and functions back, or a selection of another kind."""
+        waves = [wave.name for wave in self.rollout.waves]
+        undos = select(self.journals, selection or Selection(runs, functions or []), waves)
+        refuse_unknown(undos, self.aws, self.defender, ())
         common: dict[str, Any] = {"journals": self.journals, "run_id": run_id, **more}
         if not write:
             return rollback(undos, self.aws, self.defender, lock=None, **common)

@@ -212,6 +212,8 @@ def make_functions(
             "revision_id": "5b7d1f9e-0000-4000-8000-000000000000",
             "state": pd.Categorical(["Active"] * count),
             "last_update_status": pd.Categorical(["Successful"] * count),
+            "fails_opted_out": reason == "opted_out",
+            "remove": np.zeros(count, dtype=bool),
             "edge_replica": np.zeros(count, dtype=bool),
             "signed": np.zeros(count, dtype=bool),
             "kinds": pd.Categorical([""] * count),

@@ -115,7 +115,9 @@ def test_a_run_without_a_sweep_has_its_files_too(tmp_path: Path) -> None:
             **{
                 name: pd.Categorical([])
                 for name in ("family", "protection", "verdict", "reasons", "warnings")
-            }
+            },
+            fails_opted_out=False,
+            remove=False,
         ),
     )
     summary, folder = written(tmp_path, blind)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from remediator.execution.apply import ApplyResult
 from remediator.journal.journal import Journal
 from remediator.rollout.guards import BREAKER_FROM
 from scanner.aws.errors import ClockSkew, LostAnswer, Unreachable
+from tests.clocks import QuickClock
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal
 from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, wait_briefly
 
@@ -132,6 +132,7 @@ def test_what_can_not_be_found_out_takes_a_small_share_of_a_runs_time(
     aws: FakeLambda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("remediator.change.update.VERIFY_SECONDS", (1.0, 3.0, 6.0))
+    aws.clock = QuickClock()
     for number in range(MORE_THAN_UNANSWERED):
         aws.add(f"f{number:02}")
     harness = Harness(aws, tmp_path)
@@ -149,7 +150,7 @@ def test_what_can_not_be_found_out_takes_a_small_share_of_a_runs_time(
         raise refusal("AccessDenied", "no", "AssumeRole", 403)
 
     aws.before = refuse
-    deadline = time.monotonic() + PATIENCE
+    deadline = aws.clock.monotonic() + PATIENCE
     resolved = harness.resolve(deadline=deadline)
     assert resolved.changes["outcome"].tolist() == ["deferred"] * MORE_THAN_UNANSWERED
     assert not resolved.cut_short

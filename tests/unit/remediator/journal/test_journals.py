@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from remediator.journal.history import select
 from remediator.journal.journal import Journal, open_runs
+from remediator.journal.selection import Selection, select
 from scanner.settings import PreviousSettings
 from storage.folder import FolderStore
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
@@ -57,7 +57,7 @@ def test_an_entry_that_can_not_be_ours_is_refused_and_reported(
 ) -> None:
     edited(harness, edit)
     journals = harness.journals
-    undos = select(journals, [RUN], [])
+    undos = select(journals, Selection(runs=[RUN]))
     assert [undo.function_name for undo in undos] == ["b"]
     (problem,) = journals.refused
     assert why in problem

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from scanner.core.errors import BadInput
-from scanner.organization.optouts import glob_regex, read_optouts
+from scanner.organization.optouts import ALL_REGIONS, glob_regex, read_optouts
 
 TODAY = date(2026, 11, 24)
 FILE = b"""
@@ -49,6 +49,24 @@ def test_only_a_whole_account_in_force_saves_the_calls() -> None:
     assert entry.owner == "legal@example.com"
     assert optouts.unit("222233334444", "us-east-1", TODAY) is None
     assert optouts.unit("444455556666", "us-east-1", TODAY) is None
+
+
+def test_a_unit_where_something_may_have_to_be_removed_is_swept() -> None:
+    removing = b"""
+  - account: "333344445555"
+    regions: [us-east-1]
+    functions: ["billing-*"]
+    reason: Sold
+    owner: legal@example.com
+    remove: true
+    expires: 2026-11-24
+"""
+    optouts = read_optouts(FILE + removing.removeprefix(b"\n"), "o.yaml")
+    assert optouts.unit("333344445555", "us-east-1", TODAY) is None
+    assert optouts.unit("333344445555", ALL_REGIONS, TODAY) is None, "its regions are listed first"
+    assert optouts.unit("333344445555", "eu-west-1", TODAY) is not None
+    assert optouts.unit("333344445555", "us-east-1", date(2026, 11, 25)) is not None, "it has expired"
+    assert "*" in optouts.patterns("333344445555", "us-east-1", TODAY), "the others are excluded as before"
 
 
 def test_an_empty_list_says_that_nobody_opted_out() -> None:
