@@ -336,6 +336,17 @@ def release(
     )
 
 
+@state_app.command()
+def rebuild(config: ConfigOption, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Write the state again from the journals, where it differs: after a loss, or a restored older copy.
+
+    Ends with 3 where a part of the journals is refused.
+    """
+    from auto_defender.jobs.state import rebuild_state
+
+    _change_state(_Call(config, as_json, verbose), rebuild_state)
+
+
 def _change_state(call: _Call, job: Callable[[Configuration, boto3.Session, str], JobResult]) -> None:
     """Do a job that changes what runs have kept, and print its result."""
     with _opened(call.verbose) as (run_id, _, _):

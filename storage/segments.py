@@ -33,6 +33,11 @@ class Segments:
         self._numbering = threading.Lock()
         self._last = last
 
+    @property
+    def last(self) -> int:
+        """Return the number of the folder's last segment, as far as it is known."""
+        return self._last
+
     def append(self, lines: bytes) -> None:
         """Create the next segment and return once it is durable. `lines` must be unique to the caller.
 

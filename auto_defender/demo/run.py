@@ -22,7 +22,8 @@ from auto_defender.jobs.observe import observe
 from auto_defender.jobs.run import run
 from auto_defender.logging import set_run_id
 from auto_defender.progress import Display
-from remediator.journal.quarantine import Quarantined, put_in_quarantine
+from remediator.journal.journals import Journals
+from remediator.journal.quarantine import Quarantined
 from remediator.journal.store import run_folder
 from reports.data.read_back import LATEST
 from reports.data.run_result import Mode
@@ -70,11 +71,12 @@ class _Demo:
     def runs(self, session: boto3.Session, organization: Organization) -> tuple[list[JobResult], int | None]:
         """Do the dry run and the run; return their results, and how many functions a further run would change."""
         settings = self._configuration(organization)
-        since = (SYSTEM_CLOCK.now() - timedelta(days=9)).isoformat(timespec="seconds")
+        ago = SYSTEM_CLOCK.now() - timedelta(days=9)
+        since = ago.isoformat(timespec="seconds")
         reason = "Cold starts doubled with the Defender; INC-20931"
-        put_in_quarantine(
-            open_store(str(self.output)),
-            [Quarantined(arn, since, "demo", reason) for arn in organization.quarantined],
+        run_id = new_run_id(ago)
+        Journals(open_store(str(self.output)), settings.defender).record(
+            run_id, [Quarantined(arn, since, run_id, reason) for arn in organization.quarantined]
         )
         results = [run(context) for context in self._contexts(settings, session, ("dry_run", "apply"))]
         for context in self._contexts(settings, session, ("scan",)):

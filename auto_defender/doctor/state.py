@@ -75,13 +75,19 @@ def lock(store: Store, run_id: str) -> Finding:
 
 def journals(store: Store, settings: Configuration) -> Iterator[Finding]:
     """Report open journals, and what is refused of those that the next run reads for the health watch."""
-    runs = open_runs(store)
+    read, runs = Journals(store, settings.defender), open_runs(store)
     if runs:
         remedy = "Nothing to do: the next run that writes reads their outcome before it begins anything."
         yield Finding("warning", "journals", f"changes of {', '.join(runs)} are not settled", remedy)
+    elif unfolded := read.unfolded_runs():
+        yield Finding(
+            "warning",
+            "journals",
+            f"the state lacks what the journals of {', '.join(unfolded)} say: it is older, or was replaced by an older copy",
+            "Nothing to do: the next run that writes adds it; or run 'auto-defender state rebuild'.",
+        )
     else:
         yield Finding("ok", "journals", "all closed")
-    read = Journals(store, settings.defender)
     read.history((SYSTEM_CLOCK.now() - timedelta(hours=settings.rollout.health.hours)).date())
     for problem in read.refused:
         remedy = "Restore an older version of it; what it says counts for nothing until then, all else does."

@@ -13,14 +13,15 @@ from auto_defender.context import Context
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.function_history import function_history, history_lines
+from remediator.journal.functions import records
 from remediator.journal.upgrade import awaits_upgrade
+from remediator.journal.wave_states import states
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
 from remediator.rollout.wave_progress import WaveProgress
-from remediator.rollout.waves import states
 from reports.data.rollout_status import DriftedFunction
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.core.arns import FunctionArn
@@ -39,7 +40,7 @@ from storage.protocol import StoreFailed
 
 T = TypeVar("T")
 
-_FORMER = "the journals of release 0.1 are not read: the next run that writes takes them over"
+_FORMER = "what an earlier release left is not read: the next run that writes takes it over"
 _LEFT_BEHIND = (
     "its owner publishes a new version once $LATEST has the Defender, and points the alias to it; "
     "no run does that"
@@ -178,7 +179,7 @@ def _prospect(
     digest, now = settings.digest, context.clock.now().replace(microsecond=0)
     held = hold_back(
         assessed,
-        store=context.store,
+        known=records(context.store, [arn.account_id]),
         partition=arn.partition,
         config_digest=digest,
         own_function=own_function(os.environ, arn.partition, context.aws.central_account_id),

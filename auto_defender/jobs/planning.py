@@ -1,5 +1,6 @@
 """Planning a run: the plan, what is held back and why, and the status of the waves."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from auto_defender.jobs.notices import Announced, forget_changed, waiting_notice
 from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
-from remediator.journal.functions import forget_unseen
+from remediator.journal.functions import FunctionRecord, Seen, after_seen, records, transitions
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import Plan, make_plan
@@ -22,11 +23,13 @@ from reports.data.rollout_status import RolloutStatus
 from scanner.core.arns import function_arns
 from scanner.core.errors import GuardStop
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The plan, within the limits; the changes held back, and by the notice; the waves; and the health watch that they
-    depend on.
+    """The plan, within the limits; the changes held back, and by the notice; the waves; the health watch that they
+    depend on; and which known functions have gone or are back.
     """  # noqa: D205
 
     plan: Plan
@@ -34,6 +37,11 @@ class PlannedRun:
     noticed: Noticed
     waves: WaveProgress
     watched: HealthReport
+    seen: tuple[Seen, ...]
+
+    def record_seen(self, context: Context) -> None:
+        """Write which functions have gone or are back, before anything about them: what is back begins anew."""
+        context.journals.open(context.run_id).record(self.seen)
 
     def rollout_status(self, context: Context, observed: Observation, announced: Announced) -> RolloutStatus:
         """Return the waves, the health of changed functions, the drift and the announcements."""
@@ -50,34 +58,38 @@ class PlannedRun:
         notices = (*announced.notices, *waiting_notices(self.noticed.waiting))
         return RolloutStatus(self.waves.status, self.watched.functions, drift, notices)
 
-    def save_state(
-        self, context: Context, observed: Observation, made: ApplyResult
-    ) -> "tuple[PlannedRun, GuardStop | None]":
-        """Save the waves after the run's changes, and forget functions that are gone and announcements that were used;
-        return the plan with the waves, and a GuardStop where that failed.
+    def save_state(self, context: Context, made: ApplyResult) -> "tuple[PlannedRun, GuardStop | None]":
+        """Save the waves after the run's changes, and forget announcements that were used; return the plan with the
+        waves, and a GuardStop where that failed.
         """  # noqa: D205
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
         waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
         saved: list[WaveProgress] = []
         failed = save_state(
-            lambda: saved.append(waves.keep(context.store, self.watched.rolled_back)),
-            lambda: _forget_unseen(context, observed, set(made.changes["account_id"])),
+            lambda: saved.append(waves.keep(context.journals, context.run_id, self.watched.rolled_back)),
             lambda: forget_changed(context, made.changes),
         )
         return replace(self, waves=saved[0] if saved else waves), failed
 
 
-def _forget_unseen(context: Context, observed: Observation, account_ids: set[str]) -> None:
-    """Forget the functions that are gone, in accounts of which this run has learnt anything: no other file grows."""
-    functions = observed.functions[observed.functions["account_id"].isin(account_ids)]
-    unread = observed.units[observed.units["outcome"] != "read"]
-    forget_unseen(
-        context.store,
-        account_ids,
+def _transitions(
+    context: Context, observed: Observation, known: Mapping[str, FunctionRecord]
+) -> tuple[Seen, ...]:
+    """Return which known functions the sweep no longer shows, and which are back."""
+    read = observed.units[observed.units["outcome"] == "read"]
+    functions = observed.functions[
+        observed.functions["account_id"].isin({arn.split(":")[4] for arn in known})
+    ]
+    found = transitions(
+        known.values(),
         frozenset(function_arns(functions, context.aws.partition)),
-        frozenset(zip(unread["account_id"], unread["region"], strict=True)),
-        context.started.date(),
+        frozenset(zip(read["account_id"], read["region"], strict=True)),
     )
+    for one in found:
+        log.info(
+            "account %s: %d functions have gone, %d are back", one.account_id, len(one.gone), len(one.back)
+        )
+    return tuple(found)
 
 
 def plan_run(
@@ -90,9 +102,13 @@ def plan_run(
     settings, partition = context.configuration, context.aws.partition
     digest, now = settings.digest, context.clock.now().replace(microsecond=0)
     with context.stage("plan"):
+        known = records(context.store, set(observed.accounts["account_id"]))
+        seen = _transitions(context, observed, known)
+        for one in seen:
+            known |= {record.function_arn: record for record in after_seen(known, one, now.isoformat())}
         held_back = hold_back(
             observed.functions,
-            store=context.store,
+            known=known,
             partition=partition,
             config_digest=digest,
             own_function=own_function(os.environ, partition, context.aws.central_account_id),
@@ -123,7 +139,7 @@ def plan_run(
             made_before=made_before,
             unannounced=noticed.unannounced,
         )
-    return PlannedRun(plan, held_back, noticed, waves, watched)
+    return PlannedRun(plan, held_back, noticed, waves, watched, seen)
 
 
 def _waves(

@@ -45,14 +45,14 @@ def roll_back(
         undos = _selected(context, selection)  # a typo ends here, before anything is written
     elif not apply:
         raise BadInput(
-            f"{store.url('runs')}: written by release 0.1; a run or a rollback with --apply takes it over first"
+            f"{store.url('runs')}: written by an earlier release; a run or a rollback with --apply takes it over first"
         )
     if stop:
         _put_stop(context)
     with _lock(context, apply, wait=wait or stop, poll_seconds=poll_seconds) as lock:
         if lock is not None:
             begin_run(store, context.run_id, context.mode)
-            upgrade(store)
+            upgrade(context.journals, context.run_id)
             undos = _selected(context, selection)  # again: a run has gone on until then
         with context.writing("rollback"):
             done = rollback(

@@ -84,7 +84,7 @@ def resolve(context: Context, lock: RunLock | None) -> ApplyResult:
     if lock is None:
         return ApplyResult(changes_frame(()), None)
     begin_run(context.store, context.run_id, context.mode)
-    upgrade(context.store)
+    upgrade(context.journals, context.run_id)
     with context.writing("resolve"):
         return resolve_open_runs(
             context.aws,
@@ -116,6 +116,8 @@ def conclude(
         observed = observed.after_rollback(watched.changes, watched.protection_before)
         context = context.with_current_quarantine()
         planned = plan_run(context, observed, watched, made_before)
+        if lock is not None:
+            planned.record_seen(context)
     except (StoreFailed, BadInput) as error:
         return _without_plan(context, observed, resolved, watched, error)
     log.info("%d changes planned", len(planned.plan.changes))
@@ -124,7 +126,7 @@ def conclude(
     made = _make(context, planned, lock, stopped or announced.stopped_by)
     unsaved = None
     if lock is not None:
-        planned, unsaved = planned.save_state(context, observed, made)
+        planned, unsaved = planned.save_state(context, made)
     observed = observed.after(made.changes)
     return finish(
         context,

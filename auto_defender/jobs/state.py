@@ -1,6 +1,10 @@
-"""`state`: shows what earlier runs left for the next one, and removes entries of it, which nobody edits by hand."""
+"""`state`: shows what earlier runs left for the next one, removes entries of it, and writes it from the journals again.
 
-from collections.abc import Callable, Collection, Sequence
+Nobody edits it by hand.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -11,15 +15,17 @@ from auto_defender.config import Configuration
 from auto_defender.job_result import JobResult
 from auto_defender.output import open_output
 from remediator.journal.failures import Failure
-from remediator.journal.functions import FunctionRecord, forget_failures, records
-from remediator.journal.quarantine import quarantined, take_out_of_quarantine
+from remediator.journal.functions import FunctionRecord, Retried, records
+from remediator.journal.journal import Fact
+from remediator.journal.journals import Journals
+from remediator.journal.quarantine import Released, quarantined
+from remediator.journal.rebuild import rebuild
 from remediator.journal.upgrade import FORMAT, check_format, upgrade
+from remediator.journal.wave_states import Release, WaveState, releases
 from remediator.rollout.lock import RunLock
-from remediator.rollout.waves import Release, WaveState, releases
 from scanner.core.arns import FunctionArn
 from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import BadInput
-from storage.protocol import Store
 
 _ACCOUNT_DIGITS = 12
 
@@ -92,18 +98,23 @@ def show_state(settings: Configuration, session: boto3.Session, selection: Selec
         *(line for one in kept for line in _release_lines(one, settings.release)),
     ]
     if former:
-        lines.append("left by release 0.1: its failures and drift show after the first run that writes")
+        lines.append(
+            "left by an earlier release: its failures and drift show after the first run that writes"
+        )
+    if unfolded := Journals(store, settings.defender).unfolded_runs():
+        lines.append(
+            f"not included: the journals of {', '.join(unfolded)}, which the next run that writes includes"
+        )
     return JobResult(summary, "\n".join(lines))
 
 
 def retry(settings: Configuration, session: boto3.Session, run_id: str, selection: Selection) -> JobResult:
     """Forget failures, and drift that is given up: the next run tries these functions again."""
 
-    def forget(store: Store) -> list[str]:
-        waiting = [arn for arn, one in records(store).items() if _waits(one)]
+    def forget(journals: Journals) -> tuple[list[str], list[Fact]]:
+        waiting = [arn for arn, one in records(journals.store).items() if _waits(one)]
         arns = selection.of(waiting, "a failure, or drift that is given up")
-        forget_failures(store, arns)
-        return arns
+        return arns, [Retried(arn) for arn in arns]
 
     return _changed(settings, session, run_id, selection, forget, "tried again by the next run")
 
@@ -111,13 +122,28 @@ def retry(settings: Configuration, session: boto3.Session, run_id: str, selectio
 def release(settings: Configuration, session: boto3.Session, run_id: str, selection: Selection) -> JobResult:
     """Take functions out of the quarantine: runs may protect them again."""
 
-    def take_out(store: Store) -> list[str]:
-        entries = {entry.function_arn: entry for entry in quarantined(store)}
+    def take_out(journals: Journals) -> tuple[list[str], list[Fact]]:
+        entries = {entry.function_arn: entry for entry in quarantined(journals.store)}
         arns = selection.of(entries, "an entry in the quarantine")
-        take_out_of_quarantine(store, [entries[arn] for arn in arns])
-        return arns
+        return arns, [Released(entries[arn]) for arn in arns]
 
     return _changed(settings, session, run_id, selection, take_out, "out of the quarantine")
+
+
+def rebuild_state(settings: Configuration, session: boto3.Session, run_id: str) -> JobResult:
+    """Replace the state files that differ from what the journals say. The exit code is 3 where a part of these is refused.
+
+    Raises GuardStop where a run is under way.
+    """
+    with _locked(settings, session, run_id) as journals:
+        done = rebuild(journals)
+    refused = journals.refused
+    lines = [f"{one.path}: {one.done}" for one in done] or ["nothing differs from what the journals say"]
+    return JobResult(
+        {"files": [asdict(one) for one in done], "refused": refused},
+        "\n".join([*lines, *(f"refused: {problem}" for problem in refused)]),
+        3 if refused else 0,
+    )
 
 
 def _changed(
@@ -125,19 +151,29 @@ def _changed(
     session: boto3.Session,
     run_id: str,
     selection: Selection,
-    change: Callable[[Store], list[str]],
+    change: Callable[[Journals], tuple[list[str], list[Fact]]],
     done: str,
 ) -> JobResult:
-    """Change the state under the run lock. Raises GuardStop where a run is under way."""
+    """Change the state under the run lock, by lines in a journal. Raises GuardStop where a run is under way."""
     selection.check()
     if selection == Selection():
         raise BadInput("name at least one --function ARN or --account ID")
+    with _locked(settings, session, run_id) as journals:
+        journals.fold()
+        arns, facts = change(journals)
+        journals.record(run_id, facts)
+    return JobResult({"functions": arns}, "\n".join(f"{arn}: {done}" for arn in arns))
+
+
+@contextmanager
+def _locked(settings: Configuration, session: boto3.Session, run_id: str) -> Iterator[Journals]:
+    """Hold the run lock, with state files of today's format."""
     store = open_output(settings, session)
     check_format(store)
+    journals = Journals(store, settings.defender)
     with RunLock(store, run_id):
-        upgrade(store)
-        arns = change(store)
-    return JobResult({"functions": arns}, "\n".join(f"{arn}: {done}" for arn in arns))
+        upgrade(journals, run_id)
+        yield journals
 
 
 def _waits(one: FunctionRecord) -> bool:

@@ -63,7 +63,7 @@ def apply_plan(
     deadline: the Clock.monotonic() moment by which this returns; what is not settled then stays open in the
     journal. progress(done, total). Raises InternalError (WrongAccount) after what is in flight has settled.
     """
-    stopping, store = threading.Event(), journals.store
+    stopping = threading.Event()
     basis = Basis(release, plan.config_digest)
     journal = journals.open(run_id, basis)
     validator = ChangeValidator(
@@ -75,7 +75,9 @@ def apply_plan(
         quiet=rollout.quiet_time,
     )
     guards = Guards(
-        (lock.check, lambda: check_kill_switch(store), *switches), rollout.stop_after_failure_pct, aws.clock
+        (lock.check, lambda: check_kill_switch(journals.store), *switches),
+        rollout.stop_after_failure_pct,
+        aws.clock,
     )
     # What AWS could not carry out is removed while the kill switch is on, as in a rollback.
     removing = Guards((lock.check,), clock=aws.clock)
@@ -97,7 +99,7 @@ def apply_plan(
         {run_id: journal}, guards, stopping, aws.clock, stop=stop, deadline=deadline, progress=progress
     )
     rows = executor.run(plan.changes, begin)
-    unkept = save_state(lambda: count_results(store, journal, basis, rows), journal.close)
+    unkept = save_state(lambda: count_results(journals, journal, rows), journal.close)
     limit = None if approved else limit_stop(plan)
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept or limit, executor.cut_short)
 

@@ -2,41 +2,34 @@
 
 from collections.abc import Iterable
 
-from remediator.change.records import Change, ChangeRow, Intent
-from remediator.journal.functions import Ended, count, ended_entry
-from remediator.journal.journal import Basis, Journal
-from remediator.rollout.waves import count_changes
-from storage.protocol import Store
+from remediator.change.records import Change, ChangeRow
+from remediator.journal.functions import Result
+from remediator.journal.journal import Journal
+from remediator.journal.journals import Journals
 
 
-def count_results(store: Store, journal: Journal, basis: Basis, rows: Iterable[ChangeRow] = ()) -> None:
-    """Count what a run's journal says; and rows of changes that were not sent, which are not in it.
+def count_results(journals: Journals, journal: Journal, rows: Iterable[ChangeRow] = ()) -> None:
+    """Fold what journals say into the state files; and rows of changes that were not sent, once the journal has them.
 
     Nothing is counted twice, so that the next run can repeat what a killed one has counted in part.
     """
-    now = journal.clock.now().isoformat(timespec="milliseconds")
-    entries = map(ended_entry, journal.entries)
-    ended = [one for one in (*entries, *(_ended_unsent(row, journal.run_id, now) for row in rows)) if one]
-    tallies = count(store, ended, basis)
-    if basis.release:
-        count_changes(store, basis.release, tallies)
+    journal.record([result for result in map(_unsent, rows) if result])
+    journals.fold()
 
 
-def _ended_unsent(row: ChangeRow, run_id: str, now: str) -> Ended | None:
-    """Return how a change ended that has no intent; None where it has one."""
+def _unsent(row: ChangeRow) -> Result | None:
+    """Return how a change ended that has no intent, and of which anything is learnt; None for another."""
     item, result = row.item, row.result
-    if result.intent is not None or not isinstance(item, Change | Intent):
+    if result.intent is not None or not isinstance(item, Change):
         return None
-    return Ended(
-        item.account_id,
+    if not result.lasting and result.outcome not in {"changed", "failed"}:
+        return None
+    return Result(
         item.function_arn,
-        run_id,
         item.action,
         result.outcome,
         result.detail,
-        now,
-        item.revision_id,
         item.revision_id,
         item.wave,
-        lasting=result.lasting,
+        result.lasting,
     )

@@ -13,7 +13,6 @@ from remediator.change.detach import resume_detach
 from remediator.change.settlement import Steps
 from remediator.change.update import Aws
 from remediator.execution.apply import ApplyResult
-from remediator.execution.bookkeeping import count_results
 from remediator.execution.executor import Executor
 from remediator.execution.results import changes_frame
 from remediator.journal.journal import Basis, Entry, open_runs
@@ -51,7 +50,11 @@ def resolve_open_runs(
     rollback looks. deadline: the run's; a tenth of the time until then is used, for the newest runs first.
     """
     store = journals.store
-    opened = {run_id: journals.open(run_id, marked=True) for run_id in reversed(open_runs(store))}
+    marked = set(open_runs(store))
+    opened = {
+        run_id: journals.open(run_id, basis, marked=run_id in marked)
+        for run_id in reversed(journals.unfolded_runs())
+    }
     entries = []
     for run_id, journal in opened.items():
         found = [entry for entry in journal.entries if entry.outcome is None]
@@ -70,18 +73,8 @@ def resolve_open_runs(
     )
     executor = Executor(opened, guards, stopping, aws.clock, stop=stop, deadline=until)
     rows = executor.run(intents, lambda number: _resume(run, entries[number], now))
-    rows_of = {
-        run_id: [row for row, intent in zip(rows, intents, strict=True) if intent.run_id == run_id]
-        for run_id in opened
-    }
     # All of each journal is counted: its run may have been killed after an outcome, and before it counted that.
-    unkept = save_state(
-        *(
-            partial(count_results, store, journal, journal.basis or basis, rows_of[run_id])
-            for run_id, journal in opened.items()
-        ),
-        *(journal.close for journal in opened.values()),
-    )
+    unkept = save_state(journals.fold, *(journal.close for journal in opened.values()))
     cut_short = executor.cut_short and stop is not None and stop.is_set()
     return ApplyResult(changes_frame(rows), executor.stopped_by or unkept, cut_short)
 

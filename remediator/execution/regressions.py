@@ -11,7 +11,7 @@ from remediator.execution.results import changes_frame
 from remediator.execution.rollback import rollback
 from remediator.journal.history import undo_each
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined, put_in_quarantine
+from remediator.journal.quarantine import Quarantined
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import RunLock
 from scanner.aws.caller import Aws
@@ -64,13 +64,13 @@ def roll_back_regressed(
     if not regressed:
         return report
     at = now.isoformat(timespec="seconds")
-    put_in_quarantine(
-        journals.store,
+    journals.open(run_id).record(
         [
             Quarantined(one.function_arn, at, run_id, f"regressed since run {one.run_id}: {one.why}", True)
             for one in regressed
-        ],
+        ]
     )
+    journals.fold()
     undos = undo_each(journals, {one.function_arn: one.run_id for one in regressed})
     rolled_back = rollback(
         undos,

@@ -15,14 +15,14 @@ from remediator.execution.apply import ApplyResult
 from remediator.execution.bookkeeping import count_results
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
-from remediator.journal.journal import Basis
+from remediator.journal.journal import Journal
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined, put_in_quarantine, take_out_of_quarantine
+from remediator.journal.quarantine import Quarantined, Released
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
 from scanner.core.errors import BadInput, GuardStop
 from scanner.settings import DefenderSettings
-from storage.protocol import Store, StoreFailed
+from storage.protocol import StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def rollback(
     is taken out again. Where the quarantine can't be kept, the changes are removed without, and a stop says so. The kill
     switch and the failure breaker stop protection, not rollback. stop, deadline, progress: as for apply_plan.
     """
-    stopping, store = threading.Event(), journals.store
+    stopping = threading.Event()
     journal = journals.open(run_id)
     guards = Guards((lock.check,) if lock else (), clock=aws.clock)
     context = DetachContext(
@@ -80,7 +80,7 @@ def rollback(
         dry_run=lock is None,
     )
     entries = _quarantine_entries(undos, run_id, aws.clock.now())
-    unquarantined = _put_in(store, entries) if lock else None
+    unquarantined = _put_in(journals, journal, entries) if lock else None
     begun: set[int] = set()
 
     def begin(number: int) -> Steps:
@@ -96,11 +96,13 @@ def rollback(
         for number, row in enumerate(rows)
         if (number not in begun or row.result.untouched) and row.item.function_arn in entries
     ]
-    unkept = save_state(
-        lambda: count_results(store, journal, journal.basis or Basis("", "")),
-        journal.close,
-        lambda: None if unquarantined else _release(store, lock, untouched),
-    )
+    unkept = None
+    if lock:
+        unkept = save_state(
+            partial(_release, journal, lock, untouched),
+            partial(count_results, journals, journal),
+            journal.close,
+        )
     stopped = executor.stopped_by or unquarantined or unkept
     return ApplyResult(changes_frame(rows), stopped, executor.cut_short)
 
@@ -112,22 +114,24 @@ def _quarantine_entries(undos: Sequence[Undo], run_id: str, now: datetime) -> di
     return {arn: Quarantined(arn, since, run_id, why) for arn in going}
 
 
-def _put_in(store: Store, entries: Mapping[str, Quarantined]) -> GuardStop | None:
+def _put_in(journals: Journals, journal: Journal, entries: Mapping[str, Quarantined]) -> GuardStop | None:
     """Put functions in quarantine; return a stop, for after the changes, where that fails: an incident goes first."""
     try:
-        put_in_quarantine(store, entries.values())
+        journal.record([entries[arn] for arn in sorted(entries)])
+        journals.fold()
     except (BadInput, StoreFailed) as error:
         return GuardStop(
             "memory",
             f"what is rolled back is not in quarantine, and the next run that can read that adds it again: {error}",
-            "Repair the quarantine, then roll the same functions back again, each by --function",
+            "Repair the quarantine by 'auto-defender state rebuild', then roll the same functions back again, each by "
+            "--function",
         )
     return None
 
 
-def _release(store: Store, lock: RunLock | None, entries: Sequence[Quarantined]) -> None:
+def _release(journal: Journal, lock: RunLock, entries: Sequence[Quarantined]) -> None:
     """Take functions out of quarantine again; not where another run holds the lock by now, for it writes the quarantine."""
-    if not lock or not entries:
+    if not entries:
         return
     try:
         lock.check()
@@ -136,4 +140,4 @@ def _release(store: Store, lock: RunLock | None, entries: Sequence[Quarantined])
             "%d functions stay in quarantine, although nothing was done to them: %s", len(entries), lost
         )
         return
-    take_out_of_quarantine(store, entries)
+    journal.record([Released(entry) for entry in entries])

@@ -1,31 +1,42 @@
-"""What runs have learnt of each function: state/functions/ACCOUNT.json, derived from their journals.
-
-Counting is idempotent: a record has the moment of the last outcome that it counts, and no earlier one is counted again.
-A run counts its own outcomes at its end; where it was killed before, the next run counts them from its journal.
-"""
+"""What runs have learnt of each function: state/functions/ACCOUNT.json, folded from their journals."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from remediator.change.records import Action, Outcome
+from pydantic import AfterValidator
+
+from remediator.change.records import Action, Intent, Outcome
 from remediator.journal.drift import ProtectionCount
 from remediator.journal.failures import Failure
-from remediator.journal.journal import Basis, Entry
-from remediator.journal.store import load, save
+from remediator.journal.order import NEVER, Event, Mark
+from remediator.journal.store import FUNCTIONS, load
 from scanner.core.arns import FunctionArn
-from scanner.core.errors import BadInput
-from storage.protocol import Store
+from storage.protocol import READERS, Store
 
 T = TypeVar("T")
-_FOLDER = "state/functions/"
-_FORMAT = 1
-# Accounts whose files are read at once: a read of S3 takes some 30 ms, and there may be thousands.
-_READERS = 16
+FORMAT = 2
 _FORGET_AFTER = timedelta(days=90)
+
+
+def checked_arn(text: str) -> str:
+    """Return a function's ARN; raise ValueError for anything else."""
+    if FunctionArn.parse(text) is None:
+        raise ValueError(f"'{text}' is no function ARN")
+    return text
+
+
+def checked_account(text: str) -> str:
+    """Return an account id; raise ValueError for anything else: it becomes a file's name."""
+    if len(text) != len("111122223333") or not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"'{text}' is no account id")
+    return text
+
+
+Arn = Annotated[str, AfterValidator(checked_arn)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class FunctionRecord:
 
     at: the moment of the last outcome that is counted here (ISO 8601, UTC). ended: how its last change ended that
     counts in a wave, and release and wave of that. protections: since its last rollback, None for none. failure: None
-    since its last success. seen: the last day on which a sweep saw it, as far as that was noted.
+    since its last success. gone: the day since which no sweep shows it, "" where one does. runs: those whose journals
+    have entries about it, in the order of their first one.
     """
 
     function_arn: str
@@ -44,35 +56,49 @@ class FunctionRecord:
     wave: str = ""
     protections: ProtectionCount | None = None
     failure: Failure | None = None
-    seen: str = ""
+    gone: str = ""
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Document:
-    """The content of an account's file."""
+class AccountFile:
+    """The content of an account's file. mark: of the last segment that says anything about the account's functions."""
 
-    format: int = _FORMAT
+    format: int = FORMAT
+    mark: Mark = NEVER
     functions: tuple[FunctionRecord, ...] = ()
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a change or a rollback of a function ended.
+class Result:
+    """How a change ended that has no intent: nothing was about to be sent. lasting: another try may meet its cause again."""
 
-    at: when (ISO 8601, UTC). revision_before, revision_after: the function's; after: "" where it is not known. installs:
-    it gives the layer or the wrapper. lasting: it was not made for a reason that another try may meet again.
-    """
-
-    account_id: str
-    function_arn: str
-    run_id: str
+    function_arn: Arn
     action: Action
     outcome: Outcome
     detail: str
-    at: str
+    revision_id: str
+    wave: str
+    lasting: bool
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a change or a rollback of a function ended, and under which release and configuration ("": none is known).
+
+    revision_before, revision_after: the function's; after: "" where it is not known. installs: it gives the layer or the
+    wrapper. lasting: it was not made for a reason that another try may meet again.
+    """
+
+    function_arn: str
+    action: Action
+    outcome: Outcome
+    detail: str
     revision_before: str
     revision_after: str
-    wave: str = ""
+    wave: str
+    release: str = ""
+    config_digest: str = ""
     installs: bool = False
     lasting: bool = False
 
@@ -85,6 +111,32 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """Somebody wants a function to be tried again: its failure is forgotten, and drift that is given up."""
+
+    function_arn: Arn
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sweep that read their units no longer shows some functions of an account (gone), or shows some again (back)."""
+
+    account_id: Annotated[str, AfterValidator(checked_account)]
+    gone: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an upgrade took over from an earlier release, in place of what is known of a function."""
+
+    function_arn: Arn
+    at: str
+    protections: ProtectionCount | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
 class Tally:
     """How many functions of an account were changed in a wave, and how many failed, each by its last change."""
 
@@ -92,130 +144,88 @@ class Tally:
     failed: int = 0
 
 
-def ended_entry(entry: Entry) -> Ended | None:
-    """Return how a journal's entry ended, None where it is open."""
-    intent, outcome = entry.intent, entry.outcome
-    if outcome is None or entry.ended is None:
-        return None
-    return Ended(
-        intent.account_id,
-        intent.function_arn,
-        intent.run_id,
-        intent.action,
-        outcome.outcome,
-        outcome.detail,
-        entry.ended.isoformat(timespec="milliseconds"),
-        intent.revision_id,
-        outcome.revision_id or ("" if outcome.left else intent.revision_id),
-        intent.wave,
-        intent.delta.installs,
-    )
+# Of an account: by release and wave.
+Tallies = Mapping[tuple[str, str], Tally]
 
 
-def records(store: Store, account_ids: Collection[str] | None = None) -> dict[str, FunctionRecord]:
-    """Return what is known of the functions of these accounts (None: of all), by ARN.
-
-    Raises BadInput where a file is malformed, or of a newer format.
-    """
-    known = [path.removeprefix(_FOLDER).removesuffix(".json") for path in store.list(_FOLDER)]
-    chosen = [account_id for account_id in known if account_ids is None or account_id in account_ids]
-    found: dict[str, FunctionRecord] = {}
-    for one in _for_each(chosen, lambda account_id: _read(store, account_id)):
-        found |= one
-    return found
+def account_of(fact: object) -> str | None:
+    """Return the account of a fact about functions, None for other facts."""
+    if isinstance(fact, Seen):
+        return fact.account_id
+    return fact.function_arn.split(":")[4] if isinstance(fact, Intent | Ended | Retried | Taken) else None
 
 
-def count(store: Store, ended: Iterable[Ended], basis: Basis) -> dict[str, dict[str, Tally]]:
-    """Count how changes ended; return the tallies of their accounts under the basis' release, by account and wave."""
-    by_account: defaultdict[str, list[Ended]] = defaultdict(list)
-    for one in ended:
-        if one.counts:
-            by_account[one.account_id].append(one)
-
-    def count_account(account_id: str) -> dict[str, Tally]:
-        before = _read(store, account_id)
-        after = dict(before)
-        for one in sorted(by_account[account_id], key=lambda one: one.at):
-            record = after.get(one.function_arn, FunctionRecord(one.function_arn))
-            after[one.function_arn] = _counted(record, one, basis) if one.at > record.at else record
-        _write(store, account_id, before, after)
-        return _tallies(after.values(), basis.release)
-
-    accounts = sorted(by_account)
-    return dict(zip(accounts, _for_each(accounts, count_account), strict=True))
+def fold_account(before: AccountFile, events: Iterable[Event]) -> AccountFile:
+    """Return an account's file after events about its functions, in their order; those that it has already are skipped."""
+    known, mark = {record.function_arn: record for record in before.functions}, before.mark
+    for event in events:
+        if event.mark > before.mark:
+            for arn in [arn for arn, record in known.items() if is_forgotten(record.gone, event.at)]:
+                del known[arn]
+            known |= {record.function_arn: record for record in _changed(known, event)}
+            mark = event.mark
+    return replace(before, format=FORMAT, mark=mark, functions=tuple(known[arn] for arn in sorted(known)))
 
 
-def _counted(record: FunctionRecord, one: Ended, basis: Basis) -> FunctionRecord:
-    record = replace(record, at=one.at)
+def is_forgotten(gone: str, at: str) -> bool:
+    """Return whether a function has been gone for so long at a moment that nothing about it is kept."""
+    return bool(gone) and date.fromisoformat(gone) < date.fromisoformat(at[:10]) - _FORGET_AFTER
+
+
+def _changed(known: Mapping[str, FunctionRecord], event: Event) -> list[FunctionRecord]:
+    """Return the records that an event changes, after it."""
+    fact = event.fact
+    if isinstance(fact, Seen):
+        return after_seen(known, fact, event.at)
+    if not isinstance(fact, Intent | Ended | Retried | Taken):
+        return []
+    record = known.get(fact.function_arn, FunctionRecord(fact.function_arn))
+    if isinstance(fact, Intent):
+        return [record if event.run_id in record.runs else replace(record, runs=(*record.runs, event.run_id))]
+    if isinstance(fact, Ended):
+        return [_counted(record, fact, event)] if fact.counts else []
+    if isinstance(fact, Taken):
+        return [replace(record, at=fact.at, protections=fact.protections, failure=fact.failure)]
+    return [_tried_again(record)] if fact.function_arn in known else []
+
+
+def after_seen(known: Mapping[str, FunctionRecord], seen: Seen, at: str) -> list[FunctionRecord]:
+    """Return the records of functions that have gone or are back; one that is back is another function, and begins anew."""
+    gone = [replace(known[arn], gone=at[:10]) for arn in seen.gone if arn in known]
+    return gone + [FunctionRecord(arn, runs=known[arn].runs) for arn in seen.back if arn in known]
+
+
+def _counted(record: FunctionRecord, one: Ended, event: Event) -> FunctionRecord:
+    record = replace(record, at=event.at)
     if one.outcome == "rolled_back" or (one.outcome == "changed" and one.action == "remove"):
         # That it lacks the Defender is nobody's pipeline.
         return replace(record, protections=None, failure=None)
     if one.outcome == "changed":
-        protections = _protected(record.protections, one) if one.installs else record.protections
-        in_wave = replace(record, ended="changed", release=basis.release, wave=one.wave)
-        return replace(in_wave, protections=protections, failure=None)
-    record = replace(record, failure=_failed(record.failure, one, basis))
-    if one.outcome == "failed" and one.action != "remove":
-        return replace(record, ended="failed", release=basis.release, wave=one.wave)
-    return record
+        protections = _protected(record.protections, event) if one.installs else record.protections
+        return replace(_in_wave(record, one), protections=protections, failure=None)
+    if one.config_digest:
+        record = replace(record, failure=_failed(record.failure, one, event))
+    return _in_wave(record, one) if one.outcome == "failed" and one.action != "remove" else record
 
 
-def _protected(before: ProtectionCount | None, one: Ended) -> ProtectionCount:
-    return ProtectionCount(before.times + 1 if before else 1, one.run_id, one.at)
+def _in_wave(record: FunctionRecord, one: Ended) -> FunctionRecord:
+    """Count it in its wave; not what release 0.1 did, which took its counts along (WaveObserved)."""
+    if not one.release:
+        return record
+    ended: Literal["changed", "failed"] = "changed" if one.outcome == "changed" else "failed"
+    return replace(record, ended=ended, release=one.release, wave=one.wave)
 
 
-def _failed(before: Failure | None, one: Ended, basis: Basis) -> Failure:
-    again = before is not None and before.is_of(one.revision_before, basis.config_digest)
+def _protected(before: ProtectionCount | None, event: Event) -> ProtectionCount:
+    return ProtectionCount(before.times + 1 if before else 1, event.run_id, event.at)
+
+
+def _failed(before: Failure | None, one: Ended, event: Event) -> Failure:
+    again = before is not None and before.is_of(one.revision_before, one.config_digest)
     times = before.times + 1 if before and again else 1
-    return Failure(one.detail, one.action, one.revision_after, basis.config_digest, one.run_id, one.at, times)
-
-
-def _tallies(known: Iterable[FunctionRecord], release: str) -> dict[str, Tally]:
-    found: Counter[tuple[str, str]] = Counter(
-        (record.wave, record.ended) for record in known if record.wave and record.release == release
+    return Failure(
+        one.detail, one.action, one.revision_after, one.config_digest, event.run_id, event.at, times
     )
-    return {
-        wave: Tally(found[wave, "changed"], found[wave, "failed"]) for wave in {wave for wave, _ in found}
-    }
-
-
-def forget_unseen(
-    store: Store,
-    account_ids: Iterable[str],
-    seen: Collection[str],
-    unread: Collection[tuple[str, str]],
-    today: date,
-) -> None:
-    """Forget functions of these accounts that no sweep has seen for 90 days.
-
-    seen: ARNs of their functions in this sweep. unread: the account-regions that it could not read.
-    """
-
-    def forget(account_id: str) -> None:
-        before = _read(store, account_id)
-        after = {
-            arn: replace(record, seen=today.isoformat()) if arn in seen else record
-            for arn, record in before.items()
-            if arn in seen or (account_id, arn.split(":")[3]) in unread or not _is_old(record, today)
-        }
-        _write(store, account_id, before, after)
-
-    _for_each(sorted(account_ids), forget)
-
-
-def _is_old(record: FunctionRecord, today: date) -> bool:
-    return max(record.seen, record.at[:10]) < (today - _FORGET_AFTER).isoformat()
-
-
-def forget_failures(store: Store, arns: Collection[str]) -> None:
-    """Forget the failures of functions, and drift that is given up. The caller holds the lock."""
-
-    def forget(account_id: str) -> None:
-        before = _read(store, account_id)
-        forgotten = {arn: _tried_again(before[arn]) for arn in before.keys() & set(arns)}
-        _write(store, account_id, before, before | forgotten)
-
-    _for_each(sorted({arn.split(":")[4] for arn in arns}), forget)
 
 
 def _tried_again(record: FunctionRecord) -> FunctionRecord:
@@ -223,34 +233,66 @@ def _tried_again(record: FunctionRecord) -> FunctionRecord:
     return replace(record, failure=None, protections=None if given_up else record.protections)
 
 
-def write_records(store: Store, known: Mapping[str, FunctionRecord]) -> None:
-    """Write records in place of those that their accounts have. Raises BadInput for what is no function's ARN."""
-    by_account: defaultdict[str, dict[str, FunctionRecord]] = defaultdict(dict)
-    for arn, record in known.items():
-        parsed = FunctionArn.parse(arn)
-        if parsed is None:
-            raise BadInput(f"the state of an earlier run names '{arn}', which is no function ARN")
-        by_account[parsed.account_id][arn] = record
-    _for_each(list(by_account), lambda account_id: _write(store, account_id, {}, by_account[account_id]))
+def tallies(account: AccountFile) -> Tallies:
+    """Return how the account's functions count, by release and wave."""
+    found = Counter(
+        (record.release, record.wave, record.ended) for record in account.functions if record.wave
+    )
+    return {
+        (release, wave): Tally(found[release, wave, "changed"], found[release, wave, "failed"])
+        for release, wave, _ in found
+    }
 
 
-def _write(
-    store: Store, account_id: str, before: Mapping[str, FunctionRecord], after: Mapping[str, FunctionRecord]
-) -> None:
-    if after != before:
-        document = _Document(_FORMAT, tuple(after[arn] for arn in sorted(after)))
-        save(store, _path(account_id), asdict(document))
+def transitions(
+    known: Collection[FunctionRecord], seen: Collection[str], read: Collection[tuple[str, str]]
+) -> list[Seen]:
+    """Return which known functions a sweep no longer shows, and which it shows again, by account.
+
+    seen: ARNs of the sweep's functions. read: the account-regions that it has read.
+    """
+    gone, back = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for record in known:
+        _, _, _, region, account_id, *_ = record.function_arn.split(":")
+        if record.gone and record.function_arn in seen:
+            back[account_id].append(record.function_arn)
+        elif not record.gone and record.function_arn not in seen and (account_id, region) in read:
+            gone[account_id].append(record.function_arn)
+    return [
+        Seen(account_id, tuple(sorted(gone[account_id])), tuple(sorted(back[account_id])))
+        for account_id in sorted(gone.keys() | back.keys())
+    ]
 
 
-def _read(store: Store, account_id: str) -> dict[str, FunctionRecord]:
-    document = load(store, _path(account_id), _Document, _Document(), _FORMAT)
-    return {record.function_arn: record for record in document.functions}
+def records(store: Store, account_ids: Collection[str] | None = None) -> dict[str, FunctionRecord]:
+    """Return what is known of the functions of these accounts (None: of all), by ARN.
+
+    Raises BadInput where a file is malformed, or of a newer format.
+    """
+    known = [path.removeprefix(FUNCTIONS).removesuffix(".json") for path in store.list(FUNCTIONS)]
+    chosen = [account_id for account_id in known if account_ids is None or account_id in account_ids]
+    found: dict[str, FunctionRecord] = {}
+    for account in read_accounts(store, chosen):
+        found |= {record.function_arn: record for record in account.functions}
+    return found
 
 
-def _for_each(tasks: Sequence[str], work: Callable[[str], T]) -> list[T]:
-    with ThreadPoolExecutor(_READERS) as pool:
+def read_accounts(store: Store, account_ids: Sequence[str]) -> list[AccountFile]:
+    """Return accounts' files; BadInput where one is malformed, or of a newer format."""
+    return for_each(account_ids, lambda account_id: read_account(store, account_id))
+
+
+def read_account(store: Store, account_id: str) -> AccountFile:
+    """Return an account's file; BadInput where it is malformed, or of a newer format."""
+    return load(store, account_path(account_id), AccountFile, AccountFile(), FORMAT)
+
+
+def account_path(account_id: str) -> str:
+    """Return the path of an account's file."""
+    return f"{FUNCTIONS}{account_id}.json"
+
+
+def for_each(tasks: Sequence[str], work: Callable[[str], T]) -> list[T]:
+    """Do work for each task, many at once: a read of S3 takes some 30 ms, and there may be thousands."""
+    with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(work, tasks))
-
-
-def _path(account_id: str) -> str:
-    return f"{_FOLDER}{account_id}.json"

@@ -1,32 +1,58 @@
 """The history of functions, by the journals: which changes are in effect, and what removes them."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import takewhile
 
 from remediator.change.records import Intent, Undo
+from remediator.journal.functions import records
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
-from remediator.journal.store import started_at
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
+from storage.protocol import StoreFailed
+
+log = logging.getLogger(__name__)
 
 
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
     """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
-    history = changes_by_function(journals.history(day_before(runs.values()))) if runs else {}
+    history = changes_by_function(entries_about(journals, runs.keys(), runs=runs.values()))
     return [undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
 
 
-def day_before(runs: Collection[str]) -> date | None:
-    """Return the day before the oldest run: one that began before it may have changed things after it."""
-    return (
-        min((started_at(run_id).date() for run_id in runs), default=date.max) - timedelta(days=1)
-        if runs
-        else None
-    )
+def entries_about(
+    journals: Journals,
+    function_arns: Collection[str],
+    *,
+    account_ids: Collection[str] = (),
+    runs: Collection[str] = (),
+) -> list[Entry]:
+    """Return the entries of the journals about some functions, and all of some accounts, oldest first.
+
+    Read are the journals that the functions' records name, those that are not folded yet, and those of `runs`; all of
+    them where that can't be known, for no state file that is broken or can't be read may stop a rollback.
+    """
+    try:
+        known = records(journals.store, {*account_ids, *(arn.split(":")[4] for arn in function_arns)})
+        named = {
+            run_id
+            for arn, record in known.items()
+            if arn in function_arns or arn.split(":")[4] in account_ids
+            for run_id in record.runs
+        }
+        entries = journals.of_runs({*runs, *named, *journals.unfolded_runs()})
+    except (BadInput, StoreFailed) as error:
+        log.warning("every journal is read, because %s", error)
+        entries = journals.history()
+    return [
+        entry
+        for entry in entries
+        if entry.intent.function_arn in function_arns or entry.intent.account_id in account_ids
+    ]
 
 
 def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
@@ -82,7 +108,7 @@ def _refusal(entries: Sequence[Entry], chosen: Sequence[Entry]) -> str:
 
 def entries_of(journals: Journals, function_arn: str) -> list[Entry]:
     """Return every entry of the journals about a function, rollbacks and what was not made included, oldest first."""
-    return [entry for entry in journals.history() if entry.intent.function_arn == function_arn]
+    return entries_about(journals, {function_arn})
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from remediator.change.records import Undo
-from remediator.journal.history import changes_by_function, day_before, parsed_arn, undo
+from remediator.journal.history import changes_by_function, entries_about, parsed_arn, undo
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
+from remediator.journal.store import started_at
 from scanner.core.errors import BadInput
 
 _ACCOUNT_ID = re.compile("[0-9]{12}")
@@ -33,11 +33,6 @@ class Selection:
         """Return whether the journals alone say which functions it is about: a journal that is refused may name more."""
         return bool(self.accounts or self.waves or self.everything)
 
-    @property
-    def first_day(self) -> date | None:
-        """Return the first day (UTC) whose journals are needed, None for all."""
-        return None if self.functions or self.by_journals else day_before(self.runs)
-
     def is_whole(self, arn: str, entries: Sequence[Entry]) -> bool:
         """Return whether all that runs added to a function goes. entries: its changes."""
         return arn in self.functions or any(
@@ -61,11 +56,11 @@ def select(journals: Journals, selection: Selection, configured_waves: Collectio
     changed a function, and for a wave that is neither configured nor in a journal.
     """
     _check_form(selection)
-    first = selection.first_day
     for run_id in selection.runs:
+        started_at(run_id)
         if not journals.exists(run_id):
             raise BadInput(f"run {run_id} has no journal: it changed nothing")
-    entries = journals.history(first)
+    entries = _entries(journals, selection)
     history = changes_by_function(entries)
     _check_known(selection, history, configured_waves)
     whole = {arn for arn, changes in history.items() if selection.is_whole(arn, changes)}
@@ -73,6 +68,16 @@ def select(journals: Journals, selection: Selection, configured_waves: Collectio
     undos = [undo(arn, history[arn], selection.runs, whole=arn in whole) for arn in whole | of_runs]
     undos += _by_reading(set(selection.functions) - history.keys(), entries)
     return sorted(undos, key=lambda undo: undo.function_arn)
+
+
+def _entries(journals: Journals, selection: Selection) -> list[Entry]:
+    """Return what is known of the functions that may be selected; a wave's may be anywhere."""
+    if selection.waves or selection.everything:
+        return journals.history()
+    of_runs = {entry.intent.function_arn for entry in journals.of_runs(selection.runs)}
+    return entries_about(
+        journals, {*selection.functions, *of_runs}, account_ids=selection.accounts, runs=selection.runs
+    )
 
 
 def _by_reading(arns: Collection[str], entries: Sequence[Entry]) -> Iterator[Undo]:

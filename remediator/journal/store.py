@@ -1,8 +1,8 @@
 """The state files that runs leave each other.
 
-Paths: state/format.json, state/lock.json, state/stop, state/quarantine.json, state/waves.json,
-state/functions/ACCOUNT.json, state/open/RUN_ID.json (a run whose journal has open entries, or outcomes that are not
-counted), journals/RUN_ID/00001.jsonl.
+Paths: state/format.json, state/lock.json, state/stop; and derived from journals (journals/RUN_ID/00001.jsonl):
+state/functions/ACCOUNT.json, state/waves.json, state/quarantine.json, state/journals.json, state/open/RUN_ID.json (a run
+whose journal has open entries, or lines that the state files do not know yet).
 """
 
 import json
@@ -18,6 +18,10 @@ from storage.protocol import Store
 STOP = "state/stop"
 QUARANTINE = "state/quarantine.json"
 WAVES = "state/waves.json"
+FUNCTIONS = "state/functions/"
+OPEN = "state/open/"
+FOLDED = "state/journals.json"
+_DERIVED = (QUARANTINE, WAVES, FUNCTIONS, FOLDED)
 
 _JSON = "application/json"
 T = TypeVar("T")
@@ -73,18 +77,20 @@ def load_tagged(store: Store, path: str, shape: type[T], empty: T) -> tuple[T, s
 
 def _parsed(store: Store, path: str, text: bytes, shape: type[T], newest: int | None = None) -> T:
     if newest is not None:
-        _check_number(text, newest, store.url(path))
+        check_number(text, newest, store.url(path))
     try:
         return TypeAdapter(shape).validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
+        rebuild = "; or run 'auto-defender state rebuild'" if path.startswith(_DERIVED) else ""
         raise BadInput(
-            f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; fix it or restore an older version"
+            f"{store.url(path)}: {key + ': ' if key else ''}{first['msg']}; fix it or restore an older version{rebuild}"
         ) from None
 
 
-def _check_number(text: bytes, newest: int, url: str) -> None:
+def check_number(text: bytes, newest: int, url: str) -> None:
+    """Raise BadInput for the content of a state file whose `format` is above the newest number that is known."""
     try:
         number = TypeAdapter(Numbered).validate_json(text).format
     except ValidationError:
@@ -98,14 +104,15 @@ def _check_number(text: bytes, newest: int, url: str) -> None:
 
 def save(store: Store, path: str, value: object) -> None:
     """Write a state file."""
-    store.write(path, _body(value), _JSON)
+    store.write(path, encoded(value), _JSON)
 
 
 def save_unchanged(store: Store, path: str, value: object, tag: str) -> bool:
     """Write a state file if it still has the tag that load_tagged() returned, and return whether it had."""
-    body = _body(value)
+    body = encoded(value)
     return (store.replace(path, body, tag) if tag else store.create(path, body)) is not None
 
 
-def _body(value: object) -> bytes:
+def encoded(value: object) -> bytes:
+    """Return the bytes of a state file."""
     return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"

@@ -1,11 +1,13 @@
-"""The format of what runs leave in the store, and the step from the format of release 0.1 to today's.
+"""The format of what runs leave in the store, and the step from an earlier one to today's.
 
-state/format.json has its number; without the file it is 1, whose journals are runs/YYYY/MM/DD/RUN_ID/journal.jsonl, and
-whose failures and protections are state/failures.json and state/drift/ACCOUNT.json.
+state/format.json has its number; without the file it is 1, that of release 0.1, whose journals are
+runs/YYYY/MM/DD/RUN_ID/journal.jsonl, and whose failures and protections are state/failures.json and
+state/drift/ACCOUNT.json. Format 2 had journals without marks, and state files that could not be rebuilt.
 """
 
 import json
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,14 +15,19 @@ from functools import partial
 from remediator.change.records import PlannedAction
 from remediator.journal.drift import ProtectionCount
 from remediator.journal.failures import Failure
-from remediator.journal.functions import FunctionRecord, write_records
+from remediator.journal.functions import Taken, Tally
 from remediator.journal.journal import FOLDER
-from remediator.journal.store import Numbered, load, save
+from remediator.journal.journals import Journals
+from remediator.journal.order import UNMARKED
+from remediator.journal.quarantine import quarantined
+from remediator.journal.rebuild import rebuild
+from remediator.journal.store import FUNCTIONS, OPEN, Numbered, load, save
+from remediator.journal.wave_states import WaveObserved, releases
 from storage.protocol import JSON, READERS, Store
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _PATH = "state/format.json"
 # What a run of release 0.1 takes for the newest lock of another run.
 FORMER_LOCK = "state/lock/99999999.json"
@@ -33,12 +40,19 @@ def check_format(store: Store) -> int:
 
 
 def awaits_upgrade(store: Store) -> bool:
-    """Return whether runs of release 0.1 have changed functions here, and their journals were not taken over yet."""
-    return check_format(store) < FORMAT and bool(store.list("state/drift/") or store.list("state/open/"))
+    """Return whether runs of an earlier release have changed functions here, and what they left was not taken over yet."""
+    return check_format(store) < FORMAT and any(
+        store.list(prefix) for prefix in ("state/drift/", FUNCTIONS, OPEN)
+    )
 
 
-def upgrade(store: Store) -> None:
-    """Copy what format 1 left to where it is read from now. The caller holds the lock; may be interrupted."""
+def upgrade(journals: Journals, run_id: str) -> None:
+    """Take over what an earlier format left, in this run's journal. The caller holds the lock; may be interrupted.
+
+    What its state files say, and its journals do not, becomes lines of this run's journal, once; then all state files
+    are written from the journals.
+    """
+    store = journals.store
     if check_format(store) == FORMAT:
         return
     _shut_out_former(store)
@@ -46,7 +60,12 @@ def upgrade(store: Store) -> None:
     missing = [folder for folder in _run_folders(store) if folder.rpartition("/")[2] not in present]
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(partial(_take_over, store), missing))
-    _copy_records(store)
+    journal = journals.open(run_id)
+    if not any(run.mark > UNMARKED for run in journals.all_runs()):
+        journal.record([*_records(store), *_waves(store), *quarantined(store)])
+    rebuild(journals)
+    journals.fold()
+    journal.close()
     save(store, _PATH, asdict(Numbered(FORMAT)))
 
 
@@ -73,17 +92,31 @@ class _Refusal:
     action: PlannedAction = "protect"
 
 
-def _copy_records(store: Store) -> None:
-    known: dict[str, FunctionRecord] = {}
+def _records(store: Store) -> Iterator[Taken]:
+    known: dict[str, Taken] = {}
     for path in store.list("state/drift/"):
         for one in load(store, path, tuple[_Protection, ...], ()):
             count = ProtectionCount(one.times, one.run_id, one.at)
-            known[one.function_arn] = FunctionRecord(one.function_arn, one.at, protections=count)
+            known[one.function_arn] = Taken(one.function_arn, one.at, count, None)
     for refusal in load(store, _FAILURES, tuple[_Refusal, ...], ()):
-        of = known.get(refusal.function_arn, FunctionRecord(refusal.function_arn))
+        of = known.get(refusal.function_arn, Taken(refusal.function_arn, "", None, None))
         failure = Failure(**{name: value for name, value in vars(refusal).items() if name != "function_arn"})
         known[refusal.function_arn] = replace(of, at=max(of.at, refusal.at), failure=failure)
-    write_records(store, known)
+    yield from known.values()
+
+
+def _waves(store: Store) -> Iterator[WaveObserved]:
+    """Yield the states of waves, the release used last as the last; their journals count what accounts contributed."""
+    for release in reversed(releases(store)):
+        for wave in release.waves:
+            accounts = wave.accounts.values()
+            counted = Tally(
+                wave.changed - sum(one.changed for one in accounts),
+                wave.failed - sum(one.failed for one in accounts),
+            )
+            yield WaveObserved(
+                release.release, wave.name, wave.healthy, wave.done, wave.passed, wave.regressed, counted
+            )
 
 
 def _shut_out_former(store: Store) -> None:

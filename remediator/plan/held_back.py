@@ -9,9 +9,8 @@ import pandas as pd
 
 from remediator.journal.drift import ProtectionCount
 from remediator.journal.failures import Failure
-from remediator.journal.functions import FunctionRecord, records
+from remediator.journal.functions import FunctionRecord
 from scanner.core.arns import function_arns
-from storage.protocol import Store
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +32,18 @@ class HeldBack:
 def hold_back(
     assessed: pd.DataFrame,
     *,
-    store: Store,
+    known: Mapping[str, FunctionRecord],
     partition: str,
     config_digest: str,
     own_function: str | None,
     now: datetime,
     regressed: Collection[str] = (),
 ) -> HeldBack:
-    """Find what is held back, from the assessed frame and the state that earlier runs have left in the store.
+    """Find what is held back, from the assessed frame and what earlier runs have learnt of functions, by ARN.
 
     regressed: ARNs of functions that the health watch has found to do worse since their last change.
     """
     lacking, planned = _lacking(assessed), assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
-    known = records(store, {*lacking["account_id"].unique(), *planned["account_id"].unique()})
     lost = _lost(known, lacking, partition)
     for arn, protected in lost.items():
         log.warning(

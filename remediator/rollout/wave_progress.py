@@ -10,16 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from remediator.change.records import Change
+from remediator.journal.journals import Journals
+from remediator.journal.wave_states import WaveObserved, WaveState, releases, states
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_membership import UNKNOWN, accounts_of, read_tags, wave_numbers
 from remediator.rollout.waves import (
     WaveObservation,
-    WaveState,
     WaveStatus,
     advance,
     current_wave,
-    keep,
-    states,
     wave_statuses,
 )
 from remediator.settings import WaveSettings
@@ -83,9 +82,10 @@ class WaveProgress:
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))
 
-    def keep(self, store: Store, rolled_back: Sequence[FunctionHealth]) -> "WaveProgress":
+    def keep(self, journals: Journals, run_id: str, rolled_back: Sequence[FunctionHealth]) -> "WaveProgress":
         """Write what this run has observed, beside the changes that were counted meanwhile, and return the result."""
         regressed = Counter(health.wave for health in rolled_back)
+        before = states(journals.store, self.release, self.waves)
         kept = tuple(
             replace(
                 counted,
@@ -94,10 +94,16 @@ class WaveProgress:
                 passed=state.passed,
                 regressed=counted.regressed + regressed[state.name],
             )
-            for counted, state in zip(states(store, self.release, self.waves), self.states, strict=True)
+            for counted, state in zip(before, self.states, strict=True)
         )
-        if self.waves:
-            keep(store, self.release, kept)
+        # What release 0.1 left becomes this release's by a line of it.
+        taken = any(one.release == self.release for one in releases(journals.store))
+        observed = [
+            WaveObserved(self.release, one.name, one.healthy, one.done, one.passed, one.regressed)
+            for one, was in zip(kept, before, strict=True)
+            if one != was or (not taken and one != WaveState(one.name))
+        ]
+        journals.record(run_id, observed)
         return replace(self, states=kept)
 
 

@@ -1,4 +1,4 @@
-"""Waves: who goes first, and what must hold before the next may begin. Pure, apart from the state file.
+"""Waves: who goes first, and what must hold before the next may begin. Pure.
 
 Only one wave is under way: the first that has not passed. Its functions are changed, and those of the waves before it;
 all others wait. It is done changing once a sweep that read all of its units leaves nothing of it waiting; then it soaks,
@@ -9,41 +9,15 @@ release, and begins with the first wave. state/waves.json has what each wave has
 nothing there means that it is all still to come.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import model_validator
-from pydantic.dataclasses import dataclass as validated_dataclass
-
-from remediator.journal.functions import Tally
-from remediator.journal.store import WAVES, load, save
+from remediator.journal.wave_states import WaveState
 from remediator.settings import WaveSettings
-from storage.protocol import Store
 
 Stage = Literal["passed", "open", "soaking", "held", "waiting"]
-_FORMAT = 2
-# Going back a version, and a few values rotated meanwhile.
-_KEPT_RELEASES = 5
-
-
-@dataclass(frozen=True)
-class WaveState:
-    """The state of a wave: how many of its functions were changed, failed and regressed; the most of them that were
-    seen healthy at once; when it was done changing and when it passed (ISO 8601, UTC; "" not yet).
-
-    accounts: what each account has contributed to changed and failed; the rest is what release 0.1 has counted.
-    """  # noqa: D205
-
-    name: str
-    changed: int = 0
-    failed: int = 0
-    regressed: int = 0
-    healthy: int = 0
-    done: str = ""
-    passed: str = ""
-    accounts: Mapping[str, Tally] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,57 +47,6 @@ class WaveStatus:
     failed: int
     regressed: int
     healthy: int
-
-
-@dataclass(frozen=True)
-class Release:
-    """The states of the waves under one release; release "": of release 0.1, which kept one state for all."""
-
-    release: str
-    waves: tuple[WaveState, ...]
-
-
-@validated_dataclass(frozen=True)
-class _Document:
-    """The content of state/waves.json. releases: the one used last comes first."""
-
-    format: int = _FORMAT
-    releases: tuple[Release, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_release_0_1(cls, content: object) -> object:
-        """Take what release 0.1 wrote: the states of one release, a list."""
-        return {"releases": [{"release": "", "waves": content}]} if isinstance(content, list) else content
-
-
-def releases(store: Store) -> tuple[Release, ...]:
-    """Return the states of all releases that are kept, the one used last first.
-
-    Raises BadInput where state/waves.json is malformed, or of a newer format.
-    """
-    return load(store, WAVES, _Document, _Document(), _FORMAT).releases
-
-
-def states(store: Store, release: str, waves: Sequence[WaveSettings]) -> list[WaveState]:
-    """Return the states of the configured waves under a release; BadInput where state/waves.json can't be used."""
-    known = _known(releases(store), release)
-    return [known.get(wave.name, WaveState(wave.name)) for wave in waves]
-
-
-def _known(kept: Sequence[Release], release: str) -> dict[str, WaveState]:
-    """Return a release's states by wave. What release 0.1 left is of the first release that writes states again."""
-    found = next((one for one in kept if one.release in {release, ""}), None)
-    return {state.name: state for state in found.waves} if found else {}
-
-
-def keep(store: Store, release: str, changed: Iterable[WaveState]) -> None:
-    """Write states under a release; those of waves that are no longer configured stay, in case they return."""
-    kept = releases(store)
-    known = _known(kept, release) | {state.name: state for state in changed}
-    others = [one for one in kept if one.release not in {release, ""}]
-    newest = (Release(release, tuple(known.values())), *others)[:_KEPT_RELEASES]
-    save(store, WAVES, asdict(_Document(_FORMAT, newest)))
 
 
 def advance(
@@ -222,24 +145,3 @@ def _unhealthy(wave: WaveSettings, state: WaveState, seen: WaveObservation) -> s
             "where they have too little traffic to tell, lower its min_healthy"
         )
     return ""
-
-
-def count_changes(store: Store, release: str, tallies: Mapping[str, Mapping[str, Tally]]) -> None:
-    """Replace what accounts had contributed to the counts of a release's waves. tallies: by account and wave."""
-    known = _known(releases(store), release)
-    waves = known.keys() | {wave for of_account in tallies.values() for wave in of_account}
-    counted = [_with_tallies(known.get(wave, WaveState(wave)), tallies) for wave in sorted(waves)]
-    if changed := [state for state in counted if state != known.get(state.name)]:
-        keep(store, release, changed)
-
-
-def _with_tallies(state: WaveState, tallies: Mapping[str, Mapping[str, Tally]]) -> WaveState:
-    now = {account_id: waves.get(state.name, Tally()) for account_id, waves in tallies.items()}
-    before = [state.accounts.get(account_id, Tally()) for account_id in now]
-    accounts = {account_id: one for account_id, one in {**state.accounts, **now}.items() if one != Tally()}
-    return replace(
-        state,
-        changed=state.changed + sum(one.changed for one in now.values()) - sum(one.changed for one in before),
-        failed=state.failed + sum(one.failed for one in now.values()) - sum(one.failed for one in before),
-        accounts=accounts,
-    )

@@ -24,8 +24,9 @@ from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
 from benchmarks.answers import CENTRAL_ACCOUNT
-from remediator.journal.functions import forget_failures, records
+from remediator.journal.functions import Retried, records
 from remediator.journal.journal import open_runs
+from remediator.journal.journals import Journals
 from remediator.journal.selection import Selection
 from remediator.rollout.lock import LOCK
 from reports.data.read_back import read_latest
@@ -159,7 +160,7 @@ class Campaign:
             context = self.context(mode, counting)
         except AutoDefenderError as error:
             return self._count(f"not opened: {type(error).__name__}")
-        self._let_failures_be_due()
+        self._let_failures_be_due(context)
         before = remember(self.simulator)
         self.simulator.before_write = lambda write: self._taken(write, context)
         try:
@@ -181,10 +182,10 @@ class Campaign:
         self._let_go()
         return self._count(f"exit {ending.exit_code}")
 
-    def _let_failures_be_due(self) -> None:
+    def _let_failures_be_due(self, context: Context) -> None:
         """Let the hours pass after which failures are tried again: the runs of a campaign follow each other at once."""
-        store = FolderStore(self.root)
-        forget_failures(store, list(records(store)))
+        journals = Journals(FolderStore(self.root), context.configuration.defender)
+        journals.record(f"{context.run_id}retry", [Retried(arn) for arn in records(journals.store)])
 
     def _check_missing(self, ending: JobResult, run_id: str) -> None:
         """A run whose storage refused some of its files says so, by its exit code too, and is never the newest one."""

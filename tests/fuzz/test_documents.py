@@ -19,9 +19,9 @@ from auto_defender.sources import read_source
 from remediator.journal.functions import records
 from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
+from remediator.journal.wave_states import releases
 from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.lock import RunLock
-from remediator.rollout.waves import releases
 from remediator.settings import RolloutSettings
 from scanner.core.errors import AutoDefenderError, BadInput
 from scanner.organization.optouts import read_optouts
@@ -202,16 +202,18 @@ def test_a_journal(harness: Harness, tmp_path_factory: pytest.TempPathFactory, d
 
 KEPT: dict[str, tuple[bytes, Callable[[FolderStore], Any]]] = {
     "state/quarantine.json": (
-        b'[{"function_arn": "arn:f", "since": "2026-11-24", "run_id": "r", "reason": "x"}]', quarantined,
+        (b'{"format": 2, "mark": [1, 2], "functions": [{"function_arn": "arn:f", "since": "2026-11-24", "run_id": "r",'
+        b' "reason": "x", "gone": ""}]}'),
+        quarantined,
     ),
     f"state/functions/{ACCOUNT}.json": (
-        (b'{"format": 1, "functions": [{"function_arn": "a", "at": "t", "ended": "failed", "wave": "w", "release": "r",'
+        (b'{"format": 2, "mark": [1, 2], "functions": [{"function_arn": "a", "at": "t", "ended": "failed", "wave": "w", "release": "r",'
         b' "protections": {"times": 1, "run_id": "r", "at": "t"}, "failure": {"detail": "d", "action": "protect",'
-        b' "revision_id": "r", "config_digest": "c", "run_id": "r", "at": "2026-11-24T00:00:00+00:00", "times": 2}, "seen": "2026-11-24"}]}'),
+        b' "revision_id": "r", "config_digest": "c", "run_id": "r", "at": "2026-11-24T00:00:00+00:00", "times": 2}, "gone": "2026-11-24", "runs": ["r"]}]}'),
         lambda store: [record.failure.next_try for record in records(store).values() if record.failure],
     ),
     "state/waves.json": (
-        (b'{"format": 2, "releases": [{"release": "r", "waves": [{"name": "w", "changed": 3, "done": "2026-11-24T00:00:00+00:00",'
+        (b'{"format": 3, "mark": [1, 2], "releases": [{"release": "r", "waves": [{"name": "w", "changed": 3, "done": "2026-11-24T00:00:00+00:00",'
         b' "accounts": {"111122223333": {"changed": 3, "failed": 0}}}]}]}'),
         releases,
     ),

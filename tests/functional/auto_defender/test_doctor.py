@@ -190,7 +190,7 @@ def test_everything_that_is_broken_is_listed_at_once(server: str, workspace: Wor
     assert "us-esat-2" in found.one("regions")["found"]
     assert "optouts.yaml, line 1" in found.one("opt-outs")["found"]
     assert f"{journal}: not a segment of a journal" in found.one("refused entries")["found"]
-    assert "quarantine.json: 0." in found.one("quarantine")["found"]
+    assert "quarantine.json: functions.0." in found.one("quarantine")["found"]
     assert "allow organizations:List* here" in found.one("organization")["found"]
     assert found.one("lock")["found"] == "free"
     assert all(finding["remedy"] for finding in found.all if finding["level"] != "ok")

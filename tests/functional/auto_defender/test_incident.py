@@ -20,6 +20,7 @@ from auto_defender.demo.function_kinds import WRAPPER
 from remediator.change.records import OutcomeRecord
 from remediator.journal.journal import Entry, Journal
 from remediator.journal.journals import Journals
+from remediator.journal.order import Order
 from remediator.journal.quarantine import quarantined
 from remediator.rollout.lock import RunLock
 from scanner.settings import EXEC_WRAPPER
@@ -242,7 +243,7 @@ def test_wait_lets_a_run_end_and_sees_what_it_did_until_then(incident: Incident)
     with ExitStack() as held, incident.begun("--run", incident.run_id, "--apply", "--wait") as process:
         held.enter_context(RunLock(incident.store, HOLDER))
         assert f"run {HOLDER} has it until" in first_line(process, "waiting until the lock is free")
-        journal = Journal(incident.store, HOLDER)
+        journal = Journal(incident.store, HOLDER, Order(incident.store))
         journal.record_intents([meanwhile])
         journal.record_outcomes([OutcomeRecord(meanwhile.id, "rolled_back", "", 1)])
         held.close()
@@ -314,7 +315,7 @@ def test_what_release_0_1_left_is_no_empty_history(incident: Incident) -> None:
     assert "a run or a rollback with --apply takes it over first" in done.stderr
     explained = auto_defender("explain", "--config", incident.config, incident.arn, env=incident.env)
     assert explained.exit_code == 3, explained.stderr[-2000:]
-    assert "the journals of release 0.1 are not read" in explained.stdout
+    assert "what an earlier release left is not read" in explained.stdout
     assert incident.command("--function", incident.arn, "--apply").exit_code == 0
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from remediator.journal.functions import records
-from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.quarantine import Quarantined, quarantined
+from remediator.journal.upgrade import upgrade
 from remediator.rollout.lock import RunLock
 from tests.functional.moto_server import Workspace, auto_defender, environment, workspace_with
-from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of, refusal
-from tests.unit.remediator.harness import RUN, Harness
+from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of, layer, refusal
+from tests.unit.remediator.harness import RUN, WRAPPER, Harness
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 OTHER = "444455556666"
@@ -28,6 +29,7 @@ def workspace(server: str, tmp_path: Path) -> Workspace:
 def left(workspace: Workspace) -> Harness:
     """What runs left: two failures, a function that lost the Defender three times, two in quarantine."""
     harness = Harness(FakeLambda(), workspace.folder / "out")
+    upgrade(harness.journals, RUN)
     for name in ("failed", "given-up", "well"):
         harness.aws.add(name)
     harness.aws.add("away", OTHER)
@@ -40,15 +42,16 @@ def left(workspace: Workspace) -> Harness:
     for hour in range(3):
         harness.apply(run_id=f"20261124T0{hour}4232Z-hourly")
         harness.aws.owner_edits(GIVEN_UP, Layers=[], Environment={"Variables": {}})
-    put_in_quarantine(
-        harness.store,
-        [Quarantined(arn, "2026-11-24T03:42:32+00:00", RUN, "rolled back") for arn in (WELL, AWAY)],
+    harness.quarantine(
+        *(Quarantined(arn, "2026-11-24T03:42:32+00:00", RUN, "rolled back") for arn in (WELL, AWAY))
     )
     return harness
 
 
 def command(server: str, workspace: Workspace, *arguments: str) -> Any:
-    return auto_defender("state", *arguments, "--config", workspace.configure(), env=environment(server))
+    ours = {"layers": [layer(4).rpartition(":")[0] + ":*"], "wrappers": [WRAPPER]}
+    path = workspace.configure(defender={"previous": ours})
+    return auto_defender("state", *arguments, "--config", path, env=environment(server))
 
 
 def test_show_lists_what_the_next_run_goes_by(server: str, workspace: Workspace, left: Harness) -> None:
@@ -118,3 +121,51 @@ def test_without_any_state_there_is_nothing_to_show(server: str, workspace: Work
     summary = json.loads(command(server, workspace, "show", "--json").stdout)
     assert summary == {"quarantine": [], "failures": [], "drift": [], "releases": []}
     assert not (workspace.folder / "out").exists()
+
+
+def test_rebuild_writes_what_is_lost_and_says_so(server: str, workspace: Workspace, left: Harness) -> None:
+    path = f"state/functions/{ACCOUNT}.json"
+    before = left.store.read(path)
+    left.store.delete(path)
+    left.store.write("state/quarantine.json", b"{", "application/json")
+    assert command(server, workspace, "show").exit_code == 2
+    done = command(server, workspace, "rebuild", "--json")
+    assert (done.exit_code, done.summary) == (
+        0,
+        {
+            "files": [
+                {"path": path, "done": "written"},
+                {"path": "state/quarantine.json", "done": "replaced"},
+            ],
+            "refused": [],
+        },
+    )
+    assert left.store.read(path) == before
+    assert [entry.function_arn for entry in quarantined(left.store)] == [WELL, AWAY]
+    again = command(server, workspace, "rebuild")
+    assert (again.exit_code, again.stdout) == (0, "nothing differs from what the journals say\n")
+
+
+def test_rebuild_names_what_is_refused_and_ends_with_3(
+    server: str, workspace: Workspace, left: Harness
+) -> None:
+    left.store.write("journals/20261124T000000Z-ffffff/00001.jsonl", b"{}\n", "")
+    done = command(server, workspace, "rebuild")
+    assert done.exit_code == 3
+    assert "refused: " in done.stdout
+    assert "journals/20261124T000000Z-ffffff/00001.jsonl: not a segment of a journal" in done.stdout
+
+
+def test_rebuild_waits_for_no_run_under_way(server: str, workspace: Workspace, left: Harness) -> None:
+    with RunLock(left.store, RUN):
+        assert command(server, workspace, "rebuild").exit_code == 5
+
+
+def test_an_older_copy_is_named_until_a_run_adds_what_it_lacks(
+    server: str, workspace: Workspace, left: Harness
+) -> None:
+    left.store.delete("state/journals.json")
+    text = command(server, workspace, "show").stdout
+    assert "not included: the journals of 20261101T000000Z-earlier, 20261124T004232Z-hourly" in text
+    assert command(server, workspace, "retry", "--function", FAILED).exit_code == 0
+    assert "not included" not in command(server, workspace, "show").stdout

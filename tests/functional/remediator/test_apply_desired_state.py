@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from remediator.journal.functions import records
 from remediator.plan.held_back import hold_back
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, lose
@@ -211,7 +212,7 @@ def test_a_rotation_alone_cannot_be_rolled_back_and_all_changes_together_can(
 
 def held_back(harness: Harness) -> Any:
     return hold_back(
-        harness.assessed(), store=harness.store, partition="aws", config_digest="digest",
+        harness.assessed(), known=records(harness.store), partition="aws", config_digest="digest",
         own_function=None, now=datetime.now(UTC),
     )  # fmt: skip
 

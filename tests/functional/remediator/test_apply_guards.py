@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from remediator.execution.executor import _TICK_SECONDS
-from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.store import STOP
 from remediator.rollout.guards import FRESH_SECONDS
 from remediator.rollout.lock import LOCK, RunLock
@@ -377,11 +377,10 @@ def test_a_broken_quarantine_never_reads_as_an_empty_one(harness: Harness, text:
 
 def test_the_quarantine_keeps_the_first_entry_of_a_function(harness: Harness) -> None:
     for run_id in (RUN, OTHER):
-        put_in_quarantine(
-            harness.store,
-            [Quarantined(arn, "2026-11-24T00:00:00+00:00", run_id, "slow") for arn in ("arn:b", "arn:a")],
+        harness.quarantine(
+            *(Quarantined(arn, "2026-11-24T00:00:00+00:00", run_id, "slow") for arn in ("arn:b", "arn:a"))
         )
     assert [(entry.function_arn, entry.run_id) for entry in quarantined(harness.store)] == [
-        ("arn:a", RUN),
         ("arn:b", RUN),
+        ("arn:a", RUN),
     ]

@@ -33,7 +33,7 @@ def held_back(harness: Harness, digest: str = "digest", own: str | None = None, 
     """Return what a plan holds back, so many hours from now."""
     return hold_back(
         harness.assessed(),
-        store=harness.store,
+        known=records(harness.store),
         partition="aws",
         config_digest=digest,
         own_function=own,

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from remediator.execution.preflight import preflight
+from remediator.journal.functions import records
 from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
 from scanner.aws.errors import Throttled
@@ -117,7 +118,7 @@ def test_what_aws_has_refused_before_is_reported_again(harness: Harness) -> None
     harness.aws.before = refuse
     harness.apply()
     held = hold_back(
-        harness.assessed(), store=harness.store, partition="aws", config_digest="digest", own_function=None, now=datetime.now(UTC)
+        harness.assessed(), known=records(harness.store), partition="aws", config_digest="digest", own_function=None, now=datetime.now(UTC)
     )  # fmt: skip
     plan = harness.plan(guards=held.guards)
     changes = preflight(plan, harness.aws, harness.rules, harness.rollout, refused=held.refused)

@@ -514,7 +514,8 @@ def test_the_journal_says_before_what_is_about_to_be_done(harness: Harness, aws:
     aws.before = look
     revision = aws.functions[arn]["RevisionId"]
     harness.apply()
-    basis, intent = map(json.loads, seen[0].splitlines())
+    mark, basis, intent = map(json.loads, seen[0].splitlines())
+    assert mark == {"event": "segment", "term": 1, "number": 1}
     assert (basis["event"], basis["release"]) == ("basis", harness.release)
     assert intent["event"] == "intent"
     assert intent["revision_id"] == revision

@@ -49,7 +49,7 @@ def carried(aws: FakeLambda, arn: str) -> tuple[list[str], dict[str, str]]:
 def held(harness: Harness, **more: Any) -> HeldBack:
     return hold_back(
         harness.assessed(),
-        store=harness.store,
+        known=records(harness.store),
         partition="aws",
         config_digest="digest",
         own_function=None,

@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult
 from remediator.journal.functions import records
+from remediator.journal.upgrade import upgrade
+from remediator.journal.wave_states import WaveState, releases
 from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
 from remediator.rollout.comparison import Figures
@@ -22,17 +24,16 @@ from remediator.rollout.health import observe_health
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
 from remediator.rollout.waves import (
     WaveObservation,
-    WaveState,
     WaveStatus,
     advance,
     current_wave,
-    releases,
     wave_statuses,
 )
 from remediator.settings import WaveSettings
 from scanner.core.errors import BadInput
 from scanner.core.settings import Tag
 from scanner.settings import DefenderSettings, SweepSettings
+from storage.folder import FolderStore
 from storage.protocol import JSON, StoreFailed
 from tests.clocks import MovedClock
 from tests.unit.remediator.fake_lambda import FakeLambda, refusal
@@ -87,7 +88,7 @@ class Hours:
         assessed = harness.assessed()
         aws: Any = harness.aws
         digest = {"partition": "aws", "config_digest": "digest", "own_function": None}
-        self.guards = hold_back(assessed, store=harness.store, now=now, **digest).guards
+        self.guards = hold_back(assessed, known=records(harness.store), now=now, **digest).guards
         health = observe_health(
             aws, harness.rollout.health, SWEEP, journals=harness.journals, assessed=assessed, now=now
         )
@@ -109,7 +110,9 @@ class Hours:
         waves = self.see(timedelta(hours=hours))
         plan = self.plan(waves)
         applied = self.harness.apply(plan, plan.run_id)
-        kept = waves.after(plan.changes, applied.changes, stopped=False).keep(self.harness.store, ())
+        kept = waves.after(plan.changes, applied.changes, stopped=False).keep(
+            self.harness.journals, plan.run_id, ()
+        )
         done = applied.changes[applied.changes["outcome"] == "changed"]
         return done["account_id"].value_counts().to_dict(), kept.status, applied
 
@@ -327,16 +330,19 @@ def test_the_last_releases_are_kept_and_those_before_forgotten(tmp_path: Path) -
 
 
 def test_what_release_0_1_left_is_of_the_release_that_is_configured_at_the_upgrade(tmp_path: Path) -> None:
-    hours = passed(tmp_path)
-    store = hours.harness.store
-    document = json.loads(store.read("state/waves.json") or b"")
-    assert document["format"] == 2
+    hours = passed(tmp_path / "then")
+    document = json.loads(hours.harness.store.read("state/waves.json") or b"")
+    assert document["format"] == 3
     names = ("name", "changed", "failed", "regressed", "healthy", "done", "passed")
     (release,) = document["releases"]
     former = [{name: state[name] for name in names} for state in release["waves"]]
+    hours.harness.store = store = FolderStore(tmp_path / "now")
     store.write("state/waves.json", json.dumps(former).encode(), JSON)
+    upgrade(hours.harness.journals, "20261125T000000Z-upgrade")
     assert stages(hours.see(timedelta(hours=-1)).status) == ["passed", "passed"]
-    assert stages(hours.run(0)[1]) == ["passed", "passed"]
+    status = hours.run(0)[1]
+    assert stages(status) == ["passed", "passed"]
+    assert [one.changed for one in status] == [state["changed"] for state in former]
     hours.harness.defender = settings(version=5)
     assert stages(hours.run(1)[1]) == ["soaking", "waiting"]
 

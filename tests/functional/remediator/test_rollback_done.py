@@ -11,7 +11,7 @@ from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import entries_of
-from remediator.journal.quarantine import Quarantined, put_in_quarantine, quarantined
+from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.selection import Selection, select
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import awaited_lock
@@ -193,7 +193,7 @@ def test_what_aws_refuses_is_not_left_in_quarantine_but_an_older_entry_is(
     arn, other = aws.add("a"), aws.add("b")
     harness.apply()
     older = Quarantined(other, "2026-11-01T00:00:00+00:00", "20261101T000000Z-old", "slow", regressed=True)
-    put_in_quarantine(harness.store, [older])
+    harness.quarantine(older)
 
     def refuse(method: str, on: str, n: int) -> None:
         if method == "update_function_configuration":

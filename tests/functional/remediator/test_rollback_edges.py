@@ -14,6 +14,7 @@ from remediator.change.records import Carried, ChangeResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import undo_each
 from remediator.journal.journal import Journal
+from remediator.journal.order import Order
 from remediator.journal.quarantine import quarantined
 from remediator.journal.selection import Selection, select
 from remediator.rollout.guards import BREAKER_FROM
@@ -336,7 +337,7 @@ def test_stopped_between_its_read_and_its_update_it_sends_nothing(harness: Harne
     protected(harness, aws)
     stopping = threading.Event()
     stopping.set()
-    journal = Journal(harness.store, BACK)
+    journal = Journal(harness.store, BACK, Order(harness.store))
     taking = DetachContext(
         ChangeContext(aws, harness.defender, stopping),
         BACK,

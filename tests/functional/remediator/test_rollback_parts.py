@@ -175,10 +175,10 @@ def test_two_upgrades_go_together(harness: Harness, aws: FakeLambda) -> None:
 def test_all_that_a_rollback_removes_must_be_ours(harness: Harness, aws: FakeLambda) -> None:
     arn = protected_and_repaired(harness, aws)
     harness.rollback([], [arn])
-    (path,) = [path for path in harness.store.list(f"journals/{BACK}/") if path.endswith("00001.jsonl")]
+    (path,) = [path for path in harness.store.list(f"journals/{BACK}/") if path.endswith("00002.jsonl")]
     forged = (harness.store.read(path) or b"").replace(b"layer:twistlock-python:4", b"layer:other:4")
     assert forged.count(b"layer:other:4")
-    intent = json.loads(forged.splitlines()[0])
+    intent = json.loads(forged.splitlines()[1])
     assert intent["delta"]["layer"] is None, "the newest change adds a variable alone"
     harness.store.write(path, forged, "")
     journals = harness.journals

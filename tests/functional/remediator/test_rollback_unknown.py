@@ -69,7 +69,8 @@ def test_the_intent_is_there_before_the_update_and_names_what_goes(harness: Harn
 
     aws.before = before
     harness.rollback([], [arn])
-    (line,) = [json.loads(text) for text in seen]
+    (text,) = seen
+    line = json.loads(text.splitlines()[-1])
     assert (line["event"], line["action"], line["undoes"]) == ("intent", "rollback", [])
     delta = line["delta"]
     assert (delta["layer"], delta["wrapper"]) == (layer(3), WRAPPER)
@@ -234,10 +235,11 @@ def test_a_killed_one_is_found_out_about_by_the_next_run(harness: Harness, aws: 
 def test_an_entry_with_a_further_layer_that_is_not_ours_is_refused(harness: Harness, aws: FakeLambda) -> None:
     arn = attached(aws, layer(3), **OURS)
     harness.rollback([], [arn])
-    (path,) = (harness.store.root / "journals" / BACK).glob("00001.jsonl")
-    line = json.loads(path.read_text())
+    (path,) = (harness.store.root / "journals" / BACK).glob("00002.jsonl")
+    mark, text = path.read_text().splitlines()
+    line = json.loads(text)
     line["deltas"].append(line["delta"] | {"layer": DATADOG})
-    path.write_text(json.dumps(line) + "\n")
+    path.write_text(f"{mark}\n{json.dumps(line)}\n")
     journals = harness.journals
     journals.history()
     (problem,) = journals.refused

@@ -8,6 +8,7 @@ import pytest
 
 from remediator.journal.functions import records
 from remediator.journal.journal import open_runs
+from remediator.journal.journals import Journals
 from remediator.journal.quarantine import quarantined
 from remediator.journal.upgrade import check_format, upgrade
 from scanner.core.errors import BadInput
@@ -15,9 +16,10 @@ from scanner.settings import EXEC_WRAPPER
 from storage.folder import FolderStore
 from storage.protocol import JSON
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
-from tests.unit.remediator.harness import RUN, WRAPPER, Harness, wait_briefly
+from tests.unit.remediator.harness import LATER, RUN, WRAPPER, Harness, settings, wait_briefly
 
 BACK, KILLED = "20261125T000000Z-back", "20261124T234232Z-killed"
+TAKES_OVER = "20261125T010000Z-upgrade"
 LEFT = Path(__file__).parents[2] / "data" / "release-0.1"
 
 
@@ -31,7 +33,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
     aws.add("rolled-back")
     aws.add("killed")
     harness = Harness(aws, tmp_path)
-    upgrade(harness.store)
+    upgrade(harness.journals, TAKES_OVER)
     return harness
 
 
@@ -46,8 +48,7 @@ def test_every_journal_is_known_and_what_they_say_of_each_function(harness: Harn
 
 
 def test_what_was_protected_is_still_known_when_its_owner_deploys_it_again(harness: Harness) -> None:
-    (known,) = records(harness.store).values()
-    assert known.function_arn.endswith(":kept")
+    known = next(one for arn, one in records(harness.store).items() if arn.endswith(":kept"))
     assert known.protections is not None
     assert (known.protections.times, known.protections.run_id) == (1, RUN)
 
@@ -70,8 +71,10 @@ def test_an_old_run_is_rolled_back(harness: Harness) -> None:
 
 def test_it_happens_once_and_goes_on_where_it_was_interrupted(harness: Harness) -> None:
     segments = harness.store.list("journals/")
-    assert len(segments) == 3
-    upgrade(harness.store)
+    assert [path for path in segments if path.endswith("00001.jsonl")] == [
+        f"journals/{run_id}/00001.jsonl" for run_id in (RUN, KILLED, BACK, TAKES_OVER)
+    ]
+    upgrade(harness.journals, LATER)
     harness.store.delete("state/format.json")
     harness.store.delete(f"journals/{RUN}/00001.jsonl")
     (harness.store.root / "journals" / RUN).rmdir()
@@ -82,7 +85,7 @@ def test_it_happens_once_and_goes_on_where_it_was_interrupted(harness: Harness) 
             created.append(path)
             return super().create(path, body, content_type)
 
-    upgrade(Watched(harness.store.root))
+    upgrade(Journals(Watched(harness.store.root), harness.defender), LATER)
     assert created == [f"journals/{RUN}/00001.jsonl"]
     assert harness.store.list("journals/") == segments
 
@@ -90,7 +93,7 @@ def test_it_happens_once_and_goes_on_where_it_was_interrupted(harness: Harness) 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"format": 3}', "written by a newer release"),
+        ('{"format": 4}', "written by a newer release"),
         ("[]", "fix it or restore"),
         ("{", "fix it or restore"),
     ],
@@ -98,15 +101,15 @@ def test_it_happens_once_and_goes_on_where_it_was_interrupted(harness: Harness) 
 def test_what_a_newer_release_left_is_refused(tmp_path: Path, text: str, why: str) -> None:
     store = FolderStore(tmp_path)
     store.write("state/format.json", text.encode(), "application/json")
-    for use in (check_format, upgrade):
+    for use in (lambda: check_format(store), lambda: upgrade(Journals(store, settings()), LATER)):
         with pytest.raises(BadInput, match=why) as refused:
-            use(store)
+            use()
         assert str(tmp_path / "state/format.json") in str(refused.value)
     assert store.list("") == ["state/format.json"]
 
 
 def test_a_new_bucket_has_todays_format_from_its_first_run(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    upgrade(store)
-    assert json.loads(store.read("state/format.json") or b"") == {"format": 2}
-    assert check_format(store) == 2
+    upgrade(Journals(store, settings()), LATER)
+    assert json.loads(store.read("state/format.json") or b"") == {"format": 3}
+    assert check_format(store) == 3

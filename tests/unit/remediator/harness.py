@@ -16,6 +16,7 @@ from remediator.execution.recover import resolve_open_runs
 from remediator.execution.rollback import refuse_unknown, rollback
 from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
+from remediator.journal.quarantine import Quarantined
 from remediator.journal.selection import Selection, select
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
@@ -70,6 +71,9 @@ class Harness:
             optout_tag=self.rollout.optout_tag,
             exclusion_list=exclusions(self.rollout),
         )
+
+    def quarantine(self, *entries: Quarantined) -> None:
+        self.journals.record("20261101T000000Z-earlier", entries)
 
     @property
     def digest(self) -> str:

@@ -14,6 +14,7 @@ from remediator.change.delta import Delta
 from remediator.change.records import Intent
 from remediator.execution.apply import ApplyResult
 from remediator.journal.journal import Journal
+from remediator.journal.order import Order
 from remediator.rollout.guards import BREAKER_FROM
 from scanner.aws.errors import ClockSkew, LostAnswer, Unreachable
 from tests.clocks import QuickClock
@@ -46,7 +47,7 @@ def outcomes(work: Callable[[], ApplyResult]) -> dict[str, int]:
 
 def leave_open(harness: Harness) -> None:
     """Write the intents of a run that was killed right after."""
-    Journal(harness.store, RUN).record_intents(
+    Journal(harness.store, RUN, Order(harness.store)).record_intents(
         [
             Intent(
                 id=f"0.{number}",

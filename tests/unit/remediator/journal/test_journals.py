@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from remediator.journal.journal import Journal, open_runs
+from remediator.journal.order import Order
 from remediator.journal.selection import Selection, select
 from scanner.settings import PreviousSettings
 from storage.folder import FolderStore
@@ -83,7 +84,8 @@ def test_a_broken_segment_costs_itself_alone(harness: Harness) -> None:
 
 def test_only_a_rollback_of_the_same_function_undoes_a_change(harness: Harness) -> None:
     """A forged rollback of another function does not hide that a change is in effect."""
-    _, first, *_ = [json.loads(line) for line in journal_of(harness.store.root, RUN).splitlines()]
+    lines = map(json.loads, journal_of(harness.store.root, RUN).splitlines())
+    first = next(line for line in lines if line["event"] == "intent")
     other = {"a": "b", "b": "a"}[first["function_name"]]
     forged = first | {
         "run_id": LATER,
@@ -189,7 +191,7 @@ def test_a_run_that_changes_nothing_writes_and_deletes_nothing(tmp_path: Path) -
         def delete(self, path: str) -> None:
             pytest.fail(f"deleted {path}")
 
-    journal = Journal(Watched(tmp_path), RUN)
+    journal = Journal(Watched(tmp_path), RUN, Order(Watched(tmp_path)))
     journal.record_intents([])
     journal.close()
     assert list(tmp_path.iterdir()) == []

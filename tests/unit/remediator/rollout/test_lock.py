@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from remediator.journal.journals import Journals
 from remediator.journal.upgrade import upgrade
 from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop
 from storage.folder import FolderStore
 from tests.clocks import MovedClock
+from tests.unit.remediator.harness import settings
 
 A, B, C = "20261124T095000Z-aaaaaa", "20261124T100000Z-bbbbbb", "20261124T110000Z-cccccc"
 
@@ -141,7 +143,7 @@ def test_it_is_released_after_a_renewal_whose_answer_was_lost(store: FolderStore
 def test_a_run_of_the_release_before_gets_no_lock_any_more(store: FolderStore) -> None:
     """Release 0.1 takes the highest file of state/lock/ for the lock, and refuses while it has not expired."""
     with RunLock(store, A):
-        upgrade(store)
+        upgrade(Journals(store, settings()), A)
     *_, last = store.list("state/lock/")
     holder = json.loads(store.read(last) or b"")
     assert last.endswith("/99999999.json")
