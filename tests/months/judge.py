@@ -23,6 +23,7 @@ from tests.months.truth import (
     of_us,
     opted_out,
     refusals,
+    to_be_removed,
     variables_of,
     wave_of,
 )
@@ -200,9 +201,11 @@ class Judge:
             self.installs_at_most[write.arn] += 1
 
     def _removed(self, run: Run, write: Write) -> None:
-        function = self.core.function(write.arn)
+        function, before = self.core.function(write.arn), Function(write.before or {})
+        days = (run.started.date(), (run.started + run.weather.offset).date())
+        if run.kind == "run" and any(to_be_removed(before, run.optouts, day) for day in days):
+            return
         if run.kind == "run":
-            before = Function(write.before or {})
             if not self.life.harmed(before):
                 self._say(
                     run, write.arn, "removal", "a run removed the Defender from a function that does well"
@@ -338,6 +341,7 @@ class Judge:
             return
         allowed = self._allowed(run)
         waiting = {arn for arn in due if self._wave(arn) <= allowed}
+        waiting |= {one.arn for one in candidates if self._keeps_it(run, one)}
         for arn in [arn for arn in self.due if arn not in waiting]:
             del self.due[arn]
         for arn in waiting:
@@ -359,6 +363,14 @@ class Judge:
             if wave.changed_at == run.started or wave.could_since is None:
                 waits = any(self._wave(arn) == number for arn in due)
                 wave.could_since = None if waits else run.started
+
+    def _keeps_it(self, run: Run, function: Function) -> bool:
+        """Return whether a function keeps what its opt-out has removed, and nothing is in the way."""
+        arn, layers = function.arn, of_us(layers_of(function.configuration))
+        reached = self.reach.unit(arn.split(":")[4], arn.split(":")[3]) and self.reach.change(arn)
+        at_rest = function.configuration["LastUpdateStatus"] == "Successful" and not function.key_denied
+        wanted = to_be_removed(function, run.optouts, run.started.date())
+        return bool(layers) and wanted and reached and at_rest and self._is_due(run, function)
 
     def _failing(self, account: str) -> int:
         return sum(arn.split(":")[4] == account for arn in self.tries)
@@ -597,6 +609,10 @@ def _changes_agree(judge: Judge, run: Run) -> Iterator[str]:
         if function is None:
             continue
         now = carries(function.configuration, run.release)
+        if row["action"] == "remove":
+            if row["outcome"] == "changed" and of_us(layers_of(function.configuration)):
+                yield f"{arn} is changed in changes.csv, and keeps our layer"
+            continue
         if row["outcome"] == "changed" and not now:
             yield f"{arn} is changed in changes.csv, and does not carry the desired state"
         if row["outcome"] in {"failed", "dropped"} and now and run.kind == "run":

@@ -74,7 +74,7 @@ class Weather:
 class Asked:
     """What the operators are to do at an hour, beside the hourly run."""
 
-    rollbacks: list[str] = field(default_factory=list)  # "run" or an ARN
+    rollbacks: list[str] = field(default_factory=list)  # run, account, wave, all, or an ARN
     retry: bool = False
     release: bool = False
     restore: bool = False
@@ -399,8 +399,9 @@ class Life:
         account, _ = _unit(function.arn)
         pattern = self.rng.choice([function.arn.split(":")[6], "plain-1*", "*"])
         expires = self.time.now().date() + timedelta(days=self.rng.randint(0, 6))
-        self.optouts.append(OptOut(account, pattern, expires))
-        self._happens("opt-out", f"{account} {pattern} until {expires}")
+        remove = self.rng.random() < 0.4
+        self.optouts.append(OptOut(account, pattern, expires, remove))
+        self._happens("opt-out: removes" if remove else "opt-out", f"{account} {pattern} until {expires}")
 
     def _stop(self) -> None:
         self.stopped = True
@@ -409,7 +410,12 @@ class Life:
 
     def _ask_rollback(self) -> None:
         function = self._some_function()
-        self.asked.rollbacks.append("run" if self.rng.random() < 0.5 or function is None else function.arn)
+        what = self.rng.choice(["run", "run", "run", "arn", "arn", "account", "wave", "all"])
+        if what == "arn":
+            what = function.arn if function else "run"
+        if what in {"wave", "all", "account"}:
+            self._after(7, self._ask_release)
+        self.asked.rollbacks.append(what)
 
     def _ask_retry(self) -> None:
         self.asked.retry = True

@@ -27,6 +27,7 @@ from auto_defender.jobs.run import run
 from auto_defender.jobs.weekly import report_week
 from auto_defender.progress import Display
 from remediator.journal.journals import Journals
+from remediator.journal.selection import Selection
 from reports.data.run_result import Mode
 from scanner.core.errors import AutoDefenderError
 from storage.folder import FolderStore
@@ -131,12 +132,15 @@ class Operations:
     def roll_back(self, asked: str, weather: Weather) -> Run | None:
         """Roll a recent run back, or a function; None where no run has changed anything lately."""
         changed = [one.run_id for one in self.runs[-60:] if one.summary and one.summary["changed"]]
-        if asked != "run":
-            job = partial(roll_back, run_ids=(), function_arns=[asked], apply=True)
-        elif changed:
-            job = partial(roll_back, run_ids=[self.rng.choice(changed)], function_arns=(), apply=True)
-        else:
+        if asked == "run" and not changed:
             return None
+        selection = {
+            "run": lambda: Selection(runs=[self.rng.choice(changed)]),
+            "account": lambda: Selection(accounts=[self.rng.choice(PILOT)]),
+            "wave": lambda: Selection(waves=["dev"]),
+            "all": lambda: Selection(everything=True),
+        }.get(asked, lambda: Selection(functions=[asked]))
+        job = partial(roll_back, selection=selection(), apply=True)
         return self._do("rollback", job, "rollback", weather)
 
     def release(self) -> None:
@@ -332,7 +336,7 @@ class Operations:
     def _optout_file(self) -> Path:
         entries = "".join(
             f'  - {{account: "{one.account}", functions: ["{one.functions}"], reason: latency, '
-            f"owner: owner@example.com, expires: {one.expires}}}\n"
+            f"owner: owner@example.com, expires: {one.expires}, remove: {str(one.remove).lower()}}}\n"
             for one in self.life.optouts
         )
         path = self.folder / "optouts.yaml"

@@ -88,6 +88,11 @@ def opted_out(function: Function, optouts: Iterable[OptOut], days: Iterable[date
     return all(any(entry.covers(function, day) for entry in entries) for day in days)
 
 
+def to_be_removed(function: Function, optouts: Iterable[OptOut], day: date) -> bool:
+    """Return whether an entry has what is ours removed from a function."""
+    return any(entry.remove and entry.covers(function, day) for entry in optouts)
+
+
 def wave_of(core: Core, account: str) -> int:
     """Return the number of an account's wave; len(WAVES) for none."""
     if account in PILOT:
