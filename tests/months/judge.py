@@ -14,6 +14,7 @@ from simulator.state import Function
 from tests.months import organization as org
 from tests.months.life import ACCOUNT_LIMIT, HEALTH_HOURS, QUIET, RUN_LIMIT, SOAK_HOURS, WAVES, Life, Release
 from tests.months.operations import Operations, Run
+from tests.months.session import IN_FLIGHT
 from tests.months.truth import (
     Reach,
     carries,
@@ -179,6 +180,11 @@ class Judge:
     def _updated(self, run: Run, write: Write) -> None:
         self.changes += 1
         self._report(run, write.arn, "owners", _owners(write))
+        newest = self.operations.runs[-1]
+        if newest is not run and write.call.user_agent != IN_FLIGHT:
+            self._say(
+                run, write.arn, "lock", f"it writes, although run {newest.run_id} has taken the lock over"
+            )
         assert write.before is not None
         assert write.after is not None
         if write.before["LastUpdateStatus"] == "Failed":

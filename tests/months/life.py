@@ -22,6 +22,7 @@ SOAK_HOURS, HEALTH_HOURS = 3, 4
 ACCOUNT_LIMIT, RUN_LIMIT = 6, 40
 QUIET = timedelta(minutes=10)
 _MEDDLES = 0.01
+_NIGHT = range(1, 6)
 
 
 @dataclass(frozen=True)
@@ -466,26 +467,43 @@ class Life:
         return bad and hash_of(function.arn) % 3 == 0
 
     def _metrics(self, query: MetricQuery) -> Datapoints:
-        """Return a function's traffic: as much in each period; half of its invocations fail while a release harms it."""
-        function = self.core.function(query.arn)
-        since = query.period < 3_600
-        harmed = function is not None and since and self.harmed(function)
-        per_hour = 120.0 + hash_of(query.arn) % 200
+        """Return a function's traffic: as much in each period. Most invocations fail while a release harms it, and of some
+        functions nearly half at night, as they always have.
+        """
+        number, share = hash_of(query.arn), query.period / 3_600
+        per_hour = 120.0 + number % 200
         values = {
             "Invocations": per_hour,
             "Errors": per_hour * 0.001,
             "Duration": per_hour * 80.0,
             "Throttles": 0.0,
         }
-        value = values[query.metric] * query.period / 3_600
-        times = self._times(query)
-        if not (harmed and query.metric == "Errors"):
+        value, times = values[query.metric] * share, self._times(query)
+        if query.metric != "Errors":
             return [(at, value) for at in times]
-        modified = (
-            datetime.fromisoformat(str(function.configuration["LastModified"])) if function else query.start
+        function = self.core.function(query.arn)
+        harmed_since = self.harmed_since(function) if function else None
+        nightly = number % 4 == 1
+
+        def errors(at: datetime) -> float:
+            harmed = harmed_since is not None and at >= harmed_since
+            return (
+                per_hour * share * (0.6 if harmed else 0.4)
+                if harmed or (nightly and at.hour in _NIGHT)
+                else value
+            )
+
+        return (
+            [(at, errors(at)) for at in times] if harmed_since or nightly else [(at, value) for at in times]
         )
-        bad = per_hour * 0.6 * query.period / 3_600
-        return [(at, bad if at >= modified else value) for at in times]
+
+    def harmed_since(self, function: Function) -> datetime | None:
+        """Return since when a function carries a version that does it harm, None where it does well."""
+        return (
+            datetime.fromisoformat(str(function.configuration["LastModified"]))
+            if self.harmed(function)
+            else None
+        )
 
     def _times(self, query: MetricQuery) -> list[datetime]:
         key = query.start, query.end, query.period

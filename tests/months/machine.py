@@ -33,13 +33,12 @@ class Machine:
     ) -> None:
         self.clock = MachineClock(time, self.reach, self.is_away)
         self.dead = False
-        self.steps = 0
+        self.steps = self.freezes = 0
         self._dies_at = dies_at
         self._frozen_at = frozen_at
         self._meanwhile = meanwhile
         self._going = threading.Event()
         self._going.set()
-        self._freezer: threading.Thread | None = None
         self._counting = threading.Lock()
 
     def step(self) -> None:
@@ -50,7 +49,7 @@ class Machine:
             freezes = self.steps == self._frozen_at
             self.dead = self.dead or self.steps == self._dies_at
             if freezes:
-                self._freezer = threading.current_thread()
+                self.freezes += 1
                 self._going.clear()
         if freezes:
             try:

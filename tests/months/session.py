@@ -23,6 +23,8 @@ from simulator.organization import access_key, secret_key, session_token
 from tests.months.machine import Machine
 
 _URL = "https://simulated"
+# The user agent of a call that its machine had begun to send before it stood still.
+IN_FLIGHT = "in flight"
 # What may go wrong on the way, in a hundred calls of a run with a bad network, and what of it is an answer lost.
 _FAULTS = (
     ("throttled", "TooManyRequestsException", 429),
@@ -93,8 +95,10 @@ class SimulatedSession:
             if problems.has_errors():
                 raise ParamValidationError(report=problems.generate_report())
         account, name = self._signed_by(current_credentials())
-        call = Call(account, region, service, model.name, parameters, name)
+        freezes = self.machine.freezes
         self.machine.step()
+        agent = IN_FLIGHT if self.machine.freezes > freezes else ""
+        call = Call(account, region, service, model.name, parameters, name, agent)
         self.calls += 1
         answer = self._answer(call)
         self.machine.step()
