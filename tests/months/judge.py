@@ -77,11 +77,10 @@ class Wave:
 
 @dataclass
 class Tries:
-    """How often a function was tried in vain in a row, when last, and at which revision."""
+    """How often a function was tried in vain since its owner's last deployment, and when last."""
 
     count: int
     at: datetime
-    revision: str
 
     @property
     def next_try(self) -> datetime:
@@ -168,6 +167,7 @@ class Judge:
                 known.pop(write.arn, None)
         run = self.runs.get(write.call.session)
         if run is None:
+            self.tries.pop(write.arn, None)
             return
         self._writes[run.run_id].append(write)
         if write.call.operation in {"TagResource", "UntagResource"}:
@@ -328,10 +328,8 @@ class Judge:
             if function is None or carries(function.configuration, run.release):
                 self.tries.pop(arn, None)
                 continue
-            revision = str(function.configuration["RevisionId"])
             known = self.tries.get(arn)
-            again = known.count + 1 if known and known.revision == revision else 1
-            self.tries[arn] = Tries(again, run.started, revision)
+            self.tries[arn] = Tries(known.count + 1 if known else 1, run.started)
 
     def _converge(self, run: Run) -> None:
         """What can carry the desired state carries it soon, as soon as nothing is in its way."""
@@ -400,11 +398,7 @@ class Judge:
     def _is_due(self, run: Run, function: Function) -> bool:
         modified = datetime.fromisoformat(str(function.configuration["LastModified"]))
         tries = self.tries.get(function.arn)
-        waits = (
-            tries is not None
-            and tries.revision == function.configuration["RevisionId"]
-            and run.started < tries.next_try
-        )
+        waits = tries is not None and run.started < tries.next_try
         return not waits and run.started - modified >= QUIET
 
     def _in_quarantine(self) -> set[str]:
@@ -448,10 +442,10 @@ class Judge:
             for one in self.core.functions.values()
             if self.reach.unit(one.arn.split(":")[4], one.arn.split(":")[3])
         }
-        protected = {arn for arn, one in functions.items() if self._shown(one, run)}
+        protected = {arn for arn, one in functions.items() if self.shown(one, run)}
         self.seen.append(Seen(run, set(functions), protected))
 
-    def _shown(self, function: Function, run: Run) -> bool:
+    def shown(self, function: Function, run: Run) -> bool:
         return carries(function.configuration, run.release) and not function.key_denied
 
     # Weeks and the end
@@ -626,17 +620,21 @@ def _changes_agree(judge: Judge, run: Run) -> Iterator[str]:
 
 
 def _coverage_agrees(judge: Judge, run: Run) -> Iterator[str]:
-    """functions.csv has every function that could be read, and knows which are protected."""
+    """functions.csv has every function that could be read, and knows which are protected.
+
+    What a run could not change is reported as its sweep has read it.
+    """
     if not run.fair or run.kind != "run":
         return
     rows = {row["function_arn"]: row for row in _rows(judge, run, "functions")}
+    failed = {row["function_arn"] for row in _rows(judge, run, "changes") if row["outcome"] == "failed"}
     for arn, function in judge.core.functions.items():
         if not judge.reach.unit(arn.split(":")[4], arn.split(":")[3]):
             continue
         row = rows.get(arn)
         if row is None:
             yield f"{arn} is not in functions.csv"
-        elif (row["protection"] == "protected") != judge._shown(function, run):
+        elif arn not in failed and (row["protection"] == "protected") != judge.shown(function, run):
             yield f"{arn} is reported as {row['protection']}"
 
 

@@ -13,10 +13,6 @@ from tests.months.clocks import MachineClock, Time
 T = TypeVar("T")
 
 
-class Killed(SystemExit):
-    """The machine is dead. No handler of errors catches it, and a thread that ends by it leaves no trace."""
-
-
 class Machine:
     """Counts the steps of a run: each call of AWS and of the store, before and behind it.
 
@@ -59,10 +55,13 @@ class Machine:
         self.reach()
 
     def reach(self) -> None:
-        """Wait while the machine is frozen; raise Killed once it is dead."""
+        """Wait while the machine is frozen; raise SystemExit once it is dead.
+
+        No handler of errors catches that, and a thread that ends by it leaves no trace.
+        """
         self._going.wait()
         if self.dead:
-            raise Killed
+            raise SystemExit
 
     def is_away(self) -> bool:
         return self.dead or not self._going.is_set()

@@ -44,7 +44,7 @@ from tests.months.life import (
     Release,
     Weather,
 )
-from tests.months.machine import Killed, Machine, MachineStore
+from tests.months.machine import Machine, MachineStore
 from tests.months.session import Network, SimulatedSession
 
 Job = Callable[[Context], JobResult]
@@ -237,8 +237,9 @@ class Operations:
                 result = job(context)
             if not machine.dead:
                 made.ended, made.summary = f"exit {result.exit_code}", result.summary
-        except Killed:
-            pass
+        except SystemExit:
+            if not machine.dead:
+                raise
         except AutoDefenderError as error:
             made.ended = f"{type(error).__name__}: {error}"
         except Exception as error:

@@ -21,7 +21,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_five_days_break_no_rule(seed: int) -> None:
-    lived = live(seed, 5, accounts=6, functions=4)
+    lived = live(seed, 5, accounts=5, functions=4)
     assert lived.changes > 50
     assert lived.faults["killed"] > 0
     assert not lived.violations, "\n".join(map(str, lived.violations))
