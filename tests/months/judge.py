@@ -117,6 +117,7 @@ class Judge:
         self.waves: dict[Release, list[Wave]] = {}
         self.tries: dict[str, Tries] = {}
         self.due: Counter[str] = Counter()
+        self.harmed: Counter[str] = Counter()
         self.regressions: list[datetime] = []
         self._touched: defaultdict[str, set[str]] = defaultdict(set)
         self._writes: defaultdict[str, list[Write]] = defaultdict(list)
@@ -209,6 +210,8 @@ class Judge:
     def _removed(self, run: Run, write: Write) -> None:
         function, before = self.core.function(write.arn), Function(write.before or {})
         days = (run.started.date(), (run.started + run.weather.offset).date())
+        self.installs.pop(write.arn, None)
+        self.installs_at_most.pop(write.arn, None)
         if run.kind == "run" and any(to_be_removed(before, run.optouts, day) for day in days):
             return
         if run.kind == "run":
@@ -222,8 +225,6 @@ class Judge:
             self.regressions.append(self.life.time.now())
         if not run.weather.store and function is not None:
             self.quarantined[write.arn] = run.run_id
-        self.installs.pop(write.arn, None)
-        self.installs_at_most.pop(write.arn, None)
 
     def _acted(self, what: str, arns: list[str]) -> None:
         for arn in arns:
@@ -300,6 +301,7 @@ class Judge:
         if run.kind == "run":
             self._take_tries(run)
             self._converge(run)
+            self._heal(run)
         if run.fair:
             self._see(run)
         self._touched.pop(run.run_id, None)
@@ -360,6 +362,19 @@ class Judge:
                     run, arn, "convergence", f"it could be changed in {self.due[arn]} runs, and was not"
                 )
                 self.due[arn] = -50
+
+    def _heal(self, run: Run) -> None:
+        """What a release harms for certain is rolled back while it is watched."""
+        for arn, function in self.core.functions.items():
+            reached = self.reach.unit(arn.split(":")[4], arn.split(":")[3]) and self.reach.change(arn)
+            if not (run.fair and reached and self.life.harmed(function) and not self.life.nightly(arn)):
+                self.harmed.pop(arn, None)
+                continue
+            self.harmed[arn] += 1
+            if self.harmed[arn] == HEALTH_HOURS + 1:
+                self._say(
+                    run, arn, "regression", "most of its invocations fail since its change, and it keeps it"
+                )
 
     def _complete(self, run: Run, due: set[str]) -> None:
         """Note since when a run may have found nothing of a wave to change."""
@@ -615,7 +630,7 @@ def _changes_agree(judge: Judge, run: Run) -> Iterator[str]:
             continue
         if row["outcome"] == "changed" and not now:
             yield f"{arn} is changed in changes.csv, and does not carry the desired state"
-        if row["outcome"] in {"failed", "dropped"} and now and run.kind == "run":
+        if row["outcome"] in {"failed", "dropped"} and now and row["action"] != "rollback":
             yield f"{arn} is {row['outcome']} in changes.csv, and carries the desired state"
 
 

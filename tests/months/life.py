@@ -483,7 +483,7 @@ class Life:
             return [(at, value) for at in times]
         function = self.core.function(query.arn)
         harmed_since = self.harmed_since(function) if function else None
-        nightly = number % 4 == 1
+        nightly = self.nightly(query.arn)
 
         def errors(at: datetime) -> float:
             harmed = harmed_since is not None and at >= harmed_since
@@ -496,6 +496,10 @@ class Life:
         return (
             [(at, errors(at)) for at in times] if harmed_since or nightly else [(at, value) for at in times]
         )
+
+    def nightly(self, arn: str) -> bool:
+        """Return whether nearly half of a function's invocations have always failed at night."""
+        return hash_of(arn) % 4 == 1
 
     def harmed_since(self, function: Function) -> datetime | None:
         """Return since when a function carries a version that does it harm, None where it does well."""

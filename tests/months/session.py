@@ -95,9 +95,9 @@ class SimulatedSession:
             if problems.has_errors():
                 raise ParamValidationError(report=problems.generate_report())
         account, name = self._signed_by(current_credentials())
-        freezes = self.machine.freezes
+        frozen, freezes = self.machine.is_away(), self.machine.freezes
         self.machine.step()
-        agent = IN_FLIGHT if self.machine.freezes > freezes else ""
+        agent = IN_FLIGHT if frozen or self.machine.freezes > freezes else ""
         call = Call(account, region, service, model.name, parameters, name, agent)
         self.calls += 1
         answer = self._answer(call)
