@@ -265,21 +265,20 @@ class Judge:
         """A wave begins when all before it have soaked, and are within their limits."""
         for number, wave in enumerate(self.waves[run.release][: self._wave(write.arn)]):
             if not wave.passed:
-                yield from (
-                    f"wave {WAVES[number]} has not passed: {why}" for why in self._keeps(wave, number)
-                )
+                whys = self._keeps(wave, number, run.weather.offset)
+                yield from (f"wave {WAVES[number]} has not passed: {why}" for why in whys)
                 return
 
     def _pass(self, run: Run) -> None:
         """Let the waves pass that may have, in their order."""
         for number, wave in enumerate(self.waves[run.release]):
-            wave.passed = wave.passed or not any(self._keeps(wave, number))
+            wave.passed = wave.passed or not any(self._keeps(wave, number, run.weather.offset))
             if not wave.passed:
                 return
 
-    def _keeps(self, wave: Wave, number: int) -> Iterator[str]:
-        """Why a wave can't have passed by now."""
-        now, soak = self.life.time.now(), timedelta(hours=SOAK_HOURS, minutes=-5)
+    def _keeps(self, wave: Wave, number: int, offset: timedelta) -> Iterator[str]:
+        """Why a wave can't have passed by now, by a clock that is so far off."""
+        now, soak = self.life.time.now() + max(offset, timedelta()), timedelta(hours=SOAK_HOURS, minutes=-5)
         if wave.could_since is None:
             yield "some of it is to be changed"
         elif now - wave.could_since < soak:
@@ -381,7 +380,7 @@ class Judge:
         for number, wave in enumerate(self.waves[run.release]):
             if wave.changed_at == run.started or wave.could_since is None:
                 waits = any(self._wave(arn) == number for arn in due)
-                wave.could_since = None if waits else run.started
+                wave.could_since = None if waits else run.started + min(run.weather.offset, timedelta())
 
     def _keeps_it(self, run: Run, function: Function) -> bool:
         """Return whether a function keeps what its opt-out has removed, and nothing is in the way."""
