@@ -49,7 +49,7 @@ from tests.months.session import Network, SimulatedSession
 
 Job = Callable[[Context], JobResult]
 _KEPT_DAYS = 16
-_DRAWN_EVERY = 12
+_DRAWN_EVERY = 24
 _CONFIGURATION = """
 organization: {{role_name: AutoDefenderMember, regions: enabled}}
 defender:
