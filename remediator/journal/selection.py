@@ -71,13 +71,18 @@ def select(journals: Journals, selection: Selection, configured_waves: Collectio
 
 
 def _entries(journals: Journals, selection: Selection) -> list[Entry]:
-    """Return what is known of the functions that may be selected; a wave's may be anywhere."""
+    """Return what is known of the functions that may be selected.
+
+    A wave's may be anywhere. One without a record was forgotten, or was never changed: all journals together say which.
+    """
     if selection.waves or selection.everything:
         return journals.history()
     of_runs = {entry.intent.function_arn for entry in journals.of_runs(selection.runs)}
-    return entries_about(
+    entries = entries_about(
         journals, {*selection.functions, *of_runs}, account_ids=selection.accounts, runs=selection.runs
     )
+    recorded = {entry.intent.function_arn for entry in entries}
+    return entries if recorded.issuperset(selection.functions) else journals.history()
 
 
 def _by_reading(arns: Collection[str], entries: Sequence[Entry]) -> Iterator[Undo]:

@@ -325,7 +325,6 @@ def test_neither_a_failed_protection_nor_a_regression_keeps_it_from_being_remove
     harness: Harness, aws: FakeLambda
 ) -> None:
     arn = protected(harness, aws)
-    aws.owner_edits(arn, Environment={"Variables": OWNERS | OURS | {EXEC_WRAPPER: "/opt/other"}})
     harness.optouts = OptOuts()
     aws.fail_next(arn)
     aws.owner_edits(arn, Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
