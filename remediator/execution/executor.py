@@ -75,7 +75,7 @@ class Executor:
         for number, item in enumerate(items):
             self._waiting[_unit(item)].append(number)
         self._ready.extend(self._waiting)
-        with frozen_heap(), Scheduler[int, ChangeResult](self._clock) as scheduler:
+        with frozen_heap(), Scheduler[int, ChangeResult](self._clock, len(items)) as scheduler:
             while self._goes_on():
                 while self._ready and self._may_begin():
                     number = self._next()

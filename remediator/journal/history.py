@@ -19,9 +19,21 @@ log = logging.getLogger(__name__)
 
 
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
-    """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
+    """Return what removes a run's change of a function with values that were replaced since, one Undo a function.
+
+    runs: function ARN -> run id.
+    """
     history = changes_by_function(entries_about(journals, runs.keys(), runs=runs.values()))
-    return [undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
+    return [
+        undo(arn, history.get(arn, ()), _with_new_values(history.get(arn, ()), runs[arn]), whole=False)
+        for arn in sorted(runs)
+    ]
+
+
+def _with_new_values(entries: Sequence[Entry], run_id: str) -> set[str]:
+    """Return a run, and those that have only replaced values after it. entries: a function's changes, the newest first."""
+    newer = takewhile(lambda entry: entry.intent.run_id != run_id, entries)
+    return {run_id, *(entry.intent.run_id for entry in newer if not entry.intent.delta.reversible)}
 
 
 def entries_about(
@@ -141,13 +153,18 @@ class Changed:
 
 
 def changed_since(journals: Journals, moment: datetime) -> list[Changed]:
-    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN."""
+    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN.
+
+    One that replaced values alone, which nobody can restore, does not stand for what was added shortly before it.
+    """
     found: dict[str, Changed] = {}
     # A run changes things for hours at most after its start, which its id begins with.
     for entry in journals.history(moment.date() - timedelta(days=1)):
         if not entry.in_effect or entry.ended is None or entry.ended < moment:
             continue
         intent = entry.intent
+        if intent.function_arn in found and not intent.delta.reversible:
+            continue
         found[intent.function_arn] = Changed(
             intent.account_id,
             intent.region,
