@@ -13,13 +13,14 @@ ARCH ?= x86_64
 OWN_RUNTIME = python$(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 OWN_ARCH = $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
-.PHONY: help demo test soak mutate lint format lock runtimes package clean always
+.PHONY: help demo test soak months mutate lint format lock runtimes package clean always
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo       sweep, assess and protect a simulated organization, and print the path of its report'
 	@echo 'make test       every test; TESTS="tests/unit -k name" runs some'
 	@echo 'make soak       fault campaigns until 10,000 changes have passed; SOAK="--seed 7 --changes 1" runs one again'
+	@echo 'make months     ninety days of hourly runs in a simulated organization; MONTHS="--seed 7 --days 20" lives others'
 	@echo 'make mutate     run the tests on a thousand mutants of the code; MUTANTS="remediator.change.delta.*" runs some'
 	@echo 'make lint       formatting, rules, types, import contract, templates, policies, known vulnerabilities, licences'
 	@echo 'make format     let ruff format and fix'
@@ -36,6 +37,9 @@ test: .venv/.dev .venv-ministack/.ready dist/auto-defender-$(OWN_RUNTIME)-$(OWN_
 
 soak: .venv/.dev
 	$(BIN)/python -m tests.faults.soak $(SOAK)
+
+months: .venv/.dev
+	$(BIN)/python -m tests.months $(MONTHS)
 
 # In a copy of the last commit: mutmut writes into the sources.
 mutate: .venv-mutation/.ready

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 # What a change or a rollback sets in the frame; the next sweep reads it from AWS.
 _CHANGED = {"protection": "protected", "verdict": "protected", "reasons": ""}
-_REMOVED = {"protection": "unprotected", "verdict": "excluded", "reasons": "opted_out"}
+_REMOVED = {"protection": "unprotected", "verdict": "excluded", "reasons": "opted_out", "remove": False}
 _ROLLED_BACK = {"verdict": "excluded", "reasons": "quarantined"}
 
 
@@ -40,12 +41,13 @@ class Observation:
         observed, rolled_back = self, changes[changes["outcome"] == "rolled_back"]
         protection = rolled_back["function_arn"].map(protection_before)
         for before in protection.unique():
+            nothing_left = {"remove": False} if before == "unprotected" else {}
             observed = observed._with(
-                rolled_back[protection == before], {"protection": before, **_ROLLED_BACK}
+                rolled_back[protection == before], {"protection": before, **_ROLLED_BACK, **nothing_left}
             )
         return observed
 
-    def _with(self, changes: pd.DataFrame, columns: Mapping[str, str]) -> "Observation":
+    def _with(self, changes: pd.DataFrame, columns: Mapping[str, Any]) -> "Observation":
         if changes.empty:
             return self
         key = ["account_id", "region", "function_name"]

@@ -16,7 +16,7 @@ from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.guards import state_unreadable
 from remediator.rollout.lock import RunLock
 from reports.data.rollout_status import RolloutStatus
-from scanner.core.errors import BadInput
+from scanner.core.errors import BadInput, InternalError
 from storage.protocol import StoreFailed
 
 
@@ -41,8 +41,8 @@ def apply_saved(context: Context, source: str) -> JobResult:
         try:
             context = context.with_current_quarantine()
             watched = watch(context, observed, None)
-            due, stopped = within_notice(context, plan), watched.stopped_by
-        except (StoreFailed, BadInput) as error:
+            due, stopped = within_notice(context, plan), resolved.stopped_by or watched.stopped_by
+        except (StoreFailed, BadInput, InternalError) as error:
             if resolved.changes.empty:
                 raise
             due, stopped = Due(plan), state_unreadable(error)

@@ -14,6 +14,7 @@ from auto_defender.job_result import JobResult
 from auto_defender.jobs.drift import report_drift
 from auto_defender.jobs.function_history import function_history, history_lines
 from remediator.journal.functions import records
+from remediator.journal.history import variables_given
 from remediator.journal.upgrade import awaits_upgrade
 from remediator.journal.wave_states import states
 from remediator.plan.held_back import HeldBack, hold_back
@@ -206,6 +207,7 @@ def _prospect(
         partition=arn.partition,
         config_digest=digest,
         guards={**guards, **noticed.guards},
+        given=variables_given(context.journals, [text] if marked["remove"].any() else ()),
     )
     held_back = guards.get(text) or next(iter(plan.held_back), None)
     drift = report_drift(held.lost, assessed, context.aws, settings.defender, settings.sweep)

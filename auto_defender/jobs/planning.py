@@ -13,6 +13,7 @@ from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
 from remediator.journal.functions import FunctionRecord, Seen, after_seen, records, transitions
+from remediator.journal.history import variables_given
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import Plan, make_plan
@@ -63,7 +64,7 @@ class PlannedRun:
         waves, and a GuardStop where that failed.
         """  # noqa: D205
         stopped = made.stopped_by is not None and made.stopped_by.guard not in LIMITS
-        waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped)
+        waves = self.waves.after(self.plan.changes, made.changes, stopped=stopped, late=self.noticed.late)
         saved: list[WaveProgress] = []
         failed = save_state(
             lambda: saved.append(waves.keep(context.journals, context.run_id)),
@@ -138,6 +139,7 @@ def plan_run(
             guards={**held_back.guards, **noticed.guards},
             made_before=made_before,
             unannounced=noticed.unannounced,
+            given=variables_given(context.journals, function_arns(marked[marked["remove"]], partition)),
         )
     return PlannedRun(plan, held_back, noticed, waves, watched, seen)
 

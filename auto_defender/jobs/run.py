@@ -118,10 +118,10 @@ def conclude(
         planned = plan_run(context, observed, watched, made_before)
         if lock is not None:
             planned.record_seen(context)
-    except (StoreFailed, BadInput) as error:
+    except (StoreFailed, BadInput, InternalError) as error:
         return _without_plan(context, observed, resolved, watched, error)
     log.info("%d changes planned", len(planned.plan.changes))
-    stopped = stopped or watched.stopped_by
+    stopped = stopped or resolved.stopped_by or watched.stopped_by
     announced = announce(context, planned.plan.notices if stopped is None else (), lock)
     made = _make(context, planned, lock, stopped or announced.stopped_by)
     unsaved = None

@@ -24,7 +24,7 @@ from remediator.journal.upgrade import FORMAT, check_format, upgrade
 from remediator.journal.wave_states import Release, WaveState, releases
 from remediator.rollout.lock import RunLock
 from scanner.core.arns import FunctionArn
-from scanner.core.clock import SYSTEM_CLOCK
+from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 
 _ACCOUNT_DIGITS = 12
@@ -108,7 +108,13 @@ def show_state(settings: Configuration, session: boto3.Session, selection: Selec
     return JobResult(summary, "\n".join(lines))
 
 
-def retry(settings: Configuration, session: boto3.Session, run_id: str, selection: Selection) -> JobResult:
+def retry(
+    settings: Configuration,
+    session: boto3.Session,
+    run_id: str,
+    selection: Selection,
+    clock: Clock = SYSTEM_CLOCK,
+) -> JobResult:
     """Forget failures, and drift that is given up: the next run tries these functions again."""
 
     def forget(journals: Journals) -> tuple[list[str], list[Fact]]:
@@ -116,10 +122,16 @@ def retry(settings: Configuration, session: boto3.Session, run_id: str, selectio
         arns = selection.of(waiting, "a failure, or drift that is given up")
         return arns, [Retried(arn) for arn in arns]
 
-    return _changed(settings, session, run_id, selection, forget, "tried again by the next run")
+    return _changed(settings, session, run_id, selection, forget, "tried again by the next run", clock)
 
 
-def release(settings: Configuration, session: boto3.Session, run_id: str, selection: Selection) -> JobResult:
+def release(
+    settings: Configuration,
+    session: boto3.Session,
+    run_id: str,
+    selection: Selection,
+    clock: Clock = SYSTEM_CLOCK,
+) -> JobResult:
     """Take functions out of the quarantine: runs may protect them again."""
 
     def take_out(journals: Journals) -> tuple[list[str], list[Fact]]:
@@ -127,15 +139,17 @@ def release(settings: Configuration, session: boto3.Session, run_id: str, select
         arns = selection.of(entries, "an entry in the quarantine")
         return arns, [Released(entries[arn]) for arn in arns]
 
-    return _changed(settings, session, run_id, selection, take_out, "out of the quarantine")
+    return _changed(settings, session, run_id, selection, take_out, "out of the quarantine", clock)
 
 
-def rebuild_state(settings: Configuration, session: boto3.Session, run_id: str) -> JobResult:
+def rebuild_state(
+    settings: Configuration, session: boto3.Session, run_id: str, clock: Clock = SYSTEM_CLOCK
+) -> JobResult:
     """Replace the state files that differ from what the journals say. The exit code is 3 where a part of these is refused.
 
     Raises GuardStop where a run is under way.
     """
-    with _locked(settings, session, run_id) as journals:
+    with _locked(settings, session, run_id, clock) as journals:
         done = rebuild(journals)
     refused = journals.refused
     lines = [f"{one.path}: {one.done}" for one in done] or ["nothing differs from what the journals say"]
@@ -153,12 +167,13 @@ def _changed(
     selection: Selection,
     change: Callable[[Journals], tuple[list[str], list[Fact]]],
     done: str,
+    clock: Clock,
 ) -> JobResult:
     """Change the state under the run lock, by lines in a journal. Raises GuardStop where a run is under way."""
     selection.check()
     if selection == Selection():
         raise BadInput("name at least one --function ARN or --account ID")
-    with _locked(settings, session, run_id) as journals:
+    with _locked(settings, session, run_id, clock) as journals:
         journals.fold()
         arns, facts = change(journals)
         journals.record(run_id, facts)
@@ -166,12 +181,12 @@ def _changed(
 
 
 @contextmanager
-def _locked(settings: Configuration, session: boto3.Session, run_id: str) -> Iterator[Journals]:
+def _locked(settings: Configuration, session: boto3.Session, run_id: str, clock: Clock) -> Iterator[Journals]:
     """Hold the run lock, with state files of today's format."""
     store = open_output(settings, session)
     check_format(store)
-    journals = Journals(store, settings.defender)
-    with RunLock(store, run_id):
+    journals = Journals(store, settings.defender, clock)
+    with RunLock(store, run_id, clock=clock):
         upgrade(journals, run_id)
         yield journals
 

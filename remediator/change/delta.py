@@ -16,6 +16,8 @@ from scanner.settings import EXEC_WRAPPER
 
 # Lambda quotas: "Function layers: five layers", not adjustable.
 MAX_LAYERS = 5
+OTHER_VALUES = "keeps, not with the configured value: "
+THERE_BEFORE = "keeps, not given by a run: "
 _UNREADABLE = "its environment can't be read, and the wrapper must not stay without the layer"
 
 
@@ -117,29 +119,39 @@ def deltas_of_ours(state: State, ours: Ours) -> tuple[Delta, ...]:
     """Return all of ours that a function carries, one delta a layer, as remove_deltas removes them; none where it carries
     nothing.
 
-    Raises DeltaUnreadable where its variables can't be read.
+    Without a layer of ours, a wrapper is another layer's where there is one, and a value is the owner's where there is no
+    wrapper of ours. Raises DeltaUnreadable where its variables can't be read.
     """  # noqa: D205
     variables = state.variables
     if variables is None:
         raise DeltaUnreadable(_UNREADABLE)
-    names = tuple(name for name, value in ours.variables.items() if variables.get(name) == value)
-    wrapper = variables.get(EXEC_WRAPPER)
-    wrapped = wrapper in ours.wrappers
     layers = [Delta(arn, position) for position, arn in enumerate(state.layers) if ours.has_layer(arn)]
+    wrapper = variables.get(EXEC_WRAPPER)
+    wrapped = wrapper in ours.wrappers and (bool(layers) or not state.layers)
+    if not layers and not wrapped:
+        return ()
+    names = tuple(name for name, value in ours.variables.items() if variables.get(name) == value)
     first, *others = layers or [Delta()]
     whole = replace(
         first,
         variables_added=(EXEC_WRAPPER, *names) if wrapped else names,
         wrapper=wrapper if wrapped else None,
     )
-    return (whole, *others) if whole else ()
+    return (whole, *others)
 
 
 def other_values(state: State, ours: Ours) -> str:
     """Return which of our variables stay when all of ours is removed, as a detail: their value is not the configured one."""
     variables = state.variables or {}
     names = [name for name, value in ours.variables.items() if variables.get(name, value) != value]
-    return f"keeps, not with the configured value: {', '.join(sorted(names))}" if names else ""
+    return f"{OTHER_VALUES}{', '.join(sorted(names))}" if names else ""
+
+
+def values_before(state: State, ours: Ours) -> str:
+    """Return which of our variables have the configured value after a removal, as a detail: no run gave it to them."""
+    variables = state.variables or {}
+    names = [name for name, value in ours.variables.items() if variables.get(name) == value]
+    return f"{THERE_BEFORE}{', '.join(sorted(names))}" if names else ""
 
 
 def _place(
@@ -262,16 +274,17 @@ def is_without(state: State, delta: Delta, values: Mapping[str, str]) -> bool | 
     return _variables_without(variables, delta, values, {}) == variables
 
 
-def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> bool:
-    """Return whether nothing is left of deltas that went together, the newest first; False where that can't be known.
+def are_without(state: State, deltas: Sequence[Delta], values: Mapping[str, str]) -> bool | None:
+    """Return whether nothing is left of deltas that went together, the newest first; None where that can't be known.
 
     Of each layer, the version that was there before the oldest of them is back.
     """
     first = {_layer_name(delta): delta.layer_before for delta in deltas if delta.layer is not None}
-    return all(
+    found = {
         is_without(state, replace(delta, layer_before=first.get(_layer_name(delta))), values)
         for delta in deltas
-    )
+    }
+    return False if False in found else None if None in found else True
 
 
 def kept_variables(state: State, deltas: Sequence[Delta]) -> tuple[list[str], list[str]]:

@@ -1,7 +1,7 @@
 """The desired state: what a protected function carries."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from scanner.core.arns import LayerVersion
 from scanner.risk.layers import OurLayers, our_layers
@@ -51,6 +51,12 @@ class Ours:
         """Return whether a layer version is ours."""
         found = LayerVersion.parse(arn)
         return found is not None and any(layer.covers(found) for layer in self.layers)
+
+    def only(self, names: Collection[str]) -> "Ours":
+        """Return the same with no variables but these."""
+        return replace(
+            self, variables={name: self.variables[name] for name in self.variables if name in names}
+        )
 
 
 def ours_on(defender: DefenderSettings, region: str, account_id: str, function_name: str) -> Ours:

@@ -156,7 +156,9 @@ class ChangeValidator:
 
     def _removal(self, request: _Request, row: Mapping[Any, Any]) -> Ready | Refusal:
         change, before = request.change, state_of(request.configuration)
-        ours = ours_on(self._rules.defender, change.region, change.account_id, change.function_name)
+        going = set(change.before.variables).difference(change.after.variables)
+        anything = ours_on(self._rules.defender, change.region, change.account_id, change.function_name)
+        ours = anything.only(going)
         try:
             deltas = deltas_of_ours(before, ours) if row["remove"] else ()
         except DeltaAbsent as error:

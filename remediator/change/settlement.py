@@ -14,6 +14,7 @@ from remediator.change.delta import (
     lacks_delta,
     other_values,
     remove_delta,
+    values_before,
 )
 from remediator.change.desired_state import ours_on
 from remediator.change.records import ChangeResult, Intent, Outcome
@@ -74,9 +75,10 @@ class Settlement:
         if not intent.removes:
             return set_tag(function, defender.tag)
         ours = ours_on(defender, intent.region, intent.account_id, intent.function_name)
-        kept = other_values(state_of(update.configuration or {}), ours)
+        state = state_of(update.configuration or {})
         still_tagged = remove_tag(function, defender.tag if intent.untag else None)
-        return "; ".join(filter(None, (kept, still_tagged)))
+        details = other_values(state, ours), values_before(state, ours), still_tagged
+        return "; ".join(filter(None, details))
 
     def _not_made(self, update: UpdateResult) -> ChangeResult:
         if update.error is not None:

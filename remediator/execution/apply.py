@@ -61,7 +61,7 @@ def apply_plan(
     switches: kill switches besides state/stop; each raises GuardStop.
     stop: set by a signal handler; no further update is sent, those in flight settle, the journal is completed.
     deadline: the Clock.monotonic() moment by which this returns; what is not settled then stays open in the
-    journal. progress(done, total). Raises InternalError (WrongAccount) after what is in flight has settled.
+    journal. progress(done, total).
     """
     stopping = threading.Event()
     basis = Basis(release, plan.config_digest)

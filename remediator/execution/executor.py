@@ -11,7 +11,7 @@ from remediator.change.settlement import Steps
 from remediator.execution.results import log_end
 from remediator.execution.scheduler import Finished, Scheduler
 from remediator.journal.journal import Journal
-from remediator.rollout.guards import BREAKER_FROM, Guards
+from remediator.rollout.guards import BREAKER_FROM, Guards, internal_error
 from scanner.core.clock import Clock
 from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 from scanner.core.heap import frozen_heap
@@ -64,19 +64,18 @@ class Executor:
         self._untried = 0
         self._rows: dict[int, ChangeRow] = {}
         self._why = ""
-        self._internal_error: InternalError | None = None
         self.stopped_by: GuardStop | None = None
 
     def run(self, items: Sequence[Item], begin: Callable[[int], Steps]) -> list[ChangeRow]:
         """Run all items, and return a row for each, in their order. begin(number) returns an item's generator.
 
-        Raises InternalError (WrongAccount) once what is in flight has settled.
+        After an InternalError (WrongAccount) nothing more begins, and stopped_by is the guard `internal_error`.
         """
         self._items = items
         for number, item in enumerate(items):
             self._waiting[_unit(item)].append(number)
         self._ready.extend(self._waiting)
-        with frozen_heap(), Scheduler[int, ChangeResult](self._clock) as scheduler:
+        with frozen_heap(), Scheduler[int, ChangeResult](self._clock, len(items)) as scheduler:
             while self._goes_on():
                 while self._ready and self._may_begin():
                     number = self._next()
@@ -85,8 +84,6 @@ class Executor:
         for number in range(len(items)):
             if number not in self._rows:
                 self._end(number, self._not_ended(number))
-        if self._internal_error:
-            raise self._internal_error
         return [self._rows[number] for number in range(len(items))]
 
     @property
@@ -171,8 +168,7 @@ class Executor:
         """Return the result of a change that raised; its journal entry, if any, stays open."""
         error = finished.error
         if isinstance(error, InternalError):
-            self._internal_error = error
-            self._halt("AWS answered for another account")
+            self._stop_by(internal_error(error))
             return ChangeResult("failed", str(error))
         if isinstance(error, AutoDefenderError):
             self._stop_by(_journal_stop(error))

@@ -23,7 +23,7 @@ from remediator.plan.plan import Plan
 from remediator.rollout.guards import Guards
 from remediator.settings import RolloutSettings
 from scanner.core.arns import FunctionArn
-from scanner.core.errors import BadInput
+from scanner.core.errors import BadInput, InternalError
 from scanner.risk.rules import Rules
 
 
@@ -60,6 +60,8 @@ def preflight(
     )
     executor = Executor({}, guards, stopping, aws.clock, stop=stop, deadline=deadline, progress=progress)
     rows = executor.run(plan.changes, lambda number: _check(checks, plan.changes[number]))
+    if executor.stopped_by:
+        raise InternalError(executor.stopped_by.why)
     return changes_frame([*rows, *starmap(_refused_before, (refused or {}).items())])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from remediator.change.delta import OTHER_VALUES, THERE_BEFORE
 from remediator.change.records import UNKNOWN, Carried, Change, ChangeResult, ChangeRow
 from remediator.plan.plan import Plan
 from scanner.core.errors import GuardStop
@@ -73,9 +74,11 @@ def planned_detail(change: Change) -> str:
     if change.action == "remove":
         layers = [arn for arn in change.before.layers if arn not in change.after.layers]
         names = [name for name in change.before.variables if name not in change.after.variables]
-        kept = [name for name in change.after.variables if name != EXEC_WRAPPER]
-        stays = f"; keeps, not with the configured value: {', '.join(kept)}" if kept else ""
-        return f"removes {', '.join(layers + names)}{stays}"
+        other = change.variables_changed
+        before = [name for name in change.after.variables if name not in (EXEC_WRAPPER, *other)]
+        stays = ((OTHER_VALUES, other), (THERE_BEFORE, before))
+        kept = [what + ", ".join(of) for what, of in stays if of]
+        return "; ".join([f"removes {', '.join(layers + names)}", *kept])
     added = [name for name in change.after.variables if name not in change.before.variables]
     parts = [f"layer {change.layer}"] if change.layer not in change.before.layers else []
     parts += [f"variables {', '.join(added)}"] if added else []

@@ -48,9 +48,10 @@ class Scheduler(Generic[K, R]):
     is to resolve: it yields it.
     """
 
-    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
-        """Run nothing yet."""
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, most: int = THREADS) -> None:
+        """Run nothing yet. most: how many generators there will be at most."""
         self._clock = clock
+        self._threads = min(most, THREADS)
         # The moment when it is due, a number that keeps the order of equal ones, and the task.
         self._due: list[tuple[float, int, _Task[K, R]]] = []
         self._running: Counter[Hashable] = Counter()
@@ -63,7 +64,7 @@ class Scheduler(Generic[K, R]):
 
     def __enter__(self) -> "Scheduler[K, R]":
         """Start the threads. They are daemons: a hung socket must not keep the process alive."""
-        for target in (self._watch_due, *[self._work] * THREADS):
+        for target in (self._watch_due, *[self._work] * self._threads):
             threading.Thread(target=target, name="auto-defender-changes", daemon=True).start()
         return self
 
@@ -72,7 +73,7 @@ class Scheduler(Generic[K, R]):
         with self._changed:
             self._closed = True
             self._changed.notify()
-        for _thread in range(THREADS):
+        for _thread in range(self._threads):
             self._ready.put(None)
 
     def start(self, key: K, unit: Hashable, steps: Generator[Wait, None, R]) -> None:

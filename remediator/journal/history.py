@@ -19,9 +19,21 @@ log = logging.getLogger(__name__)
 
 
 def undo_each(journals: Journals, runs: Mapping[str, str]) -> list[Undo]:
-    """Return what removes a run's change of a function, one Undo a function. runs: function ARN -> run id."""
+    """Return what removes a run's change of a function with values that were replaced since, one Undo a function.
+
+    runs: function ARN -> run id.
+    """
     history = changes_by_function(entries_about(journals, runs.keys(), runs=runs.values()))
-    return [undo(arn, history.get(arn, ()), {runs[arn]}, whole=False) for arn in sorted(runs)]
+    return [
+        undo(arn, history.get(arn, ()), _with_new_values(history.get(arn, ()), runs[arn]), whole=False)
+        for arn in sorted(runs)
+    ]
+
+
+def _with_new_values(entries: Sequence[Entry], run_id: str) -> set[str]:
+    """Return a run, and those that have only replaced values after it. entries: a function's changes, the newest first."""
+    newer = takewhile(lambda entry: entry.intent.run_id != run_id, entries)
+    return {run_id, *(entry.intent.run_id for entry in newer if not entry.intent.delta.reversible)}
 
 
 def entries_about(
@@ -55,6 +67,16 @@ def entries_about(
     ]
 
 
+def variables_given(journals: Journals, function_arns: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return the names of the variables that runs gave to functions, by ARN, of those that carry a change in effect."""
+    given: defaultdict[str, set[str]] = defaultdict(set)
+    for entry in entries_about(journals, set(function_arns)) if len(function_arns) else ():
+        if entry.in_effect:
+            delta = entry.intent.delta
+            given[entry.intent.function_arn].update(delta.variables_added, delta.variables_changed)
+    return given
+
+
 def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry]]:
     """Return every function's changes, the newest first, without removals and rollbacks."""
     history: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -64,14 +86,19 @@ def changes_by_function(entries: Sequence[Entry]) -> Mapping[str, Sequence[Entry
     return history
 
 
-def undo(arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool) -> Undo:
-    """Return what removes the changes of some runs from a function. entries: all its changes. whole: of every run."""
+def undo(
+    arn: str, entries: Sequence[Entry], runs: Collection[str], *, whole: bool, named: bool = False
+) -> Undo:
+    """Return what removes the changes of some runs from a function. entries: all its changes. whole: of every run.
+
+    named: the function is asked for by its ARN.
+    """
     function = parsed_arn(arn)
     chosen = [entry for entry in entries if whole or entry.intent.run_id in runs]
     in_effect = [entry for entry in chosen if entry.in_effect]
-    # What was rolled back, or never made by what is known, and is there nevertheless: only who names the function
-    # removes that, for its owner may have deployed it.
-    removed = chosen if whole else in_effect
+    # What was rolled back, and is there nevertheless: only who names the function removes that, for its owner may have
+    # deployed it. What was never made by what is known goes with the rest of a function.
+    removed = [entry for entry in chosen if named or not entry.undone_by] if whole else in_effect
     return Undo(
         function.account_id,
         function.region,
@@ -126,13 +153,18 @@ class Changed:
 
 
 def changed_since(journals: Journals, moment: datetime) -> list[Changed]:
-    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN."""
+    """Return each function that was changed since a moment and still carries the change; its newest one, by ARN.
+
+    One that replaced values alone, which nobody can restore, does not stand for what was added shortly before it.
+    """
     found: dict[str, Changed] = {}
     # A run changes things for hours at most after its start, which its id begins with.
     for entry in journals.history(moment.date() - timedelta(days=1)):
         if not entry.in_effect or entry.ended is None or entry.ended < moment:
             continue
         intent = entry.intent
+        if intent.function_arn in found and not intent.delta.reversible:
+            continue
         found[intent.function_arn] = Changed(
             intent.account_id,
             intent.region,

@@ -65,7 +65,10 @@ def select(journals: Journals, selection: Selection, configured_waves: Collectio
     _check_known(selection, history, configured_waves)
     whole = {arn for arn, changes in history.items() if selection.is_whole(arn, changes)}
     of_runs = {arn for arn, changes in history.items() if selection.names_run_of(changes)}
-    undos = [undo(arn, history[arn], selection.runs, whole=arn in whole) for arn in whole | of_runs]
+    undos = [
+        undo(arn, history[arn], selection.runs, whole=arn in whole, named=arn in selection.functions)
+        for arn in whole | of_runs
+    ]
     undos += _by_reading(set(selection.functions) - history.keys(), entries)
     return sorted(undos, key=lambda undo: undo.function_arn)
 

@@ -1,5 +1,6 @@
 """Notice: a function is announced for a release, and changed no earlier than the days of notice after that."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,6 +43,25 @@ class NoticeCheck:
             return None  # that change was rolled back since
         return max(datetime.fromisoformat(notice.not_before), moment + self.period)
 
+    def late(self, waves: Mapping[str, str]) -> dict[str, int]:
+        """Count by wave what was announced, or is to be, after the first change of its wave. waves: by ARN of what waits.
+
+        New functions come all the time: one that keeps its wave open for the days of its notice keeps it open forever.
+        """
+        begun: dict[str, datetime] = {}
+        for record in self.known.values():
+            if (record.ended, record.release) == ("changed", self.release):
+                at = datetime.fromisoformat(record.at)
+                begun[record.wave] = min(begun.get(record.wave, at), at)
+        return Counter(
+            wave for arn, wave in waves.items() if wave in begun and self._announced(arn) > begun[wave]
+        )
+
+    def _announced(self, arn: str) -> datetime:
+        notice = self.notices.get(arn)
+        counts = notice is not None and notice.release == self.release and not notice.lapsed(self.now)
+        return datetime.fromisoformat(notice.announced) if notice and counts else self.now
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -54,12 +74,13 @@ class Waiting:
 @dataclass(frozen=True)
 class Noticed:
     """guards: function ARN -> "notice", of what is to be changed later. unannounced: ARNs of what is to be announced.
-    waiting: by account.
+    waiting: by account. late: by wave, how many of its functions came after its first change.
     """  # noqa: D205
 
     guards: Mapping[str, str] = field(default_factory=dict)
     unannounced: Collection[str] = frozenset()
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    late: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_notices(
@@ -100,10 +121,14 @@ def check_notice(
     if "wave_waits" in rows:
         rows = rows[~rows["wave_waits"] | rows["wave_next"]]
     check = read_notices(store, set(rows["account_id"].unique()), release, period, now, known)
-    moments = {arn: check.not_before(arn) for arn in function_arns(rows, partition) if arn not in held}
+    arns = function_arns(rows, partition)
+    moments = {arn: check.not_before(arn) for arn in arns if arn not in held}
     later = {arn: moment for arn, moment in moments.items() if moment and moment > now}
     unannounced = frozenset(arn for arn, moment in moments.items() if moment is None)
-    return Noticed(dict.fromkeys([*later, *unannounced], "notice"), unannounced, _by_account(later))
+    guards = dict.fromkeys([*later, *unannounced], "notice")
+    waves = dict(zip(arns, rows["wave"], strict=True)) if "wave" in rows else {}
+    late = check.late({arn: waves[arn] for arn in guards if arn in waves})
+    return Noticed(guards, unannounced, _by_account(later), late)
 
 
 def _by_account(later: Mapping[str, datetime]) -> dict[str, Waiting]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pandas as pd
@@ -110,6 +111,7 @@ def make_plan(
     guards: Mapping[str, str] | None = None,
     made_before: Mapping[str, int] | None = None,
     unannounced: Collection[str] = (),
+    given: Mapping[str, Collection[str]] = MappingProxyType({}),
     max_notices: int = MAX_NOTICES,
 ) -> Plan:
     """Plan a change for each eligible function and each removal, up to the limits, round robin over the accounts.
@@ -119,7 +121,8 @@ def make_plan(
     assessed: the frame that assess_risk gives, with the columns of wave_progress.py where waves are configured.
     now: aware, UTC. guards: function ARN -> the guard that holds it back (HeldBack.guards). made_before: how many changes
     the run has made already, by account; the limits count them. unannounced: ARNs of functions that have to be announced;
-    guards names those of the current wave too. max_notices: announcements end with the account that reaches it.
+    guards names those of the current wave too. given: by ARN, which variables runs gave to functions; one that is not
+    named here loses all that have our value. max_notices: announcements end with the account that reaches it.
     """
     planned = assessed[(assessed["verdict"] == "eligible") | assessed["remove"]]
     waits = planned["wave_waits"] & ~planned["remove"] if "wave_waits" in planned else False
@@ -130,7 +133,7 @@ def make_plan(
     held = current["function_arn"].map(guards or {})
     counts = Counter({**held.value_counts().to_dict(), "wave": int(planned["wave_waits"].sum())})
     chosen, limited = _within_limits(current[held.isna()], rollout, made_before or {})
-    changes, conflicts = _changes(chosen, defender)
+    changes, conflicts = _changes(chosen, defender, given)
     counts.update(conflicts)
     held_back = {str(guard): int(count) for guard, count in {**counts, **limited}.items() if count}
     plan = Plan(
@@ -157,16 +160,18 @@ def _notices(
     )
     sizes = ordered.groupby("account_id", sort=False).size()
     chosen = sizes.index[sizes.cumsum() - sizes < most]
-    changes, _ = _changes(ordered[ordered["account_id"].isin(chosen)], defender)
+    changes, _ = _changes(ordered[ordered["account_id"].isin(chosen)], defender, {})
     return tuple(map(PlannedNotice.of, changes))
 
 
-def _changes(rows: pd.DataFrame, defender: DefenderSettings) -> tuple[list[Change], Counter[str]]:
+def _changes(
+    rows: pd.DataFrame, defender: DefenderSettings, given: Mapping[str, Collection[str]]
+) -> tuple[list[Change], Counter[str]]:
     """Return the changes of these functions, and how many functions have none, by reason code."""
     changes, conflicts = [], Counter[str]()
     for row in rows.to_dict("records"):
         try:
-            changes.append(_removal(row, defender) if row["remove"] else _change(row, defender))
+            changes.append(_removal(row, defender, given) if row["remove"] else _change(row, defender))
         except DeltaConflict as error:
             conflicts[str(error)] += 1
     return changes, conflicts
@@ -219,17 +224,26 @@ def _change(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
     )
 
 
-def _removal(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
+def _removal(
+    row: Mapping[Any, Any], defender: DefenderSettings, given: Mapping[str, Collection[str]]
+) -> Change:
     ours = ours_on(defender, row["region"], row["account_id"], row["function_name"])
     before = FunctionState(tuple(row["layers"].split()), row["exec_wrapper"], _names(row["env_names"]))
+    different = _names(row["env_different"])
+    if (names := given.get(row["function_arn"])) is not None:
+        ours = ours.only(names)
     # The frame has names alone: a variable of ours that is not different has our value.
-    equal = set(before.variables).difference(_names(row["env_different"]))
+    equal = set(before.variables).difference(different)
     variables = {name: value for name, value in ours.variables.items() if name in equal}
     if EXEC_WRAPPER in before.variables:
         variables[EXEC_WRAPPER] = before.wrapper
     state = State(before.layers, variables)
-    after = remove_deltas(state, deltas_of_ours(state, ours), ours.variables)
+    deltas = deltas_of_ours(state, ours)
+    if not deltas:
+        raise DeltaConflict("wrapper_conflict")
+    after = remove_deltas(state, deltas, ours.variables)
     left = after.variables or {}
+    gone = variables.keys() - left.keys()
     return Change(
         account_id=row["account_id"],
         region=row["region"],
@@ -242,10 +256,11 @@ def _removal(row: Mapping[Any, Any], defender: DefenderSettings) -> Change:
         after=FunctionState(
             after.layers,
             left.get(EXEC_WRAPPER, ""),
-            tuple(name for name in before.variables if name in left or name not in equal),
+            tuple(name for name in before.variables if name not in gone),
         ),
         revision_id=row["revision_id"],
         why="an entry of the opt-out file says remove: true",
+        variables_changed=different,
     )
 
 

@@ -135,7 +135,12 @@ def save_state(*writes: Callable[[], None]) -> GuardStop | None:
 
 
 def state_unreadable(error: AutoDefenderError) -> GuardStop:
-    """Return the stop of a run that has made changes, and then can't read the state of earlier runs."""
+    """Return the stop of a run that has made changes, and then can't read the state of earlier runs.
+
+    `internal_error` for a defect.
+    """
+    if isinstance(error, InternalError):
+        return internal_error(error)
     return GuardStop(
         "memory",
         f"the state of earlier runs can't be read, and nothing new is begun: {error}",
@@ -145,5 +150,11 @@ def state_unreadable(error: AutoDefenderError) -> GuardStop:
 
 def nothing_begun(guard: str, error: AutoDefenderError) -> GuardStop:
     """Return the stop of a run that has resolved changes, and then fails before its own; `internal_error` for a defect."""
-    name = "internal_error" if isinstance(error, InternalError) else guard
-    return GuardStop(name, f"nothing new is begun, because {error}", "Then run again")
+    if isinstance(error, InternalError):
+        return internal_error(error)
+    return GuardStop(guard, f"nothing new is begun, because {error}", "Then run again")
+
+
+def internal_error(error: InternalError) -> GuardStop:
+    """Return the stop of a run with a defect: nothing new is begun after it."""
+    return GuardStop("internal_error", f"nothing new is begun, because {error}", "Report it with the log")

@@ -154,7 +154,7 @@ class RunLock:
         )
 
     def _keep(self) -> None:
-        while not self._released.wait(self._expires.total_seconds() / 5):
+        while not self._clock.wait(self._released, self._expires.total_seconds() / 5):
             try:
                 if self._expired() or not self._renew():
                     return  # another run may hold it by now; check() reports that

@@ -1,8 +1,9 @@
 """The waves in one run: their status, whose functions may be changed, and what the run has done to that."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +64,19 @@ class WaveProgress:
             wave=names[self.numbers], wave_waits=waits, wave_next=waits & (self.numbers == current + 1)
         )
 
-    def after(self, planned: Sequence[Change], changes: pd.DataFrame, *, stopped: bool) -> "WaveProgress":
+    def after(
+        self,
+        planned: Sequence[Change],
+        changes: pd.DataFrame,
+        *,
+        stopped: bool,
+        late: Mapping[str, int] = MappingProxyType({}),
+    ) -> "WaveProgress":
         """Return the same with the current wave done where all that can be changed of it was planned, nothing stopped
         the run and nothing of the wave was deferred. A wave that is changed again after that soaks again.
 
-        changes: the changes frame of the plan.
+        changes: the changes frame of the plan. late: by wave, how many functions wait for their notice and keep no wave
+        open.
         """  # noqa: D205
         current = current_wave(self.states)
         if current == len(self.waves):
@@ -75,7 +84,8 @@ class WaveProgress:
         arns = [change.function_arn for change in planned if change.wave == self.waves[current].name]
         ends = set(changes.loc[changes["function_arn"].isin(arns), "outcome"])
         seen, state = self.seen[current], self.states[current]
-        complete = seen.functions and not seen.units_unread and len(arns) >= seen.eligible
+        all_planned = len(arns) + late.get(state.name, 0) >= seen.eligible
+        complete = seen.functions and not seen.units_unread and all_planned
         through = complete and not stopped and "deferred" not in ends
         if not ("changed" in ends if state.done else through):
             return self

@@ -59,14 +59,21 @@ class OptOuts:
     def unit(self, account_id: str, region: str, today: date) -> OptOut | None:
         """Return the entry that takes a whole unit out of the sweep, if there is one.
 
-        None where another one removes: functions must be read for that. region: ALL_REGIONS for those of an account.
+        None where another one removes: functions must be read for that. One for all accounts reads none that an entry of
+        its own takes out: the central account may have no role there. region: ALL_REGIONS for those of an account.
         """
-        if any(entry.in_force(today) and entry.removes_in(account_id, region) for entry in self.entries):
-            return None
-        for entry in self.entries:
-            if entry.functions is None and entry.in_force(today) and entry.covers_unit(account_id, region):
-                return entry
-        return None
+        in_force = [entry for entry in self.entries if entry.in_force(today)]
+        whole = [
+            entry
+            for entry in in_force
+            if entry.functions is None and not entry.remove and entry.covers_unit(account_id, region)
+        ]
+        by_name = any(entry.account == account_id for entry in whole)
+        removes = any(
+            entry.removes_in(account_id, region) and not (by_name and entry.account == "*")
+            for entry in in_force
+        )
+        return None if removes else next(iter(whole), None)
 
     def patterns(self, account_id: str, region: str, today: date) -> tuple[str, ...]:
         """Return the globs of function names that are opted out in a unit ('*' for a whole unit)."""

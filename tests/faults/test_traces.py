@@ -7,6 +7,7 @@ from pathlib import Path
 
 from auto_defender.jobs.run import run
 from auto_defender.notify.metrics import embedded_metrics
+from simulator.calls import AwsError, Call
 from simulator.http import serving
 from tests.faults.campaign import Campaign, environment
 from tests.faults.random_organization import REGIONS
@@ -16,6 +17,14 @@ from tests.unit.remediator.harness import journal_of
 
 def test_a_run_can_be_followed_by_its_id_and_its_log_alone(tmp_path: Path) -> None:
     campaign = Campaign(31, tmp_path, accounts=2, functions=12)
+    refusals = iter([AwsError("TooManyRequestsException", "Rate exceeded", 429)])
+
+    def throttled_once(call: Call) -> None:
+        if call.operation == "ListFunctions":
+            for error in refusals:
+                raise error
+
+    campaign.simulator.core.before = throttled_once
     with serving(campaign.simulator) as url, environment(url):
         context = campaign.context("apply")
         with everything_logged(context.run_id) as log:

@@ -21,7 +21,9 @@ from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer, refusal
 from tests.unit.remediator.harness import OURS, Harness, settings
 
-RUN, NEXT, THIRD = (f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}" for name in ("1first", "2next", "3third"))
+RUN, NEXT, THIRD, FOURTH = (
+    f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}" for name in ("1first", "2next", "3third", "4fourth")
+)
 WELL = (Figures(5_000, 5, 0, 500_000), Figures(400, 0, 0, 44_000))
 FAILING = (Figures(5_000, 5, 0, 500_000), Figures(400, 200, 0, 44_000))
 QUIET = (Figures(3, 0, 0, 300), Figures(0, 0, 0, 0))
@@ -136,6 +138,19 @@ def test_an_upgrade_that_regressed_goes_back_to_the_version_before(harness: Harn
     assert reported[["verdict", "reasons"]].to_numpy().tolist() == [["excluded", "quarantined"]]
     assert harness.aws.layers(arns["failing"]) == [layer(4)]
     assert harness.aws.variables(arns["failing"]).keys() == {"OWNER", *OURS}
+
+
+def test_values_that_a_run_repaired_since_hide_no_upgrade_that_regressed(harness: Harness) -> None:
+    arns = changed(harness, failing=WELL)
+    harness.defender = settings(version=5)
+    harness.apply(run_id=NEXT)
+    harness.aws.owner_edits(arns["failing"], Environment={"Variables": {**OURS, "TW_POLICY": "its owner's"}})
+    harness.apply(run_id=THIRD)
+    harness.aws.figures["failing"] = FAILING
+    done = rolled_back(harness, watched(harness), FOURTH)
+    assert [(one.run_id, one.function_arn) for one in done.rolled_back] == [(NEXT, arns["failing"])]
+    assert harness.aws.layers(arns["failing"]) == [layer(4)]
+    assert [one.run_id for one in watched(harness)] == [RUN]
 
 
 def refuse(*names: str) -> Any:

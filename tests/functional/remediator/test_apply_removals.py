@@ -4,8 +4,10 @@ import json
 from datetime import UTC, date, datetime
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from auto_defender.observation import Observation
 from remediator.execution.preflight import preflight
 from remediator.journal.functions import records
 from remediator.journal.history import changed_since
@@ -15,7 +17,7 @@ from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan_file import read_plan
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.settings import EXEC_WRAPPER
-from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, Killed, layer, lose, refusal
+from tests.unit.remediator.fake_lambda import ACCOUNT, PUBLISHER, FakeLambda, Killed, layer, lose, refusal
 from tests.unit.remediator.harness import OURS, POLICY, RUN, WRAPPER, Harness, journal_of, one
 
 REMOVAL, BACK, AGAIN = "20261124T044232Z-remove", "20261124T054232Z-back", "20261124T064232Z-again"
@@ -146,6 +148,49 @@ def test_what_carries_nothing_of_ours_is_not_planned(harness: Harness, aws: Fake
     assert harness.plan(REMOVAL).changes == ()
 
 
+def test_the_wrapper_of_a_defender_that_its_owner_attached_stays(harness: Harness, aws: FakeLambda) -> None:
+    own = layer(4).replace(PUBLISHER, "123456781234")
+    arn = aws.add(Layers=[{"Arn": own}], Environment={"Variables": OWNERS | OURS})
+    opted_out(harness)
+    plan = harness.plan(REMOVAL)
+    assert (plan.changes, plan.held_back) == ((), {"wrapper_conflict": 1})
+    assert carried(aws, arn) == ([own], OWNERS | OURS)
+
+
+def test_a_variable_that_was_there_before_any_run_stays(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add(Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
+    harness.apply()
+    opted_out(harness)
+    plan = harness.plan(REMOVAL)
+    (planned,) = preflight(plan, aws, harness.rules, harness.rollout)["detail"]
+    assert planned == f"removes {layer(4)}, {EXEC_WRAPPER}; keeps, not given by a run: TW_POLICY"
+    row = one(harness.apply(plan, REMOVAL))
+    assert (row["outcome"], row["detail"]) == ("changed", "keeps, not given by a run: TW_POLICY")
+    assert carried(aws, arn) == ([], OWNERS | {"TW_POLICY": POLICY})
+    assert harness.plan(AGAIN).changes == ()
+
+
+def test_a_variable_of_a_change_that_was_rolled_back_is_no_run_s(harness: Harness, aws: FakeLambda) -> None:
+    arn = aws.add()
+    harness.apply()
+    harness.rollback([], [arn])
+    aws.owner_edits(arn, Environment={"Variables": OWNERS | {"TW_POLICY": POLICY}})
+    harness.apply(run_id=AGAIN)
+    opted_out(harness)
+    assert one(harness.apply(run_id="20261126T000000Z-remove"))["outcome"] == "changed"
+    assert carried(aws, arn) == ([], OWNERS | {"TW_POLICY": POLICY})
+
+
+def test_our_layer_replaced_by_the_owner_s_after_the_plan_leaves_the_wrapper(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
+    plan = harness.plan(REMOVAL)
+    aws.owner_edits(arn, Layers=[{"Arn": DATADOG}])
+    assert one(harness.apply(plan, REMOVAL))["outcome"] == "dropped"
+    assert carried(aws, arn) == ([DATADOG], OWNERS | OURS)
+
+
 def test_what_is_only_partly_there_and_a_manual_attachment_go_too(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add(
         Layers=[{"Arn": layer(3)}], Environment={"Variables": OWNERS | {"TW_POLICY": "the owner's"}}
@@ -216,6 +261,28 @@ def test_a_lost_answer_is_found_out_and_nothing_is_sent_again(harness: Harness, 
     assert carried(aws, arn) == ([DATADOG], OWNERS)
 
 
+def test_a_lost_answer_and_variables_that_can_not_be_read_leave_it_open(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    protected(harness, aws)
+    updated: list[str] = []
+
+    def hide(method: str, answer: dict[str, Any]) -> None:
+        if method == "update_function_configuration":
+            updated.append(method)
+        elif method == "get_function_configuration" and updated:
+            answer["Environment"] = {"Error": {"ErrorCode": "AccessDenied", "Message": "no"}}
+
+    aws.before, aws.after = lose("update_function_configuration", done=True, times=2)
+    aws.edit_answer = hide
+    row = one(harness.apply(run_id=REMOVAL))
+    assert (row["outcome"], row["detail"]) == (
+        "deferred", "its variables can't be read; the next run finds out",
+    )  # fmt: skip
+    aws.edit_answer = lambda method, answer: None
+    assert one(harness.resolve())["outcome"] == "changed"
+
+
 def test_an_update_that_aws_could_not_carry_out_is_a_failure_and_sends_nothing_more(
     harness: Harness, aws: FakeLambda
 ) -> None:
@@ -265,6 +332,20 @@ def test_it_counts_in_no_wave_and_as_no_protection(harness: Harness, aws: FakeLa
     after = records(harness.store)[arn]
     assert (after.ended, after.release, after.wave) == (before.ended, before.release, before.wave)
     assert after.protections is None
+
+
+def test_what_this_run_has_removed_or_rolled_back_it_does_not_plan_again(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = protected(harness, aws)
+    swept = Observation(pd.DataFrame(), pd.DataFrame(), harness.assessed())
+    removed = swept.after(harness.apply(run_id=REMOVAL).changes).functions
+    back = harness.rollback([], [arn], run_id=BACK).changes.assign(outcome="rolled_back")
+    rolled_back = swept.after_rollback(back, {arn: "unprotected"}).functions
+    partly = swept.after_rollback(back, {arn: "outdated"}).functions
+    assert [bool(frame["remove"].any()) for frame in (swept.functions, removed, rolled_back, partly)] == [
+        True, False, False, True,
+    ]  # fmt: skip
 
 
 def test_a_killed_one_is_finished_by_the_next_run(harness: Harness, aws: FakeLambda) -> None:

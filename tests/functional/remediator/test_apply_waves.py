@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -430,6 +431,17 @@ def test_a_stopped_run_ends_no_wave(tmp_path: Path) -> None:
     assert waves.after(plan.changes, made, stopped=True).states == waves.states
     assert waves.after((), made, stopped=False).states == waves.states
     assert waves.after(plan.changes, made, stopped=False).states[0].done
+
+
+def test_a_function_that_is_late_and_waits_for_its_notice_keeps_no_wave_open(tmp_path: Path) -> None:
+    hours = Hours(organization(tmp_path, TWO))
+    waves = hours.see(timedelta(0))
+    plan = hours.plan(waves)
+    due = plan.changes[1:]
+    made = hours.harness.apply(replace(plan, changes=due), plan.run_id).changes
+    assert waves.after(due, made, stopped=False).states == waves.states
+    assert waves.after(due, made, stopped=False, late={"early": 1}).states == waves.states
+    assert waves.after(due, made, stopped=False, late={"pilot": 1}).states[0].done
 
 
 def test_a_run_that_was_asked_to_stop_ends_no_wave(tmp_path: Path) -> None:

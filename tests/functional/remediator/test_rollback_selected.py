@@ -89,6 +89,23 @@ def test_what_was_rolled_back_already_is_not_selected_again(harness: Harness, aw
     assert aws.layers(kept) == []
 
 
+def test_what_its_owner_deployed_after_a_rollback_goes_only_by_name(
+    harness: Harness, aws: FakeLambda
+) -> None:
+    arn = aws.add()
+    harness.apply()
+    harness.defender = settings(version=5)
+    harness.apply(run_id=LATER)
+    harness.rollback([LATER])
+    aws.owner_edits(arn, Layers=[{"Arn": layer(5)}])
+    for number, selection in enumerate((Selection(everything=True), Selection(accounts=[ACCOUNT]))):
+        assert rows(harness, selection, run_id=f"2026112{6 + number}T000000Z-all") == {"f": "dropped"}
+        assert aws.layers(arn) == [layer(5)]
+    named = Selection(functions=[arn], everything=True)
+    assert rows(harness, named, run_id="20261128T000000Z-named") == {"f": "rolled_back"}
+    assert aws.layers(arn) == []
+
+
 def test_a_change_of_which_nobody_knows_how_it_ended_is_selected(harness: Harness, aws: FakeLambda) -> None:
     arn = aws.add()
 

@@ -12,7 +12,7 @@ from remediator.journal.quarantine import quarantined
 from remediator.journal.selection import Selection
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER, PreviousSettings
-from tests.unit.remediator.fake_lambda import FakeLambda, Killed, arn_of, layer, refusal
+from tests.unit.remediator.fake_lambda import PUBLISHER, FakeLambda, Killed, arn_of, layer, refusal
 from tests.unit.remediator.harness import OURS, POLICY, WRAPPER, Harness, journal_of, one, settings
 
 BACK, AGAIN = "20261125T000000Z-back", "20261126T000000Z-again"
@@ -92,8 +92,8 @@ def test_layers_and_wrappers_of_earlier_configurations_go_too(harness: Harness, 
 @pytest.mark.parametrize(
     ("layers", "variables", "left"),
     [
-        ([], {"TW_POLICY": POLICY}, {}),
         ([], {EXEC_WRAPPER: WRAPPER, "TW_POLICY": "the owner's"}, {"TW_POLICY": "the owner's"}),
+        ([], OURS, {}),
         ([layer(4)], {EXEC_WRAPPER: "/opt/datadog"}, {EXEC_WRAPPER: "/opt/datadog"}),
         ([layer(4, "twistlock-nodejs")], {}, {}),
     ],
@@ -105,6 +105,23 @@ def test_each_part_is_ours_alone_and_what_has_another_value_stays(
     assert one(harness.rollback([], [arn]))["outcome"] == "rolled_back"
     assert (aws.layers(arn), aws.variables(arn)) == ([], OWNERS | left)
     assert "the owner's" not in harness.everything_written()
+
+
+@pytest.mark.parametrize(
+    ("layers", "variables"),
+    [
+        ([], {"TW_POLICY": POLICY}),
+        ([DATADOG], OURS),
+        ([layer(4).replace(PUBLISHER, "123456781234")], OURS),
+    ],
+)
+def test_without_our_layer_a_value_and_a_wrapper_that_another_layer_may_have_are_the_owner_s(
+    harness: Harness, aws: FakeLambda, layers: list[str], variables: dict[str, str]
+) -> None:
+    arn = attached(aws, *layers, **variables)
+    with pytest.raises(BadInput, match="carries nothing of ours"):
+        harness.rollback([], [arn])
+    assert (aws.layers(arn), aws.variables(arn)) == (layers, OWNERS | variables)
 
 
 def test_a_variable_of_ours_with_another_value_stays_and_is_named(harness: Harness, aws: FakeLambda) -> None:

@@ -14,6 +14,7 @@ from remediator.execution import executor as executor_module
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.rollback import refuse_unknown, rollback
+from remediator.journal.history import variables_given
 from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
 from remediator.journal.quarantine import Quarantined
@@ -23,6 +24,7 @@ from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import exclusions
 from remediator.rollout.lock import LOCK, RunLock
 from remediator.settings import RolloutSettings
+from scanner.core.arns import function_arns
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.organization.optouts import OptOuts
 from scanner.risk.engine import assess_risk
@@ -102,14 +104,17 @@ class Harness:
         return assess_risk(functions, self.rules, date(2026, 11, 24))
 
     def plan(self, run_id: str = RUN, **more: Any) -> Plan:
+        assessed = self.assessed()
+        removals = function_arns(assessed[assessed["remove"]], "aws")
         return make_plan(
-            self.assessed(),
+            assessed,
             self.defender,
             self.rollout,
             run_id=run_id,
             now=datetime(2026, 11, 24, 3, 42, tzinfo=UTC),
             partition="aws",
             config_digest="digest",
+            given=variables_given(self.journals, removals),
             **more,
         )
 

@@ -82,11 +82,12 @@ class Organization:
         now: datetime = NOW,
         columns: Mapping[str, Any] | None = None,
         held: tuple[str, ...] = (),
+        known: Mapping[str, FunctionRecord] | None = None,
         **more: Any,
     ) -> tuple[Noticed, Plan]:
         marked = self.harness.assessed().assign(**(columns or {}))
         noticed = check_notice(
-            marked, store=self.harness.store, partition="aws", release=RELEASE, period=WEEK, held=held, known={}, now=now
+            marked, store=self.harness.store, partition="aws", release=RELEASE, period=WEEK, held=held, known=known or {}, now=now
         )  # fmt: skip
         plan = make_plan(
             marked,
@@ -143,6 +144,20 @@ def test_the_next_wave_is_announced_too_and_no_later_one(two: Organization) -> N
     _, plan = two.check(columns=waves)
     assert names(plan) == (["billing", "mailer"], [])
     assert plan.held_back == {"notice": 1, "wave": 2}
+
+
+def test_a_function_that_came_after_the_first_change_of_its_wave_is_late(two: Organization) -> None:
+    changed = replace(MADE, function_arn=arn_of("changed"), wave="pilot")
+    known = {changed.function_arn: changed}
+    waves = {"wave": "pilot", "wave_waits": False, "wave_next": False}
+    two.announce("billing")
+    assert two.check(columns=waves, known=known)[0].late == {"pilot": 2}
+    assert two.check(columns=waves)[0].late == {}
+    for other in ({"wave": "early"}, {"release": OTHER}, {"ended": "failed"}):
+        assert two.check(columns=waves, known={ARN: replace(changed, **other)})[0].late == {}
+    later = replace(changed, at=(NOW + timedelta(hours=1)).isoformat())
+    now = NOW + timedelta(hours=2)
+    assert two.check(now, waves, known={changed.function_arn: later})[0].late == {"pilot": 1}
 
 
 def test_a_plan_announces_to_whole_accounts_and_to_the_current_wave_first(

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from scanner.core.errors import BadInput
-from scanner.organization.optouts import ALL_REGIONS, glob_regex, read_optouts
+from scanner.organization.optouts import ALL_REGIONS, OptOut, OptOuts, glob_regex, read_optouts
 
 TODAY = date(2026, 11, 24)
 FILE = b"""
@@ -108,3 +108,14 @@ def test_globs_match_whole_names_with_their_case() -> None:
     assert not matches("my-billing-eu")
     assert not matches("Exact")
     assert not matches("exactly")
+
+
+def test_an_entry_for_all_accounts_sweeps_none_that_an_entry_of_its_own_takes_out() -> None:
+    every = {"account": "*", "functions": ["billing-*"], "remove": True, "reason": "r", "owner": "o"}
+    own = {"account": "111122223333", "reason": "r", "owner": "o"}
+    whole, removes = OptOut.model_validate(own), OptOut.model_validate(every)
+    named = OptOut.model_validate({**every, "account": "111122223333"})
+    today = date(2026, 11, 24)
+    for entries, found in (((whole, removes), whole), ((removes, whole, named), None), ((removes,), None)):
+        for region in ("us-east-1", ALL_REGIONS):
+            assert OptOuts(entries).unit("111122223333", region, today) == found
