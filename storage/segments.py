@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from storage.protocol import READERS, Store
 
+# Digits: more than a run writes in its life, and few enough to count on.
+_LONGEST = 9
+
 
 def read_segments(store: Store, prefixes: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the path and the lines of each segment below the prefixes; a folder's are together, oldest first.
@@ -21,6 +24,12 @@ def read_segments(store: Store, prefixes: Iterable[str]) -> Iterator[tuple[str, 
             for path, lines in zip(paths, pool.map(store.read, paths), strict=True):
                 if lines is not None:
                     yield path, lines
+
+
+def segment_number(path: str) -> int:
+    """Return the number of a segment, 0 for a file that is none."""
+    name = path.rpartition("/")[2].removesuffix(".jsonl")
+    return int(name) if name.isascii() and name.isdecimal() and len(name) <= _LONGEST else 0
 
 
 class Segments:

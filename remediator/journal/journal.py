@@ -123,7 +123,7 @@ def fact_of(line: Fact, basis: Basis | None) -> object:
 
 @dataclass
 class Written:
-    """What a journal has already: its entries, its events, how many segments, its basis."""
+    """What a journal has already: its entries, its events, the number of its last segment, its basis."""
 
     segments: int = 0
     basis: Basis | None = None

@@ -46,7 +46,7 @@ from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 from scanner.settings import DefenderSettings
 from storage.protocol import Store
-from storage.segments import read_segments
+from storage.segments import read_segments, segment_number
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ _LINES: Mapping[str, TypeAdapter[Line]] = {name: TypeAdapter(kind) for name, kin
 
 @dataclass
 class Run:
-    """What one run's segments have given so far. mark: of the newest one."""
+    """What one run's segments have given so far. segments: the last one's number. mark: of the newest one."""
 
     run_id: str
     segments: int = 0
@@ -190,7 +190,8 @@ class Journals:
                 continue
             run = Run(folder.removeprefix(f"{FOLDER}/"))
             for path, lines in group:
-                run.segments += 1
+                # By its name, for one before it may be lost: entries' ids begin with this number.
+                run.segments = max(run.segments + 1, segment_number(path))
                 self._add(run, path, lines)
             yield run
 

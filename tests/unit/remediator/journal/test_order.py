@@ -79,6 +79,14 @@ def test_a_state_file_that_is_newer_than_all_journals_is_no_reason_to_forget_wha
     assert [one.function_arn for one in quarantined(store)] == [entry.function_arn, arn_of("b")]
 
 
+def test_a_lost_segment_lets_no_id_be_given_twice(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for _ in range(3):
+        recorded(store, "a", RUN)
+    store.delete(f"journals/{RUN}/00001.jsonl")
+    assert Journals(store, settings()).open(RUN).prefix == "3"
+
+
 class Overtaken(FolderStore):
     """Another run takes the lock over right before the quarantine is written."""
 
