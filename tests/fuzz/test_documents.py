@@ -202,12 +202,13 @@ def test_a_journal(harness: Harness, tmp_path_factory: pytest.TempPathFactory, d
 
 KEPT: dict[str, tuple[bytes, Callable[[FolderStore], Any]]] = {
     "state/quarantine.json": (
-        (b'{"format": 2, "mark": [1, 2], "functions": [{"function_arn": "arn:f", "since": "2026-11-24", "run_id": "r",'
+        (b'{"format": 2, "mark": [1, 2], "functions": [{"function_arn": "arn:aws:lambda:us-east-1:111122223333:function:f",'
+        b' "since": "2026-11-24T00:00:00+00:00", "run_id": "r",'
         b' "reason": "x", "gone": ""}]}'),
         quarantined,
     ),
     f"state/functions/{ACCOUNT}.json": (
-        (b'{"format": 2, "mark": [1, 2], "functions": [{"function_arn": "a", "at": "t", "ended": "failed", "wave": "w", "release": "r",'
+        (b'{"format": 2, "mark": [1, 2], "functions": [{"function_arn": "arn:aws:lambda:us-east-1:111122223333:function:a", "at": "t", "ended": "failed", "wave": "w", "release": "r",'
         b' "protections": {"times": 1, "run_id": "r", "at": "t"}, "failure": {"detail": "d", "action": "protect",'
         b' "revision_id": "r", "config_digest": "c", "run_id": "r", "at": "2026-11-24T00:00:00+00:00", "times": 2}, "gone": "2026-11-24", "runs": ["r"]}]}'),
         lambda store: [record.failure.next_try for record in records(store).values() if record.failure],

@@ -155,7 +155,8 @@ def test_what_earlier_runs_left_is_reported(server: str, workspace: Workspace) -
     (state / "lock" / "00000001.json").write_text(json.dumps(holder))
     (state / "open" / "20261124T024232Z-4d5e6f.json").write_text("{}")
     (state / "stop").write_text("INC-1234, jane")
-    entry = {"function_arn": "arn:any", "since": "2026-11-24T03:00:00+00:00", "run_id": "r", "reason": "why"}
+    arn = "arn:aws:lambda:us-east-1:111122223333:function:f"
+    entry = {"function_arn": arn, "since": "2026-11-24T03:00:00+00:00", "run_id": "r", "reason": "why"}
     (state / "quarantine.json").write_text(json.dumps([entry]))
     found = Findings(server, workspace)
     assert "run 20261124T034232Z-1a2b3c is under way" in found.one("lock")["found"]

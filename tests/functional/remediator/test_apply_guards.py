@@ -16,7 +16,7 @@ from remediator.rollout.guards import FRESH_SECONDS
 from remediator.rollout.lock import LOCK, RunLock
 from scanner.core.errors import BadInput, GuardStop
 from storage.protocol import JSON, StoreFailed
-from tests.unit.remediator.fake_lambda import FakeLambda, refusal
+from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, refusal
 from tests.unit.remediator.harness import RUN, Harness, take_over
 
 OTHER = "20261124T044232Z-other"
@@ -378,9 +378,12 @@ def test_a_broken_quarantine_never_reads_as_an_empty_one(harness: Harness, text:
 def test_the_quarantine_keeps_the_first_entry_of_a_function(harness: Harness) -> None:
     for run_id in (RUN, OTHER):
         harness.quarantine(
-            *(Quarantined(arn, "2026-11-24T00:00:00+00:00", run_id, "slow") for arn in ("arn:b", "arn:a"))
+            *(
+                Quarantined(arn, "2026-11-24T00:00:00+00:00", run_id, "slow")
+                for arn in (arn_of("b"), arn_of("a"))
+            )
         )
     assert [(entry.function_arn, entry.run_id) for entry in quarantined(harness.store)] == [
-        ("arn:b", RUN),
-        ("arn:a", RUN),
+        (arn_of("b"), RUN),
+        (arn_of("a"), RUN),
     ]

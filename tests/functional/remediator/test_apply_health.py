@@ -148,7 +148,8 @@ def test_values_that_a_run_repaired_since_hide_no_upgrade_that_regressed(harness
     harness.apply(run_id=THIRD)
     harness.aws.figures["failing"] = FAILING
     done = rolled_back(harness, watched(harness), FOURTH)
-    assert [(one.run_id, one.function_arn) for one in done.rolled_back] == [(NEXT, arns["failing"])]
+    assert [(one.run_id, one.function_arn) for one in done.regressed] == [(NEXT, arns["failing"])]
+    assert done.changes["outcome"].tolist() == ["rolled_back"]
     assert harness.aws.layers(arns["failing"]) == [layer(4)]
     assert [one.run_id for one in watched(harness)] == [RUN]
 
