@@ -30,6 +30,9 @@ from scanner.inventory.tags import TagFlags
 from scanner.settings import SweepSettings
 from storage.protocol import Store
 
+# New functions come all the time: a wave that soaked anew for each of them would never pass. This share of those changed.
+_FEW = 0.05
+
 
 @dataclass(frozen=True)
 class WaveProgress:
@@ -73,7 +76,7 @@ class WaveProgress:
         late: Mapping[str, int] = MappingProxyType({}),
     ) -> "WaveProgress":
         """Return the same with the current wave done where all that can be changed of it was planned, nothing stopped
-        the run and nothing of the wave was deferred. A wave that is changed again after that soaks again.
+        the run and nothing of the wave was deferred. A wave of which more than a few are changed after that soaks again.
 
         changes: the changes frame of the plan. late: by wave, how many functions wait for their notice and keep no wave
         open.
@@ -82,12 +85,12 @@ class WaveProgress:
         if current == len(self.waves):
             return self
         arns = [change.function_arn for change in planned if change.wave == self.waves[current].name]
-        ends = set(changes.loc[changes["function_arn"].isin(arns), "outcome"])
+        ends = Counter(changes.loc[changes["function_arn"].isin(arns), "outcome"])
         seen, state = self.seen[current], self.states[current]
         all_planned = len(arns) + late.get(state.name, 0) >= seen.eligible
         complete = seen.functions and not seen.units_unread and all_planned
         through = complete and not stopped and "deferred" not in ends
-        if not ("changed" in ends if state.done else through):
+        if not (ends["changed"] > _FEW * state.changed if state.done else through):
             return self
         done = replace(state, done=self.now.isoformat(timespec="seconds"))
         return replace(self, states=(*self.states[:current], done, *self.states[current + 1 :]))

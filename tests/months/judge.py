@@ -30,6 +30,7 @@ from tests.months.truth import (
 )
 
 _SPREAD = ("max_changes_per_run", "max_changes_per_account")
+_FEW = 0.05  # of a wave's changes: so many more, and it soaks anew
 _FAILED_PCT = (5.0, 10.0, 10.0)
 _LONGEST_BACKOFF_HOURS = 168
 _GIVEN_UP = 3
@@ -378,7 +379,8 @@ class Judge:
     def _complete(self, run: Run, due: set[str]) -> None:
         """Note since when a run may have found nothing of a wave to change."""
         for number, wave in enumerate(self.waves[run.release]):
-            if wave.changed_at == run.started or wave.could_since is None:
+            changed = sum(self._wave(write.arn) == number for write in self.writes_of(run))
+            if changed > _FEW * len(wave.ended) or wave.could_since is None:
                 waits = any(self._wave(arn) == number for arn in due)
                 wave.could_since = None if waits else run.started + min(run.weather.offset, timedelta())
 

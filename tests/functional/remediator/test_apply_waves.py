@@ -455,6 +455,18 @@ def test_a_run_that_was_asked_to_stop_ends_no_wave(tmp_path: Path) -> None:
     assert waves.after(plan.changes, cut.changes, stopped=False).states == waves.states
 
 
+def test_a_wave_does_not_soak_anew_for_each_new_function(tmp_path: Path) -> None:
+    harness = organization(tmp_path, TWO)
+    for number in range(19):
+        harness.aws.add(f"more{number}", PILOT)
+    harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
+    hours = Hours(harness)
+    assert hours.run(0.5)[0] == {PILOT: 20}
+    harness.aws.add("late", PILOT)
+    assert hours.run(20)[0] == {PILOT: 1}
+    assert hours.run(25)[0] == {EARLY: 1}
+
+
 def test_a_wave_of_which_more_is_changed_soaks_anew(tmp_path: Path) -> None:
     harness = organization(tmp_path, TWO)
     harness.aws.figures = dict.fromkeys(("f1", "f2", "f3"), WELL)
