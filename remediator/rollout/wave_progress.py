@@ -1,5 +1,6 @@
 """The waves in one run: their status, whose functions may be changed, and what the run has done to that."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
