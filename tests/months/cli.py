@@ -81,14 +81,14 @@ def _hour(life: Life, operations: Operations, judge: Judge, hour: int) -> None:
         operations.retry()
     if life.asked.release:
         operations.release()
-    if life.asked.restore:
-        operations.restore(rebuild=hour % 2 == 0)
     if hour % 24 == 6:
         operations.tidy()
         operations.back_up()
         judge.rebuilt(operations.rebuild())
     if hour > 168 and hour % 168 == 6:
         operations.report_week()
+    if life.asked.restore:
+        operations.restore(rebuild=hour % 2 == 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
