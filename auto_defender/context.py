@@ -16,11 +16,11 @@ from auto_defender.output import open_output
 from auto_defender.progress import Display
 from auto_defender.sources import read_source
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined, quarantined
-from remediator.journal.store import started_at
 from remediator.journal.upgrade import check_format
 from remediator.rollout.guards import exclusions
 from remediator.rollout.kill_switch import parameter_switch
+from remediator.state.quarantine import Quarantined, quarantined
+from remediator.state.store import started_at
 from reports.data.run_result import Mode, Trigger
 from scanner.aws.caller import Aws
 from scanner.core.clock import SYSTEM_CLOCK, Clock

@@ -18,9 +18,9 @@ from remediator.change.delta import Delta
 from remediator.change.records import Intent, OutcomeRecord
 from remediator.journal.journal import Basis
 from remediator.journal.journals import Journals
-from remediator.journal.order import Mark
 from remediator.journal.rebuild import rebuild
 from remediator.journal.selection import Selection, select
+from remediator.state.order import Mark
 from scanner.settings import DefenderSettings
 from storage.folder import FolderStore
 

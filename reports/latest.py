@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.journal.store import run_folder, started_at
+from remediator.state.store import run_folder, started_at
 from reports.data.read_back import (
     LATEST,
     POINTER,

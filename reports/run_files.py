@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from remediator.journal.store import run_folder, started_at
+from remediator.state.store import run_folder, started_at
 from reports.data import columns
 from reports.data.coverage import by_account
 from reports.data.functions_table import functions_table

@@ -18,13 +18,13 @@ from auto_defender.demo.functions import fill
 from auto_defender.demo.organization import REGIONS, ROLE, Organization, build_organization
 from auto_defender.demo.simulated_aws import simulated_aws
 from auto_defender.job_result import JobResult, run_text
-from auto_defender.jobs.observe import observe
 from auto_defender.jobs.run import run
 from auto_defender.logging import set_run_id
 from auto_defender.progress import Display
+from auto_defender.stages.observe import observe
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined
-from remediator.journal.store import run_folder
+from remediator.state.quarantine import Quarantined
+from remediator.state.store import run_folder
 from reports.data.read_back import LATEST
 from reports.data.run_result import Mode
 from reports.latest import advance_latest, copy_latest

@@ -23,7 +23,7 @@ from auto_defender.observation import Observation
 from remediator.execution.apply import ApplyResult
 from remediator.execution.results import COLUMNS as CHANGE_COLUMNS
 from remediator.execution.results import changes_frame
-from remediator.journal.store import started_at
+from remediator.state.store import started_at
 from reports.data.run_result import Mode
 from scanner.core.errors import BadInput, GuardStop
 from scanner.organization.accounts import COLUMNS as ACCOUNT_COLUMNS

@@ -24,7 +24,6 @@ from auto_defender.distributed.parts import (
     StepUsage,
 )
 from auto_defender.job_result import JobResult
-from auto_defender.jobs.observe import nothing_observed, observe_accounts, organization_accounts
 from auto_defender.jobs.run import (
     conclude,
     report_resolved,
@@ -35,6 +34,7 @@ from auto_defender.jobs.run import (
 )
 from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
+from auto_defender.stages.observe import nothing_observed, observe_accounts, organization_accounts
 from remediator.change.records import ChangeResult, ChangeRow, Undo
 from remediator.execution.apply import ApplyResult
 from remediator.execution.results import changes_frame

@@ -11,11 +11,11 @@ from auto_defender.config import Configuration
 from auto_defender.doctor.finding import Finding
 from remediator.journal.journal import open_runs
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import quarantined
 from remediator.journal.upgrade import check_format
 from remediator.rollout.guards import check_kill_switch
 from remediator.rollout.kill_switch import parameter_switch
 from remediator.rollout.lock import RunLock
+from remediator.state.quarantine import quarantined
 from scanner.aws.caller import home_region
 from scanner.core.clock import SYSTEM_CLOCK
 from scanner.core.errors import GuardStop

@@ -4,11 +4,11 @@ import pandas as pd
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
-from auto_defender.jobs.health import watch
-from auto_defender.jobs.notices import Due, announce, within_notice
-from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import applied_plan, finish, resolve
 from auto_defender.sources import read_source
+from auto_defender.stages.health import watch
+from auto_defender.stages.notices import Due, announce, within_notice
+from auto_defender.stages.observe import nothing_observed
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import deferred_plan

@@ -11,18 +11,18 @@ from botocore.exceptions import ClientError
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
-from auto_defender.jobs.drift import report_drift
-from auto_defender.jobs.function_history import function_history, history_lines
-from remediator.journal.functions import records
+from auto_defender.stages.drift import report_drift
+from auto_defender.stages.function_history import function_history, history_lines
 from remediator.journal.history import variables_given
 from remediator.journal.upgrade import awaits_upgrade
-from remediator.journal.wave_states import states
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.notice import Noticed, check_notice
 from remediator.plan.plan import make_plan
 from remediator.rollout.guards import own_function
 from remediator.rollout.wave_membership import read_tags, wave_numbers
 from remediator.rollout.wave_progress import WaveProgress
+from remediator.state.functions import records
+from remediator.state.wave_states import states
 from reports.data.rollout_status import DriftedFunction
 from scanner.aws.errors import Throttled, TimedOut, Unreachable, describe, error_code
 from scanner.core.arns import FunctionArn

@@ -4,10 +4,10 @@ import json
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult, exit_code
-from auto_defender.jobs.health import watch
-from auto_defender.jobs.observe import observe
-from auto_defender.jobs.planning import plan_run
 from auto_defender.jobs.run import preflighted
+from auto_defender.stages.health import watch
+from auto_defender.stages.observe import observe
+from auto_defender.stages.planning import plan_run
 from remediator.plan.plan_file import MAX_PLAN_BYTES
 from scanner.core.errors import BadInput
 from storage.address import local_path

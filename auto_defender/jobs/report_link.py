@@ -7,7 +7,7 @@ import boto3
 from auto_defender.config import Configuration
 from auto_defender.job_result import JobResult
 from auto_defender.output import open_output
-from remediator.journal.store import run_folder
+from remediator.state.store import run_folder
 from reports.data.read_back import POINTER, read_latest
 from scanner.core.errors import BadInput
 from storage.protocol import Store, StoreFailed

@@ -10,16 +10,16 @@ import pandas as pd
 
 from auto_defender.context import Context
 from auto_defender.job_result import ROLLBACK_INCOMPLETE, JobResult, rollback_rows
-from auto_defender.jobs.observe import nothing_observed
 from auto_defender.jobs.run import finish
-from auto_defender.jobs.served_versions import served_versions
+from auto_defender.stages.observe import nothing_observed
+from auto_defender.stages.served_versions import served_versions
 from remediator.change.records import UNKNOWN, Undo
 from remediator.execution.rollback import refuse_unknown, rollback
 from remediator.journal.selection import Selection, select
-from remediator.journal.store import STOP
 from remediator.journal.upgrade import awaits_upgrade, upgrade
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import POLL_SECONDS, awaited_lock
+from remediator.state.store import STOP
 from reports.run_files import begin_run
 from scanner.core.errors import BadInput, GuardStop, InternalError
 

@@ -18,26 +18,26 @@ from auto_defender.job_result import (
     rollout_lines,
     run_text,
 )
-from auto_defender.jobs.health import watch
-from auto_defender.jobs.notices import announce
-from auto_defender.jobs.observe import nothing_observed, observe
-from auto_defender.jobs.planning import PlannedRun, plan_run
-from auto_defender.jobs.scope import interrupted, unlisted, within_scope
 from auto_defender.notify.security_hub import update_security_hub
 from auto_defender.notify.sns import notify_run
 from auto_defender.observation import Observation
+from auto_defender.stages.health import watch
+from auto_defender.stages.notices import announce
+from auto_defender.stages.observe import nothing_observed, observe
+from auto_defender.stages.planning import PlannedRun, plan_run
+from auto_defender.stages.scope import interrupted, unlisted, within_scope
 from remediator.execution.apply import ApplyResult, apply_plan
 from remediator.execution.preflight import preflight
 from remediator.execution.recover import resolve_open_runs
 from remediator.execution.regressions import HealthReport
 from remediator.execution.results import changes_frame, deferred_plan
 from remediator.journal.journal import Basis
-from remediator.journal.quarantine import Quarantined, quarantined
-from remediator.journal.store import run_folder
 from remediator.journal.upgrade import upgrade
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import nothing_begun, own_function, state_unreadable
 from remediator.rollout.lock import RunLock, Step
+from remediator.state.quarantine import Quarantined, quarantined
+from remediator.state.store import run_folder
 from reports.data.read_back import read_summary
 from reports.data.rollout_status import RolloutStatus
 from reports.data.run_result import RunResult

@@ -14,15 +14,15 @@ import boto3
 from auto_defender.config import Configuration
 from auto_defender.job_result import JobResult
 from auto_defender.output import open_output
-from remediator.journal.failures import Failure
-from remediator.journal.functions import FunctionRecord, Retried, records
 from remediator.journal.journal import Fact
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Released, quarantined
 from remediator.journal.rebuild import rebuild
 from remediator.journal.upgrade import FORMAT, check_format, upgrade
-from remediator.journal.wave_states import Release, WaveState, releases
 from remediator.rollout.lock import RunLock
+from remediator.state.failures import Failure
+from remediator.state.functions import FunctionRecord, Retried, records
+from remediator.state.quarantine import Released, quarantined
+from remediator.state.wave_states import Release, WaveState, releases
 from scanner.core.arns import FunctionArn
 from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from auto_defender.context import Context
 from auto_defender.observation import Observation
-from remediator.journal.store import load_tagged, save_unchanged
+from remediator.state.store import load_tagged, save_unchanged
 from reports.data.summary import utc
 from scanner.aws.errors import describe
 from scanner.core.arns import FunctionArn, function_arns

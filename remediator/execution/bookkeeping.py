@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from remediator.change.records import Change, ChangeRow
-from remediator.journal.functions import Result
 from remediator.journal.journal import Journal
 from remediator.journal.journals import Journals
+from remediator.state.functions import Result
 
 
 def count_results(journals: Journals, journal: Journal, rows: Iterable[ChangeRow] = ()) -> None:

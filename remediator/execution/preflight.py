@@ -18,10 +18,10 @@ from remediator.change.settlement import Steps
 from remediator.change.update import Aws, Function
 from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame, planned_detail
-from remediator.journal.failures import Failure
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import Guards
 from remediator.settings import RolloutSettings
+from remediator.state.failures import Failure
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput, InternalError
 from scanner.risk.rules import Rules

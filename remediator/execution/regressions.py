@@ -11,9 +11,9 @@ from remediator.execution.results import changes_frame
 from remediator.execution.rollback import rollback
 from remediator.journal.history import undo_each
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import RunLock
+from remediator.state.quarantine import Quarantined, quarantined
 from scanner.aws.caller import Aws
 from scanner.core.errors import GuardStop
 from scanner.settings import DefenderSettings

@@ -17,9 +17,9 @@ from remediator.execution.executor import Executor, Progress
 from remediator.execution.results import changes_frame
 from remediator.journal.journal import Journal
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined, Released
 from remediator.rollout.guards import Guards, save_state
 from remediator.rollout.lock import RunLock
+from remediator.state.quarantine import Quarantined, Released
 from scanner.core.errors import BadInput, GuardStop
 from scanner.settings import DefenderSettings
 from storage.protocol import StoreFailed

@@ -1,1 +1,1 @@
-"""The journal, and what is derived from it."""
+"""The journals of runs, written and read back; what may be removed by them; rebuilding and upgrading the state."""

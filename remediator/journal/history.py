@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from remediator.change.records import Intent, Undo
-from remediator.journal.functions import records
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
+from remediator.state.functions import records
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
 from storage.protocol import StoreFailed

@@ -1,7 +1,7 @@
 """A run's journal: all that outlives the run, written before it is used. One JSON line each, no secrets.
 
 journals/RUN_ID/00001.jsonl, 00002.jsonl, …: segments, each created once. Lines, by `event`:
-  segment  term, number: the segment's mark (remediator/journal/order.py); its first line
+  segment  term, number: the segment's mark (remediator/state/order.py); its first line
   basis    at, release, config_digest: what the run's changes are made and counted under; before its first intent
   intent   id, at, run_id, action, account_id, region, function_name, function_arn, family, revision_id, delta,
            layers_before, wrapper_before ("" absent), wave; that of a removal or a rollback has untag and deltas (all that
@@ -25,11 +25,11 @@ from datetime import datetime
 import orjson
 
 from remediator.change.records import Intent, OutcomeRecord
-from remediator.journal.functions import Ended, Result, Retried, Seen, Taken
-from remediator.journal.order import Event, Mark, Order
-from remediator.journal.quarantine import Quarantined, Released
-from remediator.journal.store import OPEN, is_run_id
-from remediator.journal.wave_states import WaveObserved
+from remediator.state.functions import Ended, Result, Retried, Seen, Taken
+from remediator.state.order import Event, Mark, Order
+from remediator.state.quarantine import Quarantined, Released
+from remediator.state.store import OPEN, is_run_id
+from remediator.state.wave_states import WaveObserved
 from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError
 from storage.protocol import JSON, Store

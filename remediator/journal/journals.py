@@ -15,8 +15,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from remediator.change.records import Action, Intent, Outcome, OutcomeRecord
-from remediator.journal.fields import checked_moment
-from remediator.journal.fold import fold
 from remediator.journal.journal import (
     FOLDER,
     LINES,
@@ -30,7 +28,10 @@ from remediator.journal.journal import (
     fact_of,
     open_runs,
 )
-from remediator.journal.order import (
+from remediator.journal.validation import refusal
+from remediator.state.fields import checked_moment
+from remediator.state.fold import fold
+from remediator.state.order import (
     NEVER,
     UNMARKED,
     Event,
@@ -40,8 +41,7 @@ from remediator.journal.order import (
     save_folded_term,
     terms_since,
 )
-from remediator.journal.store import started_at
-from remediator.journal.validation import refusal
+from remediator.state.store import started_at
 from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import BadInput
 from scanner.settings import DefenderSettings

@@ -3,13 +3,13 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from remediator.journal import functions, order, quarantine, wave_states
-from remediator.journal.fold import folded
-from remediator.journal.functions import for_each
 from remediator.journal.journal import MARKER, open_marker
 from remediator.journal.journals import Journals
-from remediator.journal.order import Folded, term_numbers, term_path
-from remediator.journal.store import FOLDED, FUNCTIONS, OPEN, QUARANTINE, WAVES, check_number, encoded
+from remediator.state import functions, order, quarantine, wave_states
+from remediator.state.fold import folded
+from remediator.state.functions import for_each
+from remediator.state.order import Folded, term_numbers, term_path
+from remediator.state.store import FOLDED, FUNCTIONS, OPEN, QUARANTINE, WAVES, check_number, encoded
 from storage.protocol import JSON, Store
 
 _FORMATS = {

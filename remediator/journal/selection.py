@@ -8,7 +8,7 @@ from remediator.change.records import Undo
 from remediator.journal.history import changes_by_function, entries_about, parsed_arn, undo
 from remediator.journal.journal import Entry
 from remediator.journal.journals import Journals
-from remediator.journal.store import started_at
+from remediator.state.store import started_at
 from scanner.core.errors import BadInput
 
 _ACCOUNT_ID = re.compile("[0-9]{12}")

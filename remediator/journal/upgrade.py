@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from remediator.change.records import PlannedAction
-from remediator.journal.drift import ProtectionCount
-from remediator.journal.failures import Failure
-from remediator.journal.functions import Ended, Taken, Tally, records
 from remediator.journal.journal import FOLDER
 from remediator.journal.journals import Journals, Run
-from remediator.journal.order import UNMARKED
-from remediator.journal.quarantine import quarantined
 from remediator.journal.rebuild import rebuild
-from remediator.journal.store import FUNCTIONS, OPEN, Numbered, load, save
-from remediator.journal.wave_states import WaveObserved, releases
+from remediator.state.drift import ProtectionCount
+from remediator.state.failures import Failure
+from remediator.state.functions import Ended, Taken, Tally, records
+from remediator.state.order import UNMARKED
+from remediator.state.quarantine import quarantined
+from remediator.state.store import FUNCTIONS, OPEN, Numbered, load, save
+from remediator.state.wave_states import WaveObserved, releases
 from storage.protocol import JSON, READERS, Store
 
 log = logging.getLogger(__name__)

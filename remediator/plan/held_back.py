@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pandas as pd
 
-from remediator.journal.drift import ProtectionCount
-from remediator.journal.failures import Failure
-from remediator.journal.functions import FunctionRecord
+from remediator.state.drift import ProtectionCount
+from remediator.state.failures import Failure
+from remediator.state.functions import FunctionRecord
 from scanner.core.arns import function_arns
 
 log = logging.getLogger(__name__)

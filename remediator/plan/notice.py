@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from remediator.journal.functions import FunctionRecord, records
-from remediator.journal.notices import Notice, announced
+from remediator.state.functions import FunctionRecord, records
+from remediator.state.notices import Notice, announced
 from scanner.core.arns import function_arns
 from storage.protocol import Store
 

@@ -4,8 +4,8 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from remediator.journal.store import STOP
 from remediator.settings import RolloutSettings
+from remediator.state.store import STOP
 from scanner.core.clock import SYSTEM_CLOCK, Clock
 from scanner.core.errors import AutoDefenderError, GuardStop, InternalError
 from storage.protocol import Store

@@ -9,10 +9,10 @@ import pandas as pd
 
 from remediator.journal.history import Changed, changed_since
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import quarantined
 from remediator.rollout.comparison import Figures, Verdict, compare
 from remediator.rollout.metrics import Traffic, read_traffic
 from remediator.settings import HealthSettings
+from remediator.state.quarantine import quarantined
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
 from scanner.core.errors import GuardStop

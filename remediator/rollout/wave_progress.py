@@ -12,8 +12,6 @@ import pandas as pd
 
 from remediator.change.records import Change
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import quarantined
-from remediator.journal.wave_states import WaveObserved, WaveState, releases, states
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_membership import UNKNOWN, accounts_of, read_tags, wave_numbers
 from remediator.rollout.waves import (
@@ -24,6 +22,8 @@ from remediator.rollout.waves import (
     wave_statuses,
 )
 from remediator.settings import WaveSettings
+from remediator.state.quarantine import quarantined
+from remediator.state.wave_states import WaveObserved, WaveState, releases, states
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns
 from scanner.inventory.ledger import UNREAD

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from remediator.journal.wave_states import WaveState
 from remediator.settings import WaveSettings
+from remediator.state.wave_states import WaveState
 
 Stage = Literal["passed", "open", "soaking", "held", "waiting"]
 

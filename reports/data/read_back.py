@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import pandas as pd
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ValidationError, model_validator
 
-from remediator.journal.store import run_folder
+from remediator.state.store import run_folder
 from scanner.core.errors import BadInput
 from storage.protocol import Store
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from remediator.journal.store import run_folder
+from remediator.state.store import run_folder
 from reports.data.rollout_status import RolloutStatus
 from scanner.organization.optouts import OptOut
 

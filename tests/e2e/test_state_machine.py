@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from remediator.journal.store import run_folder
+from remediator.state.store import run_folder
 from tests.e2e.organization import EXTERNAL_ID, LAYER, REGIONS, Organization
 
 EXECUTION_TIMEOUT_SEC = 300.0

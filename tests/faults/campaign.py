@@ -24,11 +24,11 @@ from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
 from benchmarks.answers import CENTRAL_ACCOUNT
-from remediator.journal.functions import Retried, records
 from remediator.journal.journal import open_runs
 from remediator.journal.journals import Journals
 from remediator.journal.selection import Selection
 from remediator.rollout.lock import LOCK
+from remediator.state.functions import Retried, records
 from reports.data.read_back import read_latest
 from scanner.aws.caller import Aws
 from scanner.core.errors import AutoDefenderError

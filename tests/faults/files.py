@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remediator.journal.journals import Journals
-from remediator.journal.store import run_folder
+from remediator.state.store import run_folder
 from scanner.risk.rules import Rules
 from scanner.settings import DefenderSettings
 from storage.folder import FolderStore

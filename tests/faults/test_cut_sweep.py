@@ -8,8 +8,8 @@ import pytest
 
 from auto_defender.context import Context
 from auto_defender.job_result import JobResult
-from auto_defender.jobs.observe import observe_accounts, organization_accounts
 from auto_defender.jobs.run import finish, run, scan
+from auto_defender.stages.observe import observe_accounts, organization_accounts
 from remediator.execution.results import changes_frame
 from reports.data.read_back import read_latest
 from simulator.http import serving

@@ -14,9 +14,9 @@ from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.run import run
 from remediator.execution.regressions import roll_back_regressed
 from remediator.journal.journal import open_runs
-from remediator.journal.store import run_folder
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import LOCK, RunLock
+from remediator.state.store import run_folder
 from reports.run_files import write_run
 from scanner.core.errors import GuardStop
 from simulator.http import serving

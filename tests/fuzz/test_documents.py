@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from auto_defender.config import Configuration, read_configuration
 from auto_defender.sources import read_source
-from remediator.journal.functions import records
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import quarantined
-from remediator.journal.wave_states import releases
 from remediator.plan.plan_file import MAX_PLAN_BYTES, read_plan
 from remediator.rollout.lock import RunLock
 from remediator.settings import RolloutSettings
+from remediator.state.functions import records
+from remediator.state.quarantine import quarantined
+from remediator.state.wave_states import releases
 from scanner.core.errors import AutoDefenderError, BadInput
 from scanner.organization.optouts import read_optouts
 from storage.folder import FolderStore

@@ -30,9 +30,9 @@ from auto_defender.distributed import steps
 from auto_defender.lambda_handler import handler
 from auto_defender.progress import Display
 from remediator.execution.regressions import roll_back_regressed
-from remediator.journal.store import run_folder
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.lock import LOCK, RunLock
+from remediator.state.store import run_folder
 from scanner.core.errors import BadInput, GuardStop, InternalError, WrongAccount
 from storage.protocol import StoreFailed
 from storage.s3 import S3Store

@@ -20,9 +20,9 @@ from auto_defender.demo.function_kinds import WRAPPER
 from remediator.change.records import OutcomeRecord
 from remediator.journal.journal import Entry, Journal
 from remediator.journal.journals import Journals
-from remediator.journal.order import Order
-from remediator.journal.quarantine import quarantined
 from remediator.rollout.lock import RunLock
+from remediator.state.order import Order
+from remediator.state.quarantine import quarantined
 from scanner.settings import EXEC_WRAPPER
 from storage.folder import FolderStore
 from tests.functional.moto_server import Done, auto_defender, environment, workspace_with

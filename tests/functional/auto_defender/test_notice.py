@@ -24,10 +24,10 @@ from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
 from auto_defender.job_result import JobResult
 from auto_defender.jobs.apply import apply_saved
 from auto_defender.jobs.explain import explain_function
-from auto_defender.jobs.notices import Announced, announce
 from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.run import run
 from auto_defender.progress import Display
+from auto_defender.stages.notices import Announced, announce
 from remediator.change.records import PlannedNotice
 from remediator.rollout.lock import RunLock
 from reports.data.run_result import Mode

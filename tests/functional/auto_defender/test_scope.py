@@ -22,10 +22,10 @@ from rich.console import Console
 from auto_defender.config import read_configuration
 from auto_defender.context import Context, new_run_id, open_context
 from auto_defender.demo.simulated_aws import CENTRAL_ACCOUNT_ID
-from auto_defender.jobs.observe import observe
-from auto_defender.jobs.planning import plan_run
 from auto_defender.jobs.run import applied_plan
 from auto_defender.progress import Display
+from auto_defender.stages.observe import observe
+from auto_defender.stages.planning import plan_run
 from remediator.execution.regressions import HealthReport
 from remediator.rollout.lock import RunLock
 from tests.functional.moto_server import (

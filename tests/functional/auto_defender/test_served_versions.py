@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from auto_defender.context import Context
-from auto_defender.jobs.served_versions import served_versions
+from auto_defender.stages.served_versions import served_versions
 from remediator.change.delta import Delta
 from remediator.change.records import Intent, Undo
 from scanner.core.clock import SYSTEM_CLOCK

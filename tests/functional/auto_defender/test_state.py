@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from remediator.journal.functions import records
-from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.upgrade import upgrade
 from remediator.rollout.lock import RunLock
+from remediator.state.functions import records
+from remediator.state.quarantine import Quarantined, quarantined
 from tests.functional.moto_server import Workspace, auto_defender, environment, workspace_with
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of, layer, refusal
 from tests.unit.remediator.harness import RUN, WRAPPER, Harness

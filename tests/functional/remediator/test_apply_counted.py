@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from remediator.execution.apply import ApplyResult
-from remediator.journal.functions import records
 from remediator.journal.upgrade import upgrade
-from remediator.journal.wave_states import WaveState, states
 from remediator.settings import WaveSettings
+from remediator.state.functions import records
+from remediator.state.wave_states import WaveState, states
 from scanner.core.errors import BadInput
 from storage.protocol import JSON
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, Killed, arn_of, refusal

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from remediator.journal.functions import records
 from remediator.plan.held_back import hold_back
+from remediator.state.functions import records
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, lose
 from tests.unit.remediator.harness import OURS, RUN, WRAPPER, Harness, one, settings, wait_briefly

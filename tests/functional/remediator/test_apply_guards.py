@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from remediator.execution.executor import _TICK_SECONDS
-from remediator.journal.quarantine import Quarantined, quarantined
-from remediator.journal.store import STOP
 from remediator.rollout.guards import FRESH_SECONDS
 from remediator.rollout.lock import LOCK, RunLock
+from remediator.state.quarantine import Quarantined, quarantined
+from remediator.state.store import STOP
 from scanner.core.errors import BadInput, GuardStop
 from storage.protocol import JSON, StoreFailed
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, refusal

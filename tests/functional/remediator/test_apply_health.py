@@ -10,13 +10,13 @@ import pytest
 
 from auto_defender.observation import Observation
 from remediator.execution.regressions import HealthReport, roll_back_regressed
-from remediator.journal.quarantine import quarantined
 from remediator.journal.rebuild import rebuild
-from remediator.journal.wave_states import states
 from remediator.rollout.comparison import Figures
 from remediator.rollout.health import FunctionHealth, breaker, observe_health
 from remediator.rollout.lock import RunLock
 from remediator.settings import WaveSettings
+from remediator.state.quarantine import quarantined
+from remediator.state.wave_states import states
 from scanner.settings import SweepSettings
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer, refusal
 from tests.unit.remediator.harness import OURS, Harness, settings

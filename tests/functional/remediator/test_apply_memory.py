@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from auto_defender.jobs.drift import report_drift
-from auto_defender.jobs.iac_snippets import snippet, tool_of
+from auto_defender.stages.drift import report_drift
+from auto_defender.stages.iac_snippets import snippet, tool_of
 from remediator.change.desired_state import desired_state
 from remediator.execution.apply import limit_stop
-from remediator.journal.failures import Failure
-from remediator.journal.functions import records
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.settings import RolloutSettings
+from remediator.state.failures import Failure
+from remediator.state.functions import records
 from reports.data.rollout_status import DriftedFunction
 from scanner.core.errors import BadInput
 from scanner.risk.engine import assess_risk

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from remediator.execution.preflight import preflight
-from remediator.journal.functions import records
 from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
+from remediator.state.functions import records
 from scanner.aws.errors import Throttled
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal

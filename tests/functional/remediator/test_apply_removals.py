@@ -9,12 +9,12 @@ import pytest
 
 from auto_defender.observation import Observation
 from remediator.execution.preflight import preflight
-from remediator.journal.functions import records
 from remediator.journal.history import changed_since
 from remediator.journal.selection import Selection, select
-from remediator.journal.store import STOP
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.plan_file import read_plan
+from remediator.state.functions import records
+from remediator.state.store import STOP
 from scanner.organization.optouts import OptOut, OptOuts
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import ACCOUNT, PUBLISHER, FakeLambda, Killed, layer, lose, refusal

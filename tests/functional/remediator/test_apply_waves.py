@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from remediator.execution.apply import ApplyResult
-from remediator.journal.functions import records
 from remediator.journal.upgrade import upgrade
-from remediator.journal.wave_states import WaveState, releases
 from remediator.plan.held_back import hold_back
 from remediator.plan.plan import Plan
 from remediator.rollout.comparison import Figures
@@ -31,6 +29,8 @@ from remediator.rollout.waves import (
     wave_statuses,
 )
 from remediator.settings import WaveSettings
+from remediator.state.functions import records
+from remediator.state.wave_states import WaveState, releases
 from scanner.core.errors import BadInput
 from scanner.core.settings import Tag
 from scanner.settings import DefenderSettings, SweepSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auto_defender.jobs.function_history import function_history, history_lines
+from auto_defender.stages.function_history import function_history, history_lines
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, layer
 from tests.unit.remediator.harness import RUN, WRAPPER, Harness, one, settings

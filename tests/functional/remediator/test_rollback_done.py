@@ -11,10 +11,10 @@ from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import entries_of
-from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.selection import Selection, select
 from remediator.rollout.lock import RunLock
 from remediator.rollout.lock_wait import awaited_lock
+from remediator.state.quarantine import Quarantined, quarantined
 from scanner.core.errors import GuardStop
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, lose, refusal
 from tests.unit.remediator.harness import (

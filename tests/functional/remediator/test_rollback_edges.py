@@ -14,11 +14,11 @@ from remediator.change.records import Carried, ChangeResult
 from remediator.execution.rollback import rollback
 from remediator.journal.history import undo_each
 from remediator.journal.journal import Journal
-from remediator.journal.order import Order
-from remediator.journal.quarantine import quarantined
 from remediator.journal.selection import Selection, select
 from remediator.rollout.guards import BREAKER_FROM
 from remediator.rollout.lock import RunLock
+from remediator.state.order import Order
+from remediator.state.quarantine import quarantined
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, arn_of, layer, lose, refusal

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from auto_defender.job_result import rollback_exit_code
 from remediator.execution.apply import ApplyResult
-from remediator.journal.quarantine import quarantined
+from remediator.state.quarantine import quarantined
 from scanner.settings import EXEC_WRAPPER
 from tests.unit.remediator.fake_lambda import FakeLambda, Killed, layer, lose
 from tests.unit.remediator.harness import LATER, OURS, POLICY, RUN, WRAPPER, Harness, one, settings

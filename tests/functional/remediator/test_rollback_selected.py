@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from remediator.journal.quarantine import quarantined
 from remediator.journal.selection import Selection, select
 from remediator.settings import RolloutSettings
+from remediator.state.quarantine import quarantined
 from scanner.core.errors import BadInput
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, Killed, layer, refusal
 from tests.unit.remediator.harness import RUN, Harness, one, settings

@@ -8,8 +8,8 @@ import pytest
 from auto_defender.job_result import rollback_exit_code
 from remediator.change.records import Intent
 from remediator.execution.apply import ApplyResult
-from remediator.journal.quarantine import quarantined
 from remediator.journal.selection import Selection
+from remediator.state.quarantine import quarantined
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER, PreviousSettings
 from tests.unit.remediator.fake_lambda import PUBLISHER, FakeLambda, Killed, arn_of, layer, refusal

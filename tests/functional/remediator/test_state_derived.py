@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from auto_defender.doctor import state as doctor
-from remediator.journal.functions import Retried, Seen, records
 from remediator.journal.history import entries_of
 from remediator.journal.journal import open_runs
-from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.rebuild import Rebuilt, rebuild
 from remediator.journal.upgrade import upgrade
-from remediator.journal.wave_states import WaveObserved
 from remediator.rollout.lock import LOCK
 from remediator.settings import WaveSettings
+from remediator.state.functions import Retried, Seen, records
+from remediator.state.quarantine import Quarantined, quarantined
+from remediator.state.wave_states import WaveObserved
 from scanner.core.errors import BadInput
 from storage.folder import FolderStore
 from storage.protocol import JSON

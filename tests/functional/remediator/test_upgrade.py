@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from remediator.journal.failures import Failure
-from remediator.journal.functions import FunctionRecord, records
 from remediator.journal.journal import open_runs
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import quarantined
 from remediator.journal.rebuild import rebuild
 from remediator.journal.upgrade import check_format, upgrade
+from remediator.state.failures import Failure
+from remediator.state.functions import FunctionRecord, records
+from remediator.state.quarantine import quarantined
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
 from storage.folder import FolderStore

@@ -17,13 +17,13 @@ from remediator.execution.rollback import refuse_unknown, rollback
 from remediator.journal.history import variables_given
 from remediator.journal.journal import Basis, Entry
 from remediator.journal.journals import Journals
-from remediator.journal.quarantine import Quarantined
 from remediator.journal.selection import Selection, select
 from remediator.plan.plan import Plan, make_plan
 from remediator.plan.plan_file import configuration_digest
 from remediator.rollout.guards import exclusions
 from remediator.rollout.lock import LOCK, RunLock
 from remediator.settings import RolloutSettings
+from remediator.state.quarantine import Quarantined
 from scanner.core.arns import function_arns
 from scanner.inventory.functions_frame import FunctionsFrame, facts
 from scanner.organization.optouts import OptOuts

@@ -14,8 +14,8 @@ from remediator.change.delta import Delta
 from remediator.change.records import Intent
 from remediator.execution.apply import ApplyResult
 from remediator.journal.journal import Journal
-from remediator.journal.order import Order
 from remediator.rollout.guards import BREAKER_FROM
+from remediator.state.order import Order
 from scanner.aws.errors import ClockSkew, LostAnswer, Unreachable
 from tests.clocks import QuickClock
 from tests.unit.remediator.fake_lambda import FakeLambda, layer, refusal

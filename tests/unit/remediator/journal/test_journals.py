@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from remediator.journal.functions import Seen, records
 from remediator.journal.journal import Journal, open_runs
-from remediator.journal.order import Order
 from remediator.journal.rebuild import rebuild
 from remediator.journal.selection import Selection, select
+from remediator.state.functions import Seen, records
+from remediator.state.order import Order
 from scanner.settings import PreviousSettings
 from storage.folder import FolderStore
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, layer

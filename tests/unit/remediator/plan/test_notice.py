@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from remediator.journal.drift import ProtectionCount
-from remediator.journal.functions import FunctionRecord
-from remediator.journal.notices import Notice, announce, announced, forget
 from remediator.plan.notice import NoticeCheck, Noticed, Waiting, check_notice
 from remediator.plan.plan import Plan, make_plan
+from remediator.state.drift import ProtectionCount
+from remediator.state.functions import FunctionRecord
+from remediator.state.notices import Notice, announce, announced, forget
 from scanner.core.errors import BadInput
 from storage.folder import FolderStore
 from tests.unit.remediator.fake_lambda import ACCOUNT, FakeLambda, arn_of

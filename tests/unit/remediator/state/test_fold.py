@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from remediator.change.delta import Delta
 from remediator.change.records import Intent
-from remediator.journal import fold as fold_module
-from remediator.journal.drift import ProtectionCount
-from remediator.journal.failures import Failure
-from remediator.journal.fold import folded
-from remediator.journal.functions import (
+from remediator.state import fold as fold_module
+from remediator.state.drift import ProtectionCount
+from remediator.state.failures import Failure
+from remediator.state.fold import folded
+from remediator.state.functions import (
     Ended,
     FunctionRecord,
     Retried,
@@ -26,9 +26,9 @@ from remediator.journal.functions import (
     records,
     transitions,
 )
-from remediator.journal.order import UNMARKED, Event, Mark, Order
-from remediator.journal.quarantine import Quarantined, Released, quarantined
-from remediator.journal.wave_states import WaveObserved, releases
+from remediator.state.order import UNMARKED, Event, Mark, Order
+from remediator.state.quarantine import Quarantined, Released, quarantined
+from remediator.state.wave_states import WaveObserved, releases
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.unit.remediator.fake_lambda import ACCOUNT, arn_of

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from remediator.journal.store import FOLDED, check_number, encoded, is_run_id, load, save
+from remediator.state.store import FOLDED, check_number, encoded, is_run_id, load, save
 from scanner.core.errors import BadInput
 from storage.protocol import Store
 

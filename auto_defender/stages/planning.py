@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from auto_defender.context import Context
-from auto_defender.jobs.drift import report_drift
-from auto_defender.jobs.notices import Announced, forget_changed, waiting_notices
 from auto_defender.observation import Observation
+from auto_defender.stages.drift import report_drift
+from auto_defender.stages.notices import Announced, forget_changed, waiting_notices
 from remediator.execution.apply import ApplyResult
 from remediator.execution.regressions import HealthReport
-from remediator.journal.functions import FunctionRecord, Seen, after_seen, records, transitions
 from remediator.journal.history import variables_given
 from remediator.plan.held_back import HeldBack, hold_back
 from remediator.plan.notice import Noticed, check_notice
@@ -20,6 +19,7 @@ from remediator.plan.plan import Plan, make_plan
 from remediator.rollout.guards import LIMITS, own_function, save_state
 from remediator.rollout.health import FunctionHealth
 from remediator.rollout.wave_progress import WaveProgress, observe_waves
+from remediator.state.functions import FunctionRecord, Seen, after_seen, records, transitions
 from reports.data.rollout_status import RolloutStatus
 from scanner.core.arns import function_arns
 from scanner.core.errors import GuardStop

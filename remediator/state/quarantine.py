@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from remediator.journal.fields import Arn, DayOrNone, Moment
-from remediator.journal.functions import Seen, is_forgotten
-from remediator.journal.order import NEVER, Event, Mark
-from remediator.journal.store import QUARANTINE, load
+from remediator.state.fields import Arn, DayOrNone, Moment
+from remediator.state.functions import Seen, is_forgotten
+from remediator.state.order import NEVER, Event, Mark
+from remediator.state.store import QUARANTINE, load
 from storage.protocol import Store
 
 FORMAT = 2

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from remediator.change.records import OutcomeRecord
-from remediator.journal.functions import Retried, records
 from remediator.journal.journal import Journal, open_runs
 from remediator.journal.journals import Journals
-from remediator.journal.order import Mark, Order
-from remediator.journal.quarantine import Quarantined, quarantined
 from remediator.journal.rebuild import rebuild
+from remediator.state.functions import Retried, records
+from remediator.state.order import Mark, Order
+from remediator.state.quarantine import Quarantined, quarantined
 from scanner.core.errors import BadInput
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
 from tests.unit.remediator.fake_lambda import arn_of
 from tests.unit.remediator.harness import RUN, settings
-from tests.unit.remediator.journal.test_fold import intent, quarantine
+from tests.unit.remediator.state.test_fold import intent, quarantine
 
 LATER, LAST = "20261124T044232Z-bbbbbb", "20261124T054232Z-cccccc"
 

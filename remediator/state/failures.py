@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from remediator.change.records import Action
-from remediator.journal.fields import Moment
+from remediator.state.fields import Moment
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = timedelta(hours=1), timedelta(days=7)
 

@@ -15,13 +15,13 @@ from auto_defender.notify.sns import Topic
 from remediator.change.records import ChangeResult, ChangeRow, PlannedNotice
 from remediator.execution.executor import SETTLE_SECONDS
 from remediator.execution.results import changes_frame, log_end
-from remediator.journal.notices import Notice, forget
-from remediator.journal.notices import announce as keep
-from remediator.journal.store import run_folder
 from remediator.plan.notice import Waiting, read_notices
 from remediator.plan.plan import Plan
 from remediator.rollout.guards import Guards, check_kill_switch
 from remediator.rollout.lock import RunLock
+from remediator.state.notices import Notice, forget
+from remediator.state.notices import announce as keep
+from remediator.state.store import run_folder
 from reports.data.columns import NOTICES
 from reports.data.rollout_status import AccountNotice
 from reports.data.summary import utc

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from auto_defender.context import Context
-from auto_defender.jobs.observe import organization_accounts
+from auto_defender.stages.observe import organization_accounts
 from remediator.change.records import ChangeResult, ChangeRow
 from remediator.execution.apply import ApplyResult
 from remediator.execution.results import changes_frame, deferred_plan, log_end

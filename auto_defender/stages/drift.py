@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from auto_defender.jobs.iac_snippets import snippet, tool_of
+from auto_defender.stages.iac_snippets import snippet, tool_of
 from remediator.change.api_errors import CALL_ERRORS, classify_error
 from remediator.change.attach import tags_of
 from remediator.change.desired_state import desired_state
 from remediator.change.update import Function
-from remediator.journal.drift import ProtectionCount
+from remediator.state.drift import ProtectionCount
 from reports.data.rollout_status import DriftedFunction
 from scanner.aws.caller import Aws
 from scanner.core.arns import function_arns

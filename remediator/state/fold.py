@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from remediator.journal import functions, quarantine, wave_states
-from remediator.journal.functions import (
+from remediator.state import functions, quarantine, wave_states
+from remediator.state.functions import (
     AccountFile,
     Seen,
     account_of,
@@ -19,10 +19,10 @@ from remediator.journal.functions import (
     for_each,
     tallies,
 )
-from remediator.journal.order import Event
-from remediator.journal.quarantine import EMPTY, Quarantined, QuarantineFile, Released, fold_quarantine
-from remediator.journal.store import QUARANTINE, WAVES, encoded, load_tagged
-from remediator.journal.wave_states import WavesFile, fold_waves
+from remediator.state.order import Event
+from remediator.state.quarantine import EMPTY, Quarantined, QuarantineFile, Released, fold_quarantine
+from remediator.state.store import QUARANTINE, WAVES, encoded, load_tagged
+from remediator.state.wave_states import WavesFile, fold_waves
 from scanner.core.errors import AutoDefenderError, BadInput
 from storage.protocol import Store
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from remediator.journal.fields import MomentOrNone
-from remediator.journal.functions import Ended, Tallies, Tally, account_of
-from remediator.journal.order import NEVER, Event, Mark
-from remediator.journal.quarantine import Quarantined
-from remediator.journal.store import WAVES, load
 from remediator.settings import WaveSettings
+from remediator.state.fields import MomentOrNone
+from remediator.state.functions import Ended, Tallies, Tally, account_of
+from remediator.state.order import NEVER, Event, Mark
+from remediator.state.quarantine import Quarantined
+from remediator.state.store import WAVES, load
 from storage.protocol import Store
 
 FORMAT = 3

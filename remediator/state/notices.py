@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from remediator.change.records import PlannedAction
-from remediator.journal.fields import Moment
-from remediator.journal.store import load, save
+from remediator.state.fields import Moment
+from remediator.state.store import load, save
 from storage.protocol import Store
 
 _FOLDER = "state/notices/"

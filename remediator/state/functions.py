@@ -8,11 +8,11 @@ from datetime import date, timedelta
 from typing import Literal, TypeVar
 
 from remediator.change.records import Action, Intent, Outcome
-from remediator.journal.drift import ProtectionCount
-from remediator.journal.failures import Failure
-from remediator.journal.fields import AccountId, Arn, DayOrNone
-from remediator.journal.order import NEVER, Event, Mark
-from remediator.journal.store import FUNCTIONS, load
+from remediator.state.drift import ProtectionCount
+from remediator.state.failures import Failure
+from remediator.state.fields import AccountId, Arn, DayOrNone
+from remediator.state.order import NEVER, Event, Mark
+from remediator.state.store import FUNCTIONS, load
 from storage.protocol import READERS, Store
 
 S = TypeVar("S")

@@ -1,0 +1,1 @@
+"""The parts of a run that jobs share: from the sweep to the announcements."""
