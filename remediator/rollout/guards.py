@@ -80,9 +80,11 @@ class Guards:
         with self._reading:
             if self._stop:
                 raise self._stop
-            if self._clock.monotonic() >= self._fresh_until:
+            now = self._clock.monotonic()
+            if now >= self._fresh_until:
                 self._read()
-                self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
+                # From before the reading: a machine may stand still between its answer and the updates that go by it.
+                self._fresh_until = now + FRESH_SECONDS
 
     def _read(self) -> None:
         try:

@@ -71,6 +71,19 @@ def test_a_reading_is_used_for_a_quarter_of_a_second() -> None:
     assert switch.readings == 2
 
 
+def test_a_reading_counts_from_its_beginning() -> None:
+    clock, readings = StandingClock(), list[float]()
+
+    def read_on_a_machine_that_is_suspended() -> None:
+        readings.append(clock.monotonic())
+        clock.advance(400)
+
+    guards = Guards([read_on_a_machine_that_is_suspended], clock=clock)
+    guards.check()
+    guards.check()
+    assert len(readings) == 2
+
+
 def test_the_breaker_is_asked_each_time() -> None:
     guards = Guards([], stop_after_failure_pct=10)
     assert ask(guards)
