@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
@@ -29,6 +29,7 @@ from reports.render.csv import csv_text
 from reports.render.text import counted, visible
 from scanner.aws.errors import describe
 from scanner.core.errors import AutoDefenderError, GuardStop
+from scanner.organization.optouts import glob_regex
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,19 @@ def within_notice(context: Context, plan: Plan) -> Due:
         why = f"announced, not before {_minute(moment)}" if moment else "to be announced first"
         later.append(ChangeRow(change, ChangeResult("deferred", f"{why} (rollout.notice_days)")))
         log_end(later[-1])
-    unannounced = tuple(notice for notice in planned if moments[notice.function_arn] is None)
+    unannounced = tuple(
+        notice
+        for notice in planned
+        if moments[notice.function_arn] is None and not _left_alone(context, notice, now.date())
+    )
     return Due(replace(plan, changes=tuple(kept)), unannounced, changes_frame(later))
+
+
+def _left_alone(context: Context, notice: PlannedNotice, today: date) -> bool:
+    """Return whether a function is opted out or in quarantine by now: its owner gets no notice of a change that never comes."""
+    patterns = context.optouts.patterns(notice.account_id, notice.region, today)
+    opted_out = bool(patterns) and glob_regex(patterns).fullmatch(notice.function_name) is not None
+    return opted_out or any(entry.function_arn == notice.function_arn for entry in context.quarantine)
 
 
 class _Announcer:

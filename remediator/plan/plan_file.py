@@ -8,7 +8,7 @@ from functools import lru_cache
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from remediator.change.records import Change, PlannedNotice
-from remediator.plan.plan import Plan
+from remediator.plan.plan import Plan, document_digest
 from scanner.core.arns import FunctionArn
 from scanner.core.errors import BadInput
 from scanner.settings import EXEC_WRAPPER
@@ -56,7 +56,7 @@ def read_plan(text: bytes, source: str, *, now: datetime, config_digest: str) ->
         key = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{source}: {key + ': ' if key else ''}not a plan: {first['msg']}") from None
     again = "make a new one with: auto-defender plan"
-    if plan.digest != plan.computed_digest or not _consistent(plan):
+    if plan.digest != document_digest(json.loads(text)) or not _consistent(plan):
         raise BadInput(f"{source}: edited after it was made, its digest does not fit; {again}")
     if plan.created.tzinfo is None or plan.expires.tzinfo is None or now >= plan.expires:
         raise BadInput(f"{source}: expired on {plan.expires:%Y-%m-%d %H:%M} UTC; {again}")

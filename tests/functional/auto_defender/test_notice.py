@@ -242,6 +242,14 @@ def test_an_approved_plan_announces_and_changes_only_what_was_announced(runs: Ru
     assert apply_saved(runs.context(), path).summary["changed"] == len(runs.changed()) > 0
 
 
+def test_who_opts_out_after_the_approval_gets_no_notice(runs: Runs, tmp_path: Path) -> None:
+    path = str(tmp_path / "plan.json")
+    write_plan(runs.context("dry_run"), path)
+    runs.optouts = [{"account": ACCOUNT, "functions": ["*"], "reason": "CHG-1", "owner": "o@example.com"}]
+    assert apply_saved(runs.context(), path).summary["notice"]["announced"] == 0
+    assert (runs.messages(), announced(runs)) == ([], {})
+
+
 def test_a_removal_that_an_owner_asked_for_needs_no_notice(runs: Runs, tmp_path: Path) -> None:
     runs.sections["rollout"] = {"notice_days": 0, "quiet_minutes": 0}
     changed = runs.run().summary["changed"]

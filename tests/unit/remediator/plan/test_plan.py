@@ -1,6 +1,7 @@
 """A plan does what it says, or is refused: edited, expired, of another configuration, or no plan at all."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from pydantic import Field
 
 from remediator.execution.apply import limit_stop
+from remediator.plan.plan import document_digest
 from remediator.plan.plan_file import configuration_digest, read_plan
 from remediator.settings import RolloutSettings
 from scanner.core.errors import BadInput
@@ -36,6 +38,15 @@ def test_a_saved_plan_reads_back_as_it_was(harness: Harness) -> None:
     assert change.before.layers == (layer(3), layer(1, "datadog"))
     assert change.after.layers == (layer(4), layer(1, "datadog"))
     assert "512 MB" in change.why
+
+
+def test_a_plan_of_a_release_that_knew_fewer_keys_is_read(harness: Harness) -> None:
+    harness.aws.add()
+    plan = harness.plan()
+    document = json.loads(plan.to_json())
+    del document["notices"], document["changes"][0]["wave"], document["changes"][0]["env_tight"]
+    digest = document_digest(document)
+    assert read(json.dumps(document | {"digest": digest}).encode()) == replace(plan, digest=digest)
 
 
 def test_no_value_of_a_variable_is_in_a_plan(harness: Harness) -> None:
