@@ -33,6 +33,7 @@ class Machine:
         self._dies_at = dies_at
         self._frozen_at = frozen_at
         self._meanwhile = meanwhile
+        self._stood: threading.Thread | None = None
         self._going = threading.Event()
         self._going.set()
         self._counting = threading.Lock()
@@ -46,6 +47,7 @@ class Machine:
             self.dead = self.dead or self.steps == self._dies_at
             if freezes:
                 self.freezes += 1
+                self._stood = threading.current_thread()
                 self._going.clear()
         if freezes:
             try:
@@ -62,6 +64,13 @@ class Machine:
         self._going.wait()
         if self.dead:
             raise SystemExit
+
+    def was_about_to_call(self) -> bool:
+        """Return, once, whether this thread stood still in what it asks right before a call."""
+        if self._stood is not threading.current_thread():
+            return False
+        self._stood = None
+        return True
 
     def is_away(self) -> bool:
         return self.dead or not self._going.is_set()

@@ -95,7 +95,8 @@ class SimulatedSession:
             if problems.has_errors():
                 raise ParamValidationError(report=problems.generate_report())
         account, name = self._signed_by(current_credentials())
-        frozen, freezes = self.machine.is_away(), self.machine.freezes
+        frozen = self.machine.is_away() or self.machine.was_about_to_call()
+        freezes = self.machine.freezes
         self.machine.step()
         agent = IN_FLIGHT if frozen or self.machine.freezes > freezes else ""
         call = Call(account, region, service, model.name, parameters, name, agent)
