@@ -14,6 +14,7 @@ from auto_defender.jobs.apply import apply_saved
 from auto_defender.jobs.plan import write_plan
 from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run
+from remediator.journal.selection import Selection
 from simulator.http import serving
 from storage.folder import FolderStore
 from storage.protocol import StoreFailed
@@ -53,7 +54,7 @@ def test_a_folder_that_can_not_be_written_stops_the_run_before_its_first_change(
         if job == "rollback":
             campaign.do(run)
             arns = [write.arn for write in campaign.simulator.writes]
-            jobs[job] = partial(roll_back, run_ids=[], function_arns=arns, apply=True)
+            jobs[job] = partial(roll_back, selection=Selection(functions=arns), apply=True)
         writes = len(campaign.simulator.writes)
         context = campaign.context("rollback" if job == "rollback" else "apply")
         with pytest.raises(StoreFailed, match=r"can't write runs/.*run\.json"):

@@ -20,6 +20,7 @@ from auto_defender.jobs.rollback import roll_back
 from auto_defender.jobs.run import run, scan
 from auto_defender.logging import JsonLines, RunIdFilter
 from auto_defender.notify.metrics import embedded_metrics
+from remediator.journal.selection import Selection
 from scanner.core.errors import AutoDefenderError
 from simulator.http import serving
 from storage.folder import FolderStore
@@ -79,7 +80,7 @@ def test_no_secret_is_let_out(tmp_path: Path) -> None:
         outputs.do("plan", partial(write_plan, out=str(plan)), "dry_run")
         outputs.do("apply", partial(apply_saved, source=str(plan)))
         runs = FolderStore(campaign.root).folders("journals/")
-        outputs.do("rollback", partial(roll_back, run_ids=runs, function_arns=[], apply=True), "rollback")
+        outputs.do("rollback", partial(roll_back, selection=Selection(runs=runs), apply=True), "rollback")
         for arn in sorted({write.arn for write in campaign.simulator.writes})[:5]:
             outputs.do(f"explain {arn}", partial(explain_function, text=arn), "scan")
     faults = campaign.simulator.faults.drawn
