@@ -574,6 +574,7 @@ def _has_a_cause(judge: Judge, run: Run) -> Iterator[str]:
         "kill_switch": run.stopped,
         "health": len(recent) > 3 or bool(judge.life.bad_versions),
         "lock": run.weather.overlaps or run.weather.frozen_at is not None or bool(run.weather.offset),
+        "memory": run.weather.frozen_at is not None,  # its state files are the next run's by now
         "stop_after_failure_pct": bool(judge.core.denials),
     }
     if not known.get(stopped, False) and not run.faults:
