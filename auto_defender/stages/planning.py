@@ -74,7 +74,7 @@ class PlannedRun:
 
 
 def _transitions(
-    context: Context, observed: Observation, known: Mapping[str, FunctionRecord]
+    context: Context, observed: Observation, known: Mapping[str, FunctionRecord], now: datetime
 ) -> tuple[Seen, ...]:
     """Return which known functions the sweep no longer shows, and which are back."""
     read = observed.units[observed.units["outcome"] == "read"]
@@ -85,6 +85,8 @@ def _transitions(
         known.values(),
         frozenset(function_arns(functions, context.aws.partition)),
         frozenset(zip(read["account_id"], read["region"], strict=True)),
+        frozenset(observed.accounts["account_id"]),
+        now.isoformat(),
     )
     for one in found:
         log.info(
@@ -103,8 +105,8 @@ def plan_run(
     settings, partition = context.configuration, context.aws.partition
     digest, now = settings.digest, context.clock.now().replace(microsecond=0)
     with context.stage("plan"):
-        known = records(context.store, set(observed.accounts["account_id"]))
-        seen = _transitions(context, observed, known)
+        known = records(context.store)
+        seen = _transitions(context, observed, known, now)
         for one in seen:
             known |= {record.function_arn: record for record in after_seen(known, one, now.isoformat())}
         held_back = hold_back(

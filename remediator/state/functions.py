@@ -227,23 +227,37 @@ def tallies(account: AccountFile) -> Tallies:
 
 
 def transitions(
-    known: Collection[FunctionRecord], seen: Collection[str], read: Collection[tuple[str, str]]
+    known: Collection[FunctionRecord],
+    seen: Collection[str],
+    read: Collection[tuple[str, str]],
+    account_ids: Collection[str],
+    at: str,
 ) -> list[Seen]:
     """Return which known functions a sweep no longer shows, and which it shows again, by account.
 
-    seen: ARNs of the sweep's functions. read: the account-regions that it has read.
+    seen: ARNs of the sweep's functions. read: the account-regions that it has read. account_ids: all that the organization
+    has. at: now (ISO 8601, UTC). What has been gone for so long that it is forgotten is gone again: the fold drops it then.
     """
     gone, back = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for record in known:
         _, _, _, region, account_id, *_ = record.function_arn.split(":")
         if record.gone and record.function_arn in seen:
             back[account_id].append(record.function_arn)
-        elif not record.gone and record.function_arn not in seen and (account_id, region) in read:
+        elif record.function_arn not in seen and (
+            is_forgotten(record.gone, at) if record.gone else _is_gone(account_id, region, read, account_ids)
+        ):
             gone[account_id].append(record.function_arn)
     return [
         Seen(account_id, tuple(sorted(gone[account_id])), tuple(sorted(back[account_id])))
         for account_id in sorted(gone.keys() | back.keys())
     ]
+
+
+def _is_gone(
+    account_id: str, region: str, read: Collection[tuple[str, str]], account_ids: Collection[str]
+) -> bool:
+    """Return whether a function that a sweep does not show is gone: its unit was read, or its account has left."""
+    return (account_id, region) in read or account_id not in account_ids
 
 
 def records(store: Store, account_ids: Collection[str] | None = None) -> dict[str, FunctionRecord]:

@@ -1,6 +1,6 @@
 """State files are folds over events: however these are cut, and wherever a fold is killed, the bytes are the same."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +180,17 @@ def test_a_segment_is_counted_once() -> None:
     assert releases(store)[0].waves[0].changed == 1
 
 
+def swept(
+    known: Iterable[FunctionRecord],
+    seen: Collection[str] = (),
+    read: Collection[tuple[str, str]] = (),
+    account_ids: Collection[str] = (ACCOUNT, OTHER),
+    at: str = "2026-11-24T12:00:00+00:00",
+) -> list[Seen]:
+    """What a sweep notes that has read some units, and has seen some functions."""
+    return transitions(list(known), seen, read, account_ids, at)
+
+
 def test_a_function_that_is_back_begins_anew() -> None:
     store = Memory()
     arn = ARNS[0]
@@ -189,13 +200,13 @@ def test_a_function_that_is_back_begins_anew() -> None:
     )
     assert releases(store)[0].waves[0].failed == 1
     known = records(store)
-    (gone,) = transitions(list(known.values()), set(), {(ACCOUNT, "us-east-1")})
+    (gone,) = swept(known.values(), read={(ACCOUNT, "us-east-1")})
     assert gone == Seen(ACCOUNT, (arn,), ())
     fold(store, [event(3, gone)])
     assert records(store)[arn].gone == "2026-11-24"
     assert records(store)[arn].protections, "it may only have been moved out of sight"
-    assert transitions(list(records(store).values()), set(), {(ACCOUNT, "us-east-1")}) == []
-    (back,) = transitions(list(records(store).values()), {arn}, set())
+    assert swept(records(store).values(), read={(ACCOUNT, "us-east-1")}) == []
+    (back,) = swept(records(store).values(), seen={arn})
     fold(store, [event(4, back)])
     assert records(store)[arn] == FunctionRecord(arn, runs=(RUNS[0],))
     assert releases(store)[0].waves == ()
@@ -203,7 +214,18 @@ def test_a_function_that_is_back_begins_anew() -> None:
 
 def test_a_unit_that_was_not_read_says_nothing_about_its_functions() -> None:
     record = FunctionRecord(ARNS[0])
-    assert transitions([record], set(), {(ACCOUNT, "eu-west-1"), (OTHER, "us-east-1")}) == []
+    assert swept([record], read={(ACCOUNT, "eu-west-1"), (OTHER, "us-east-1")}) == []
+
+
+def test_the_functions_of_an_account_that_has_left_are_gone_and_forgotten_in_time() -> None:
+    store, arn = Memory(), ARNS[0]
+    fold(store, [event(1, intent(arn, RUNS[0])), event(1, quarantine(arn))])
+    for number, at in enumerate(("2026-11-24T12:00:00+00:00", "2027-02-23T12:00:00+00:00"), start=2):
+        (left,) = swept(records(store).values(), account_ids=[OTHER], at=at)
+        assert left == Seen(ACCOUNT, (arn,), ())
+        fold(store, [event(number, left, at)])
+        assert swept(records(store).values(), account_ids=[OTHER], at=at) == []
+    assert (records(store), quarantined(store)) == ({}, ())
 
 
 def test_what_is_gone_for_ninety_days_is_forgotten_when_its_account_is_folded_next() -> None:
