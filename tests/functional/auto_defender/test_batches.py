@@ -134,6 +134,14 @@ class Steps:
         """Call a step in a process that is killed. recorded: how many outcomes it writes; at: which call it dies in."""
         killed = start("-c", KILLED, json.dumps(event), str(recorded), at, env=os.environ).wait()
         assert killed.exit_code == 9, killed.stderr
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Wait until AWS has carried out what the killed process had sent."""
+        before: Mapping[str, Any] = {}
+        while (now := self.configurations()) != before:
+            before = now
+            time.sleep(0.1)
 
     def changes_of_a_killed_run(self) -> set[str]:
         """Return the functions that a killed run has changed; its lock has expired, and its journal has no outcome."""

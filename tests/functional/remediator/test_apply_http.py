@@ -102,7 +102,7 @@ def test_whatever_happens_on_the_wire_each_function_is_updated_once(
 
 def test_throttling_slows_down_and_loses_nothing(plane: ControlPlane, aws: Aws, tmp_path: Path) -> None:
     # So low that a client on a busy machine is faster, too.
-    plane.core.rate = 5.0
+    plane.core.rate = 7.0
     changes = apply(aws, tmp_path, [f"plain-{n}" for n in range(4)]).changes
     assert set(changes["outcome"]) == {"changed"}
     assert sum(unit.throttled for unit in plane.core.units.values()) > 0
