@@ -7,9 +7,8 @@ from remediator.journal.journal import MARKER, open_marker
 from remediator.journal.journals import Journals
 from remediator.state import functions, order, quarantine, wave_states
 from remediator.state.fold import folded
-from remediator.state.functions import for_each
 from remediator.state.order import Folded, term_numbers, term_path
-from remediator.state.store import FOLDED, FUNCTIONS, OPEN, QUARANTINE, WAVES, check_number, encoded
+from remediator.state.store import FOLDED, FUNCTIONS, OPEN, QUARANTINE, WAVES, check_number, encoded, for_each
 from storage.protocol import JSON, Store
 
 _FORMATS = {

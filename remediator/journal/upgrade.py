@@ -8,7 +8,6 @@ state/drift/ACCOUNT.json. Format 2 had journals without marks, and state/functio
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -21,9 +20,9 @@ from remediator.state.failures import Failure
 from remediator.state.functions import Ended, Taken, Tally, records
 from remediator.state.order import UNMARKED
 from remediator.state.quarantine import quarantined
-from remediator.state.store import FUNCTIONS, OPEN, Numbered, load, save
+from remediator.state.store import FUNCTIONS, OPEN, Numbered, for_each, load, save
 from remediator.state.wave_states import WaveObserved, releases
-from storage.protocol import JSON, READERS, Store
+from storage.protocol import JSON, Store
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +58,7 @@ def upgrade(journals: Journals, run_id: str) -> None:
     _shut_out_former(store)
     present = set(store.folders(f"{FOLDER}/"))
     missing = [folder for folder in _run_folders(store) if folder.rpartition("/")[2] not in present]
-    with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(partial(_take_over, store), missing))
+    for_each(missing, partial(_take_over, store))
     journal = journals.open(run_id)
     runs = journals.all_runs()
     if not any(run.mark > UNMARKED for run in runs):

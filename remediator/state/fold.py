@@ -16,12 +16,11 @@ from remediator.state.functions import (
     account_of,
     account_path,
     fold_account,
-    for_each,
     tallies,
 )
 from remediator.state.order import Event
 from remediator.state.quarantine import EMPTY, Quarantined, QuarantineFile, Released, fold_quarantine
-from remediator.state.store import QUARANTINE, WAVES, encoded, load_tagged
+from remediator.state.store import QUARANTINE, WAVES, encoded, for_each, load_tagged
 from remediator.state.wave_states import WavesFile, fold_waves
 from scanner.core.errors import AutoDefenderError, BadInput
 from storage.protocol import Store

@@ -1,22 +1,19 @@
 """What runs have learnt of each function: state/functions/ACCOUNT.json, folded from their journals."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 from remediator.change.records import Action, Intent, Outcome
 from remediator.state.drift import ProtectionCount
 from remediator.state.failures import Failure
 from remediator.state.fields import AccountId, Arn, DayOrNone
 from remediator.state.order import NEVER, Event, Mark
-from remediator.state.store import FUNCTIONS, load
-from storage.protocol import READERS, Store
+from remediator.state.store import FUNCTIONS, for_each, load
+from storage.protocol import Store
 
-S = TypeVar("S")
-T = TypeVar("T")
 FORMAT = 2
 _FORGET_AFTER = timedelta(days=90)
 
@@ -286,9 +283,3 @@ def read_account(store: Store, account_id: str) -> AccountFile:
 def account_path(account_id: str) -> str:
     """Return the path of an account's file."""
     return f"{FUNCTIONS}{account_id}.json"
-
-
-def for_each(tasks: Sequence[S], work: Callable[[S], T]) -> list[T]:
-    """Do work for each task, many at once: a read of S3 takes some 30 ms, and there may be thousands."""
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(work, tasks))

@@ -5,19 +5,16 @@ here counts as not announced, and is announced by the next run.
 """
 
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from remediator.change.records import PlannedAction
 from remediator.state.fields import Moment
-from remediator.state.store import load, save
+from remediator.state.store import for_each, load, save
 from storage.protocol import Store
 
 _FOLDER = "state/notices/"
 _FORMAT = 1
-# Accounts whose files are read or written at once: a read of S3 takes some 30 ms, and there may be thousands.
-_AT_ONCE = 16
 # Nobody remembers an announcement for longer. It also bounds the files: notice_days is at most 60.
 LAPSES_AFTER = timedelta(days=30)
 
@@ -56,8 +53,7 @@ def announced(store: Store, account_ids: Collection[str]) -> dict[str, Notice]:
     Raise BadInput where a file is malformed, or of a newer format.
     """
     paths = [path for path in store.list(_FOLDER) if _account_of(path) in account_ids]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        documents = list(pool.map(lambda path: _load(store, path), paths))
+    documents = for_each(paths, lambda path: _load(store, path))
     return {notice.function_arn: notice for document in documents for notice in document.notices}
 
 
@@ -69,8 +65,7 @@ def announce(store: Store, account_id: str, notices: Iterable[Notice], now: date
 def forget(store: Store, arns: Collection[str], now: datetime) -> None:
     """Drop the announcements of functions that were changed, and those of their accounts that have lapsed."""
     account_ids = sorted({arn.split(":")[4] for arn in arns})
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda account_id: _rewrite(store, account_id, now, dropped=arns), account_ids))
+    for_each(account_ids, lambda account_id: _rewrite(store, account_id, now, dropped=arns))
 
 
 def _rewrite(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from auto_defender.doctor import state as doctor
+from benchmarks.state import Counted
 from remediator.journal.history import entries_of
 from remediator.journal.journal import open_runs
 from remediator.journal.rebuild import Rebuilt, rebuild
@@ -249,26 +250,6 @@ def test_a_forged_account_or_function_costs_its_segment(harness: Harness) -> Non
     assert len(journals.refused) == 3
 
 
-class Counting(FolderStore):
-    """Counts what is read: files and bytes; a list is a read, too."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.reads = 0
-
-    def read(self, path: str) -> bytes | None:
-        self.reads += 1
-        return super().read(path)
-
-    def folders(self, prefix: str) -> list[str]:
-        self.reads += 1
-        return super().folders(prefix)
-
-    def list(self, prefix: str) -> list[str]:
-        self.reads += 1
-        return super().list(prefix)
-
-
 def past(harness: Harness, runs: int) -> None:
     """Let so many runs have been: each changed one of a few other functions, months ago."""
     root, model = harness.store.root, "20240101T000000Z-model"
@@ -298,7 +279,7 @@ def test_reads_do_not_grow_with_the_number_of_past_runs(tmp_path: Path) -> None:
         run(harness, HOURS[0])
         assert rebuild(harness.journals) == []
         assert len(harness.store.folders("journals/")) == runs + 2
-        harness.store = store = Counting(harness.store.root)
+        harness.store = store = Counted(harness.store.root)
         read = {}
         harness.aws.add("another")
         harness.resolve()
